@@ -1,0 +1,318 @@
+"""The command `perceptual`; the only file that prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, to_dict
+from perceptual.errors import ConfigError, PerceptualError
+from perceptual.recipes import STYLE_RECIPES, style_recipe
+
+if TYPE_CHECKING:
+    from perceptual.events import Step
+
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Stylize(StylizeConfig):
+    """Paint photographs in a style.
+
+    INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
+    keeps its colour profile, EXIF and transparency. Example: perceptual stylize photos/ --style starry_night -o out/
+    """
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+    """Image files, folders and globs."""
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
+    """The file to write, for one input file; else a folder."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainStyle(TrainStyleConfig):
+    """Train a network to paint in the style of one painting (paper, section 4.1).
+
+    A recipe sets everything; any flag changes it. Recipes: RECIPES
+    Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
+    """
+
+    settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = StyleRecipe()
+
+
+def stylize(arguments: Sequence[str]) -> int:
+    """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
+    config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
+    from perceptual.apply import Stylizer, convert_files, plan_outputs
+
+    if not config.inputs:
+        raise ConfigError("Give at least one image, folder or glob to stylize.")
+    pairs = plan_outputs(config.inputs, config.out)
+    stylizer = Stylizer.load(config.style)
+    options = {
+        "style": config.name,
+        "strength": config.strength,
+        "keep_colors": config.keep_colors,
+        "size": config.size,
+    }
+    failures, written, skipped = [], 0, 0
+    began = time.monotonic()
+    outcomes = convert_files(
+        pairs, lambda pixels: stylizer.stylize(pixels, **options), skip_existing=config.skip_existing
+    )  # type: ignore[arg-type]
+    for index, outcome in enumerate(outcomes, start=1):
+        if outcome.error:
+            failures.append(outcome)
+            _say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
+        else:
+            written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
+            print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
+    _say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
+    if len(pairs) > 1:
+        for outcome in failures:
+            _say(f"  failed: {outcome.error}")
+    return _FAILED if failures else 0
+
+
+def styles(arguments: Sequence[str]) -> int:
+    """perceptual styles: what is shipped, with its card."""
+
+    def show(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
+        """List the styles that come with perceptual, or show the whole card of some.
+
+        Args:
+            names: Shipped styles or trained files whose cards to show in full; all in brief when left out.
+            json: Print the cards as JSON.
+        """
+        return names, json
+
+    wanted, as_json = tyro.cli(show, args=arguments, prog="perceptual styles")
+    from perceptual.apply import find_checkpoint, shipped
+    from perceptual.checkpoints import read_card
+
+    files = {name: find_checkpoint(name) for name in wanted} if wanted else shipped()
+    cards = {name: to_dict(read_card(path)) for name, path in files.items()}
+    if as_json or wanted:
+        print(json.dumps(cards, indent=2, ensure_ascii=False))
+        return 0
+    for name, path in files.items():
+        card = cards[name]
+        print(f"{name:16} {path.stat().st_size / 1e6:4.1f} MB  {card['about']}")
+        print(f"{'':16} {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
+    return 0
+
+
+def train_style(arguments: Sequence[str]) -> int:
+    """perceptual train style: a painting and a folder of photographs in, a checkpoint out."""
+    recipe = _value_of("--recipe", arguments) or TrainStyleConfig.recipe
+    defaults = _TrainStyle(recipe=recipe, settings=style_recipe(recipe))
+    listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
+    _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
+    config = tyro.cli(_TrainStyle, args=arguments, prog="perceptual train style", default=defaults)
+    if config.dry_run:
+        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
+        return 0
+    from perceptual.data import Photographs
+    from perceptual.tasks import start_from, style_task
+    from perceptual.train import Trainer, save_preview
+
+    settings = config.settings
+    if not config.style or config.data is None or config.out is None:
+        raise ConfigError("Training needs --style PAINTING, --data FOLDER of photographs and --out FILE.")
+    dataset = Photographs(config.data, settings.train.size, seed=settings.train.seed, crop=settings.train.crop)
+    paths = _weight_paths(config.weights)
+    _fetch_weights((*settings.loss.content_layers, *settings.loss.style_layers), paths)
+    task = style_task(config.style, dataset, settings, recipe_name=recipe, paths=paths)
+    if config.start_from:
+        start_from(task, config.start_from)
+    trainer = Trainer(task, settings.train, config.out, tensorboard=config.tensorboard)
+    trainer.begin(resume=config.resume)
+    _say(f"Training {', '.join(s.name for s in config.style)} on {len(dataset)} photographs with {trainer.describe()}.")
+    with closing(trainer.run(dataset)) as run:
+        for step in _with_bar(run, "training", trainer.step):
+            if step.preview is not None:
+                save_preview(config.out, step)
+    skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
+    _say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
+    return 0
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """perceptual weights: which loss networks there are, and which are on this computer."""
+    tyro.cli(
+        _nothing,
+        args=arguments,
+        prog="perceptual weights",
+        description="List the loss networks and where their weights are.",
+    )
+    from perceptual.weights import PRETRAINED, locate
+
+    for name, entry in PRETRAINED.items():
+        print(f"{name:24} {locate(name) or 'not on this computer'}\n{'':24} {entry.about}")
+    return 0
+
+
+def fetch(arguments: Sequence[str]) -> int:
+    """perceptual weights fetch NAME ...: download weights of loss networks into the cache."""
+
+    def names(names: tyro.conf.Positional[tuple[str, ...]]) -> tuple[str, ...]:
+        """Download the weights of loss networks, checked against their SHA-256; an interrupted download goes on.
+
+        Args:
+            names: Loss networks, as `perceptual weights` lists them.
+        """
+        return names
+
+    from perceptual.weights import fetch as fetch_weights
+    from perceptual.weights import locate
+
+    for name in tyro.cli(names, args=arguments, prog="perceptual weights fetch"):
+        for _ in _with_bar(fetch_weights(name), name):
+            pass
+        print(locate(name))
+    return 0
+
+
+def version(arguments: Sequence[str]) -> int:
+    """perceptual --version."""
+    from importlib.metadata import version as installed
+
+    print(f"perceptual {installed('perceptual')}")
+    return 0
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "stylize": (stylize, "paint photographs in a style"),
+    "styles": (styles, "list the styles that come with perceptual, with their cards"),
+    "train style": (train_style, "train a network for a painting of your own"),
+    "weights": (weights, "list the loss networks that training uses"),
+    "weights fetch": (fetch, "download the weights of a loss network"),
+    "--version": (version, "print the version"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors that a user can mend are one sentence on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        for count in (2, 1):
+            name = " ".join(words[:count])
+            if len(words) >= count and name in COMMANDS:
+                return COMMANDS[name][0](words[count:])
+        return _help(words)
+    except PerceptualError as error:
+        _say(f"perceptual: {error}")
+        return _FAILED
+    except KeyboardInterrupt:
+        _say("perceptual: stopped.")
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, as in `perceptual styles | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+def _help(words: Sequence[str]) -> int:
+    if words and words[0] not in ("-h", "--help", "help"):
+        typed = " ".join(words[:2])
+        groups = [name for name in COMMANDS if name.startswith(words[0] + " ")]
+        close = groups or difflib.get_close_matches(words[0], COMMANDS, n=1) or list(COMMANDS)[:1]
+        _say(
+            f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? `perceptual --help` lists all."
+        )
+        return _USAGE
+    print("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n")
+    for name, (_, about) in COMMANDS.items():
+        print(f"  {name:16} {about}")
+    return 0 if words else _USAGE
+
+
+def _nothing() -> None:
+    """A command without options."""
+
+
+def _say(text: str) -> None:
+    _console.print(escape(text))
+
+
+def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value of a flag that decides the defaults of the others, before they are parsed."""
+    for index, word in enumerate(arguments):
+        if word == flag and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def _weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
+    paths = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
+        paths[name] = Path(path)
+    return paths
+
+
+def _fetch_weights(layers: Iterable[str], paths: dict[str, Path]) -> None:
+    """Download what the layers' loss networks lack, with a bar."""
+    from perceptual.loss_networks import split_layer
+    from perceptual.weights import PRETRAINED, locate
+    from perceptual.weights import fetch as fetch_weights
+
+    for name in dict.fromkeys(split_layer(layer)[0] for layer in layers):
+        if name in PRETRAINED and locate(name, paths.get(name)) is None:
+            for _ in _with_bar(fetch_weights(name), f"downloading {name}"):
+                pass
+
+
+def _with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Iterator[Step]:
+    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere."""
+    if not _console.is_terminal:
+        began, shown = time.monotonic(), 0.0
+        for step in steps:
+            if step.message:
+                _say(step.message)
+            if time.monotonic() - shown > 30 or step.index == step.total:
+                shown = time.monotonic()
+                left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
+                _say(f"{title} {step.index}/{step.total or '?'}  {_losses(step)}  {left:.0f} s left")
+            yield step
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[losses]}"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
+        bar = progress.add_task(title, losses="", completed=done)
+        for step in steps:
+            if step.message:
+                progress.console.print(escape(step.message))
+            progress.update(bar, completed=step.index, total=step.total, losses=_losses(step))
+            yield step
+
+
+def _losses(step: Step) -> str:
+    return " ".join(
+        f"{name} {value:.4g}" for name, value in step.losses.items() if name == "total" or len(step.losses) < 4
+    )
+
+
+def entry() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Picture files: decoding, EXIF, ICC profiles, encoding; the only files that know Pillow are this one and images.py.
+
+Between the two go arrays of shape (H, W, 3 or 4 with alpha), beside them EXIF data and a profile as plain bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImagePlugin
+
+from perceptual.errors import ImageError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that `encode` writes: its name in Pillow, and what it can hold."""
+
+    name: str
+    deep: bool = False  # 16 bits a channel
+    alpha: bool = True
+    icc: bool = True
+    longest_side: int = 2**31 - 1
+
+
+_JPEG = Format("JPEG", alpha=False, longest_side=65500)
+_TIFF = Format("TIFF", deep=True)
+WRITABLE = {
+    ".png": Format("PNG", deep=True),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": Format("WEBP", longest_side=16383),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".bmp": Format("BMP", alpha=False, icc=False),
+}
+_READABLE = "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"  # EPS would run Ghostscript
+_HEADER_DAMAGE = (SyntaxError, LookupError, TypeError, EOFError, AttributeError, AssertionError, struct.error)
+_PIXEL_DAMAGE = (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError, zlib.error, Warning)
+DAMAGE = (*_HEADER_DAMAGE, *_PIXEL_DAMAGE)  # what decoders were seen to raise, or may, on bytes that lie
+_ORIENTATION, _EXIF, _GPS = ExifTags.Base.Orientation, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
+# Of the first directory: description, camera, resolution, dates, names, rating; not how a TIFF is stored.
+_KEPT_TAGS = frozenset({270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 18246, 33432, *range(40091, 40096)})
+_SIZE_TAGS = frozenset({40962, 40963, 40965})  # width, height, and a pointer that does not survive a copy
+_quiet_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def decoding(name: object) -> Iterator[None]:
+    """Turn whatever opening and decoding raise into an ImageError that begins with `name`."""
+    try:
+        yield
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is too large: scale it down, or raise PIL.Image.MAX_IMAGE_PIXELS.") from error
+    except ImageError as error:
+        raise ImageError(f"{name} {error}") from error.__cause__
+    except DAMAGE as error:
+        raise ImageError(f"{name} {_mend(error)}") from error
+
+
+def _mend(error: Exception) -> str:
+    mends: dict[type[Exception], str] = {
+        FileNotFoundError: "does not exist: check the name.",
+        IsADirectoryError: "is a folder: give the name of a picture in it.",
+        PermissionError: "cannot be read, permission is denied: make it readable first.",
+    }
+    if isinstance(error, OSError) and error.errno:
+        return mends.get(type(error), f"cannot be read ({error.strerror}): check the name.")
+    return f"is damaged or cut short ({str(error) or type(error).__name__}): get a whole copy of it."
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Pillow's warnings about odd headers; one thread at a time, as warning filters belong to the process."""
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
+    """`Image.open` with a limit of pixels of our own, held against the header before anything is decoded."""
+    Image.init()
+    prefix = file.read(16)
+    if not prefix:
+        raise ImageError("is empty (0 bytes): get a whole copy of it.")
+    for factory, accept in (Image.OPEN[name] for name in _READABLE.split() if name in Image.OPEN):
+        with _quiet(), contextlib.suppress(*_HEADER_DAMAGE):
+            if accept is None or accept(prefix) is True:
+                file.seek(0)
+                image = factory(file, "")
+                break
+    else:
+        what = "a HEIC picture or a video" if prefix[4:8] == b"ftyp" else "no picture of a known kind, or badly damaged"
+        raise ImageError(f"is {what}: save it as PNG or JPEG.")
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise ImageError(f"is {width} x {height}, where 1 to {max_pixels} pixels are allowed: scale it down first.")
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+        _exif(image)
+        image.im = Image.new(image.mode, image._tile_size, None).im  # or Pillow would hold its own limit against it
+    return image
+
+
+def layers(image: Image.Image, file: BinaryIO | None = None) -> tuple[Array, bytes | None, bytes | None]:
+    """Decode to upright (H, W, 3 or 4 with alpha), uint8, or float32 in [0, 1] of more bits; profile, EXIF to keep.
+
+    `file` is where `image` was opened from; without it 16-bit colour is cut to 8 bits.
+    """
+    if 0 in image.size:
+        raise ImageError("has no pixels.")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    wide = ";16" in str(getattr(image, "tile", ""))
+    image.load()
+    icc: bytes | None = image.info.get("icc_profile")
+    if image.mode[0] in "FI":
+        array, icc = _deep_grey(image, bits, inverted=tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0), None
+    elif bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:  # Pillow and OpenCV both misread it
+        raise ImageError("is a 16-bit TIFF with separate planes: save it with interleaved channels.")
+    else:
+        colour, alpha = _split(image)
+        deep = _deep_colour(file, colour, alpha is not None) if wide and file and colour.mode == "RGB" else None
+        if deep is None:
+            colour, icc = _to_srgb(colour, icc)
+            array = np.asarray(colour) if alpha is None else np.dstack([np.asarray(colour), np.asarray(alpha)])
+        else:
+            array, icc = deep, icc if _transform(icc, "RGB") else None
+    orientation, exif = _exif(image)
+    return _upright(array, orientation), icc, exif
+
+
+def _upright(array: Array, orientation: int) -> Array:
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    return array[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
+
+
+def _deep_grey(image: Image.Image, bits: int, *, inverted: bool) -> Array:
+    values = np.asarray(image)
+    top = {"F": 1, "I": 65535}.get(image.mode, 2**bits - 1)
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ImageError(f"has values from {values.min():g} to {values.max():g}: scale them to 0..{top}.")
+    grey = values.astype(np.float32) / np.float32(top)
+    planes = [1 - grey if inverted else grey] * 3
+    if "transparency" in image.info:
+        planes.append((values != image.info["transparency"]).astype(np.float32))
+    return np.dstack(planes)
+
+
+def _deep_colour(file: BinaryIO, colour: Image.Image, has_alpha: bool) -> Array | None:
+    """16-bit colour by OpenCV; None where its high bytes are not the picture that Pillow decoded."""
+    import cv2  # takes long, and few files need it
+
+    file.seek(0)
+    with contextlib.suppress(cv2.error):
+        wide = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+        narrow = np.asarray(colour)
+        if wide is not None and wide.dtype == np.uint16 and wide.ndim == 3 and wide.shape[:2] == narrow.shape[:2]:
+            channels = [2, 1, 0, 3][: min(wide.shape[2], 4 if has_alpha else 3)]
+            if np.abs((wide[..., 2::-1].astype(np.int32) >> 8) - narrow).max() <= 1:
+                return cast(Array, wide[..., channels].astype(np.float32) / np.float32(65535))
+    return None
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colour in mode RGB, L, CMYK or LAB, and alpha in mode L; pixels under alpha 0 as they are stored."""
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        grey = image.mode in ("1", "L", "LA", "La")
+        return rgba.getchannel("R") if grey else rgba.convert("RGB"), rgba.getchannel("A")
+    if image.mode in ("RGB", "L", "CMYK", "LAB"):
+        return image, None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """RGB in sRGB by the profile, which is ignored where it is broken or of another mode; the profile to go back to."""
+    if image.mode == "LAB":
+        icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    if image.mode != "RGB":
+        transform = _transform(icc, image.mode)
+        if transform or image.mode == "CMYK":
+            return _apply(transform, image) if transform else image.convert("RGB"), None
+        image = image.convert("RGB")
+    transform = _transform(icc, "RGB")
+    if not icc or not transform:
+        return image, None
+    if _is_srgb(icc):
+        return image, icc
+    return _apply(transform, image), icc if _transform(icc, "RGB", back=True) else None
+
+
+@functools.lru_cache(maxsize=32)
+def _transform(icc: bytes | None, mode: str, *, back: bool = False) -> ImageCms.ImageCmsTransform | None:
+    """From `mode` in profile `icc` to sRGB, or back; None without a profile, or if it is broken or of another mode."""
+    spaces = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}
+    with contextlib.suppress(ImageCms.PyCMSError, *DAMAGE):
+        profile, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc or b"")), ImageCms.createProfile("sRGB")
+        if spaces.get(profile.profile.xcolor_space) == mode:
+            source, target = (srgb, profile) if back else (profile, srgb)
+            return ImageCms.buildTransform(source, target, mode, "RGB")
+    return None
+
+
+def _apply(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:
+    return cast(Image.Image, ImageCms.applyTransform(image, transform))
+
+
+@functools.lru_cache(maxsize=32)
+def _is_srgb(icc: bytes) -> bool:
+    """Whether a good RGB profile is sRGB in effect: no colour of a coarse grid moves by more than 2 of 255."""
+    grid = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), -1).reshape(36, 6, 3)
+    transform = _transform(icc, "RGB")
+    moved = np.asarray(_apply(transform, Image.fromarray(grid))) if transform else grid
+    return bool(np.abs(moved.astype(int) - grid).max() <= 2)
+
+
+def _exif(image: Image.Image) -> tuple[int, bytes | None]:
+    """Orientation 1..8, and the EXIF data worth keeping; 1 and None where there is none or it is broken."""
+    orientation, kept = 1, Image.Exif()
+    with _quiet(), contextlib.suppress(*DAMAGE):
+        exif = image.getexif()
+        orientation = exif.get(_ORIENTATION, 1)
+        kept.update({tag: _as_stored(exif[tag]) for tag in exif if tag in _KEPT_TAGS})
+        for directory in (_EXIF, _GPS):
+            entries = {tag: value for tag, value in exif.get_ifd(directory).items() if tag not in _SIZE_TAGS}
+            if entries:
+                kept[directory] = entries
+        return orientation, kept.tobytes() if len(kept) else None
+    return orientation, None
+
+
+def _as_stored(value: Any) -> Any:
+    return value.encode("latin-1") if isinstance(value, str) else value  # Pillow reads latin-1 but writes ASCII only
+
+
+def encode(
+    array: Array, kind: Format, *, quality: int, icc_profile: bytes | None, exif: bytes | None, in_srgb: bool
+) -> bytes:
+    """A whole file of (H, W, 3 or 4), uint8 or, where `kind` is deep, uint16; in sRGB or the profile's own colours."""
+    icc = icc_profile if _transform(icc_profile, "RGB") else None
+    # A file that can hold the profile wants its colours, another wants sRGB: convert where the pixels are the other.
+    if icc and not _is_srgb(icc) and in_srgb == kind.icc:
+        transform = _transform(icc, "RGB", back=in_srgb)
+        if transform:
+            colour = Image.fromarray(np.ascontiguousarray(array[..., :3]))
+            array = np.dstack([np.asarray(_apply(transform, colour)), array[..., 3:]])
+    if kind.name == "TIFF":
+        return _tiff(array, icc, exif)
+    if array.dtype == np.uint16:
+        return _png16(array, icc, exif)
+    options: dict[str, Any] = {"icc_profile": icc}
+    if exif and not (kind.name == "JPEG" and len(exif) > 65533):  # more than a JPEG can hold
+        options["exif"] = exif
+    if kind.name in ("JPEG", "WEBP"):
+        options |= {"quality": quality, "exact": True, "subsampling": 0 if quality >= 90 else 2}
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind.name, **options)
+    return buffer.getvalue()
+
+
+def _png16(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
+    import cv2
+
+    data = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])[1].tobytes()
+    chunks = io.BytesIO()
+    if icc:
+        PngImagePlugin.putchunk(chunks, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
+    if exif:
+        PngImagePlugin.putchunk(chunks, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    return data[:33] + chunks.getvalue() + data[33:]  # after the signature and the header
+
+
+def _tiff(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
+    """Deflated strips with horizontal differences; neither Pillow nor OpenCV writes 16-bit colour with a profile."""
+    height, width, channels = array.shape
+    rows = array.astype(array.dtype.newbyteorder("<"))
+    rows[:, 1:] -= array[:, :-1]
+    per_strip = max(1, 2**20 // rows[0].nbytes)
+    strips = [zlib.compress(rows[y : y + per_strip].tobytes(), 3) for y in range(0, height, per_strip)]
+    ifd, source = TiffImagePlugin.ImageFileDirectory_v2(b"II\x2a\0\0\0\0\0"), Image.Exif()
+    source.load(exif or b"")
+    for tag in source:
+        ifd[tag] = source.get_ifd(tag) if tag in (_EXIF, _GPS) else _as_stored(source[tag])
+    sizes = tuple(len(strip) for strip in strips)
+    ifd.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = ifd.tagtype[TiffImagePlugin.STRIPOFFSETS] = 4  # LONG
+    layout = {256: width, 257: height, 258: (array.itemsize * 8,) * channels, 259: 8, 262: 2, 277: channels, 284: 1}
+    layout |= {278: per_strip, 279: sizes, 273: (0, *accumulate(sizes[:-1])), 317: 2, 338: (2,), 34675: icc}
+    for tag, value in layout.items():
+        if (tag != 338 or channels == 4) and value is not None:
+            ifd[tag] = value
+    buffer = io.BytesIO()
+    ifd.save(buffer)
+    return buffer.getvalue() + b"".join(strips)

@@ -1,0 +1,110 @@
+"""Training pictures: any folder of images as an endless, shuffled stream of square crops.
+
+Picture number k of the stream is a function of the seed and k alone: the order, the crop and the flip. So a run resumed
+at step s reads exactly what it would have read, whatever the number of worker processes, and no reader state is saved.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from perceptual import images
+from perceptual.config import TrainConfig
+from perceptual.errors import DataError, ImageError
+
+_FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` imports Pillow
+
+
+class Photographs(Dataset[tuple[Tensor, list[str]]]):
+    """Crops of the images below `folder`: item k is ((3, size, size) float32 in [0, 1], paths that could not be read).
+
+    A file that cannot be read is replaced by the next one in the order of that epoch, and named in the second part.
+
+    Raises:
+        DataError: the folder is missing or holds no image; when read, that no image at all can be read.
+    """
+
+    def __init__(self, folder: str | Path, size: int, *, seed: int = 0, crop: str = "random") -> None:
+        if not Path(folder).is_dir():
+            raise DataError(f"The data folder {folder} does not exist: give a folder of photographs, as --data PHOTOS.")
+        try:
+            self.paths = [found.path for found in images.find([folder])]
+        except ImageError as error:
+            raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
+        self.size, self.seed, self.crop = size, seed, crop
+        self._order: tuple[int, list[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def order(self, epoch: int) -> list[int]:
+        """The shuffled order of the files in an epoch."""
+        if self._order is None or self._order[0] != epoch:
+            indices = list(range(len(self.paths)))
+            random.Random(f"order {self.seed} {epoch}").shuffle(indices)
+            self._order = (epoch, indices)
+        return self._order[1]
+
+    def __getitem__(self, k: int) -> tuple[Tensor, list[str]]:
+        epoch, position = divmod(k, len(self.paths))
+        order = self.order(epoch)
+        unreadable: list[str] = []
+        for offset in range(len(order)):
+            path = self.paths[order[(position + offset) % len(order)]]
+            try:
+                return self._cut(path, random.Random(f"crop {self.seed} {k}")), unreadable
+            except ImageError:
+                unreadable.append(str(path))
+        raise DataError(
+            f"None of the {len(order)} images in the data folder can be read: {unreadable[0]} is the first."
+        )
+
+    def _cut(self, path: Path, rng: random.Random) -> Tensor:
+        image = images.open_rgb(path, draft_size=round(1.15 * self.size))
+        width, height = image.size
+        if self.crop == "squash":
+            box: tuple[float, float, float, float] = (0, 0, width, height)
+        else:
+            side = min(width, height) / rng.uniform(1, 1.15)
+            left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+            box = (left, top, left + side, top + side)
+        image = image.resize((self.size, self.size), _BICUBIC, box=box, reducing_gap=2.0)
+        if rng.random() < 0.5:
+            image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
+
+
+def batches(
+    dataset: Photographs, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[Any]:
+    """Yield ((batch, 3, size, size), unreadable paths) for the steps from `start` to the last of `config`.
+
+    rank, world: this process and the number of processes; each reads its own share of every step.
+    """
+
+    def indices() -> Iterator[int]:
+        for step in range(start, config.steps):
+            first = (step * world + rank) * config.batch
+            yield from range(first, first + config.batch)
+
+    loader = DataLoader(
+        dataset,
+        batch_size=config.batch,
+        sampler=indices(),  # type: ignore[arg-type]
+        num_workers=config.workers,
+        collate_fn=_collate,
+        persistent_workers=False,
+    )
+    return iter(loader)
+
+
+def _collate(items: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
+    return torch.stack([pixels for pixels, _ in items]), [path for _, bad in items for path in bad]

@@ -1,0 +1,26 @@
+"""Step: what every long piece of work yields, so that the caller owns the bar, the log and the stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tick of a long piece of work.
+
+    index: units done so far (optimiser steps, bytes, frames), counted from 1; 0 is "about to begin".
+    total: units in all, or None when that is not known.
+    losses: named, unweighted terms, and "total" for the weighted sum; empty where there is nothing to tell.
+    preview: RGB float [0, 1], (N, 3, H, W), on the CPU, on the ticks that carry one.
+    message: something worth telling a person, as one sentence.
+    """
+
+    index: int
+    total: int | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
+    preview: Tensor | None = None
+    message: str | None = None

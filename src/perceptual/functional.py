@@ -1,0 +1,73 @@
+"""The mathematics of perceptual losses as pure functions on tensors: no state, no modules.
+
+Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). Losses are one number per image, (N,).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GRAM_SCALES = ("paper", "gatys", "none")
+
+
+def feature_distance(output: Tensor, target: Tensor) -> Tensor:
+    """Feature reconstruction loss (paper, eq. 2): squared error over C * H * W, for each image: (N,).
+
+    output, target: (N, C, H, W) of equal C, H and W; a target of one image serves all. Half-precision inputs are
+    summed in float32.
+    """
+    difference = _exact(output) - _exact(target)
+    return difference.square().mean(dim=(1, 2, 3))
+
+
+def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
+    """Gram matrix of features (N, C, H, W) -> (N, C, C), symmetric and positive semi-definite (paper, eq. 3).
+
+    scale: "paper" divides by C * H * W (eq. 3, and the authors' code); "gatys" by H * W; "none" by nothing.
+    The products are accumulated in float32 (float64 for float64), also under autocast, whatever the input's
+    precision: at 1024 x 1024 a sum in bfloat16 would stop growing, and one in float16 overflow.
+    """
+    n, c, h, w = features.shape
+    divisor = {"paper": c * h * w, "gatys": h * w, "none": 1}[scale]
+    with torch.autocast(features.device.type, enabled=False):
+        rows = _exact(features).permute(0, 2, 3, 1).reshape(n, h * w, c)  # a view when the memory is channels_last
+        return rows.transpose(1, 2) @ rows / divisor
+
+
+def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Tensor:
+    """Style reconstruction loss between Gram matrices (N, C, C) (paper, eq. 4), for each image: (N,).
+
+    reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as the authors' code does;
+    "quarter" is a quarter of the mean, which with scale="gatys" is the layer loss of Gatys et al. (2015).
+    """
+    squares = (_exact(output) - _exact(target)).square().sum(dim=(1, 2))
+    channels = output.shape[-1]
+    return squares / {"sum": 1, "mean": channels**2, "quarter": 4 * channels**2}[reduction]
+
+
+def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
+    """Pixel loss (paper, section 3.2): squared error over C * H * W, for each image: (N,)."""
+    return feature_distance(output, target)
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """Sum of squared differences of neighbours, over both directions and all channels, for each image: (N,).
+
+    The regulariser of the paper (section 3.2, after Mahendran and Vedaldi with beta = 2). A 10 x 10 identity
+    matrix has 36. On [0, 1] pixels it is 255 ** 2 times smaller than on the paper's 0..255.
+    """
+    image = _exact(image)
+    down = (image[..., 1:, :] - image[..., :-1, :]).square().sum(dim=(1, 2, 3))
+    across = (image[..., :, 1:] - image[..., :, :-1]).square().sum(dim=(1, 2, 3))
+    return down + across
+
+
+def luma(image: Tensor) -> Tensor:
+    """Luma of RGB (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
+    weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (image * weights).sum(dim=1, keepdim=True)
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,303 @@
+"""Pictures: file <-> tensor, any other kind <-> tensor.
+
+Inside the package a picture is RGB, float32, in [0, 1], of shape (N, 3, H, W), upright, in sRGB. All conversion happens
+at this door: `read` and `write` for files, `from_any` and `to_kind_of` for pictures in memory. The kinds of files are
+the business of codecs.py; this file turns its arrays into tensors and back.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from perceptual.codecs import DAMAGE, WRITABLE, Array, Format, decoding, encode, identify, layers
+from perceptual.errors import ConfigError, ImageError
+from perceptual.files import write_beside
+
+Kind = TypeVar("Kind")
+
+MAX_PIXELS = 400_000_000
+_SUFFIXES = """.jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .gif .bmp .dib .pbm .pgm .pnm .ppm .avif .jp2 .j2k
+    .ico .qoi .psd .pcx .tga"""
+IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
+WRITABLE_SUFFIXES = frozenset(WRITABLE)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture and what its file says about it.
+
+    pixels: (1, 3, H, W) in [0, 1]; alpha: (1, 1, H, W) in [0, 1], straight; exif: without its orientation.
+    icc_profile: an RGB profile that `write` embeds. Pixels of 8-bit files are in sRGB and `write` converts them back to
+    the profile; those of 16-bit files stay in the profile's own colours all the way.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None = None
+    exif: bytes | None = None
+    icc_profile: bytes | None = None
+    bit_depth: int = 8
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[-2]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[-1]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, and its path below the folder or glob that it was found by (to mirror a tree of folders)."""
+
+    path: Path
+    relative: Path
+
+
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read one picture (the first frame of several), upright, as RGB.
+
+    Raises:
+        ImageError: no such file, not a picture, damaged, cut short, or larger than `max_pixels`.
+    """
+    with decoding(path), open(path, "rb") as file:
+        return _picture(identify(file, max_pixels), file)
+
+
+def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
+    """Read one picture as upright 8-bit RGB for Pillow; lighter than `read`, for training.
+
+    With `draft_size`, a JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still >= draft_size.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    with decoding(path), open(path, "rb") as file:
+        image = identify(file, MAX_PIXELS)
+        if draft_size is not None:
+            image.draft(image.mode, (draft_size, draft_size))
+        array = layers(image)[0][..., :3]
+        if array.dtype != np.uint8:
+            array = np.floor(array * 255 + 0.5).astype(np.uint8)
+        return Image.fromarray(np.ascontiguousarray(array))
+
+
+def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> None:
+    """Write one picture, in the format that `path` ends with; an older file is only replaced by a whole new one.
+
+    A bare tensor is (1, 3, H, W) or (3, H, W) in [0, 1]. 16 bits stay 16 in PNG and TIFF and become 8 elsewhere. ICC
+    profile, EXIF and alpha are kept where the format can; JPEG and BMP have no alpha: the picture is laid on white.
+
+    Raises:
+        ImageError: an ending that is not supported, pixels that are no picture, or too many of them for the format.
+        ConfigError: `quality` is not in 1..100.
+        OutputError: the file cannot be written.
+    """
+    kind = WRITABLE.get(Path(path).suffix.lower())
+    if kind is None:
+        raise ImageError(f"{path}: end the name with {', '.join(WRITABLE)} to say which kind of file to write.")
+    if not 1 <= quality <= 100:
+        raise ConfigError(f"quality is {quality}: give a number from 1 to 100.")
+    if isinstance(picture, Tensor):
+        picture = Picture(picture if picture.ndim == 4 else picture[None])
+    try:
+        data = _encode(picture, kind, quality)
+    except (ImageError, *DAMAGE) as error:
+        raise ImageError(f"{path} cannot be written: {error}") from error
+    with write_beside(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def from_any(image: object) -> Tensor:
+    """Turn a picture of any common kind into a new (N, 3, H, W) float32 tensor in [0, 1], on the device of `image`.
+
+    Kinds: a Pillow picture of any mode (made upright and sRGB as `read` does); a numpy array, uint8, uint16 or float in
+    [0, 1], of shape (H, W), (H, W, C) or (N, H, W, C), C being 1, 3, or 4 whose alpha is dropped; a torch tensor, uint8
+    or float in [0, 1], of shape (C, H, W) or (N, C, H, W), C being 1 or 3.
+
+    Raises:
+        ImageError: another type, dtype or shape, no pixels, not-a-number, or values well outside [0, 1].
+    """
+    if isinstance(image, Image.Image):
+        with decoding("The picture"):
+            return _picture(image).pixels
+    if not isinstance(image, (np.ndarray, Tensor)):
+        raise ImageError(f"A {type(image).__name__} is no picture: give a PIL image, a numpy array or a torch tensor.")
+    tensor = _from_numpy(image) if isinstance(image, np.ndarray) else _from_torch(image)
+    if tensor.numel() == 0:
+        raise ImageError(f"The picture has no pixels: its shape is {tuple(image.shape)}.")
+    low, high = (float(value) for value in tensor.detach().aminmax())
+    if not low <= high:
+        raise ImageError("The picture has values that are not numbers (NaN): replace them first.")
+    if low < -0.5 or high > 1.5:
+        mend = "divide by 255" if low >= 0 and high <= 256 else "scale them"
+        raise ImageError(f"The picture has values from {low:g} to {high:g}: {mend} to bring them into [0, 1].")
+    return tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+
+
+def to_kind_of(result: Tensor, like: Kind) -> Kind:
+    """Give `result`, (N, 3, H, W) in [0, 1], the kind, dtype, number of dimensions and device of `like`.
+
+    It has three channels always, but a Pillow picture keeps its alpha, scaled to fit. Integers are rounded half up.
+
+    Raises:
+        ImageError: `like` is no picture, or one where `result` holds several; NaN where integers are wanted.
+    """
+    if not isinstance(like, (Image.Image, np.ndarray, Tensor)):
+        raise ImageError(f"A {type(like).__name__} is no picture: give a PIL image, a numpy array or a torch tensor.")
+    single = isinstance(like, Image.Image) or like.ndim < 4
+    if result.ndim != 4 or result.shape[1] != 3 or (single and len(result) != 1):
+        raise ImageError(
+            f"A result of shape {tuple(result.shape)} does not fit a {type(like).__name__}: pick one picture."
+        )
+    if isinstance(like, Tensor):
+        tensor = _levels(result, 255) if like.dtype == torch.uint8 else result.clamp(0, 1)
+        return cast(Kind, (tensor[0] if single else tensor).to(device=like.device, dtype=like.dtype))
+    if isinstance(like, np.ndarray):
+        tensor = _levels(result, np.iinfo(like.dtype).max) if like.dtype.kind == "u" else result.clamp(0, 1)
+        array = tensor.detach().cpu().permute(0, 2, 3, 1).float().numpy().astype(like.dtype)
+        return cast(Kind, array[0] if single else array)
+    with decoding("The picture"):
+        alpha = _picture(like).alpha if like.has_transparency_data else None
+    return cast(Kind, Image.fromarray(_array(result, alpha, top=255)))
+
+
+def resize(
+    pixels: Tensor,
+    *,
+    longer_side: int | None = None,
+    shorter_side: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Scale (N, C, H, W) by antialiased bicubic interpolation, clamped to [0, 1]; give exactly one of the three.
+
+    `size` is (height, width); a side alone keeps the proportions, and no side gets less than 1 pixel. Pixels that have
+    their size already are returned themselves.
+
+    Raises:
+        ConfigError: none or several of the three are given, or one below 1.
+    """
+    given = [value for value in (longer_side, shorter_side, size) if value is not None]
+    if len(given) != 1 or min(np.ravel(given)) < 1:
+        raise ConfigError("Give exactly one of longer_side, shorter_side and size, of at least 1 pixel.")
+    height, width = pixels.shape[-2:]
+    if size is None:
+        side = longer_side or shorter_side or 1
+        scale = side / (max(height, width) if longer_side else min(height, width))
+        size = max(1, round(height * scale)), max(1, round(width * scale))
+    if (height, width) == tuple(size):
+        return pixels
+    return interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def find(inputs: Sequence[str | Path]) -> list[Found]:
+    """List the pictures meant by files, folders (with all below them) and globs such as `photos/**/*.jpg`.
+
+    In folders and globs only names with a known ending count, and hidden ones do not. Sorted within each input; no file
+    comes twice. A file that has the characters of a glob in its name is that file.
+
+    Raises:
+        ImageError: an input matches nothing, or a folder holds no picture.
+    """
+    found: dict[str, Found] = {}
+    for entry in [inputs] if isinstance(inputs, (str, Path)) else inputs:
+        with decoding(entry or "An empty name"):
+            for match in _matches(entry):
+                found.setdefault(os.path.abspath(match.path), match)
+    return list(found.values())
+
+
+def _matches(entry: str | Path) -> list[Found]:
+    path, root = Path(entry), Path()
+    if path.is_file():
+        return [Found(path, Path(path.name))]
+    if path.is_dir() and str(entry):
+        root, names = path, list(_walk(path))
+    elif glob.has_magic(str(entry)):
+        parts = path.parts
+        while len(parts) > 1 and (root / parts[0]).is_dir():
+            root, parts = root / parts[0], parts[1:]
+        names = glob.glob(os.path.join(*parts), root_dir=root, recursive=True)
+    else:
+        raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
+    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and (root / name).is_file()]
+    if not kept:
+        raise ImageError(f"holds no picture: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
+    return [Found(root / name, name) for name in sorted(kept)]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+
+
+def _picture(image: Image.Image, file: BinaryIO | None = None) -> Picture:
+    array, icc_profile, exif = layers(image, file)
+    tensor = torch.from_numpy(np.array(array.transpose(2, 0, 1)[None], order="C"))
+    tensor, depth = (tensor.float().div_(255), 8) if array.dtype == np.uint8 else (tensor, 16)
+    alpha = tensor[:, 3:].clone() if tensor.shape[1] == 4 else None
+    return Picture(tensor[:, :3].contiguous(), alpha, exif, icc_profile, depth)
+
+
+def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
+    if picture.pixels.ndim != 4 or picture.pixels.shape[:2] != (1, 3) or picture.pixels.numel() == 0:
+        raise ImageError(f"give one picture of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
+    height, width, limit = picture.height, picture.width, kind.longest_side
+    if max(height, width) > limit:
+        raise ImageError(f"{kind.name} holds no more than {limit} pixels a side, not {width} x {height}.")
+    top = 65535 if picture.bit_depth == 16 and kind.deep else 255
+    array = _array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
+    icc, exif, in_srgb = picture.icc_profile, picture.exif, picture.bit_depth == 8
+    return encode(array, kind, quality=quality, icc_profile=icc, exif=exif, in_srgb=in_srgb)
+
+
+def _from_numpy(array: Array) -> Tensor:
+    """(N, 1 or 3, H, W) in float32."""
+    if array.dtype.kind not in "fu" or (array.dtype.kind == "u" and array.itemsize > 2):
+        raise ImageError(f"An array of {array.dtype} is no picture: give uint8, uint16, or float in [0, 1].")
+    batch = array[None, ..., None] if array.ndim == 2 else array if array.ndim == 4 else array[None]
+    if batch.ndim != 4 or batch.shape[3] not in (1, 3, 4):
+        raise ImageError(f"An array of shape {array.shape} is no picture: give (H, W, 3) or (N, H, W, 3).")
+    top = 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
+    return torch.from_numpy(batch[..., :3].astype(np.float32) / np.float32(top)).permute(0, 3, 1, 2)
+
+
+def _from_torch(tensor: Tensor) -> Tensor:
+    """(N, 1 or 3, H, W) in float32."""
+    if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
+        raise ImageError(f"A tensor of {tensor.dtype} is no picture: give uint8, or float in [0, 1].")
+    batch = tensor[None] if tensor.ndim == 3 else tensor
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3):
+        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is no picture: give (3, H, W) or (N, 3, H, W).")
+    return batch.float() if tensor.is_floating_point() else batch.float() / 255
+
+
+def _levels(pixels: Tensor, top: int) -> Tensor:
+    """[0, 1] -> whole numbers 0..top, rounded half up, still in float32."""
+    pixels = pixels.detach().float()
+    if not pixels.isfinite().all():
+        raise ImageError("the pixels are not all numbers (NaN or infinite); look for the step that made them so.")
+    return (pixels.clamp(0, 1) * top + 0.5).floor()
+
+
+def _array(pixels: Tensor, alpha: Tensor | None, *, top: int, on_white: bool = False) -> Array:
+    """One picture as (H, W, 3), or 4 with alpha fitted to it, in uint8 or uint16 by `top`."""
+    pixels = pixels.detach().float().cpu()
+    if alpha is not None:
+        alpha, size = alpha.detach().float().cpu(), pixels.shape[-2:]
+        if alpha.shape[-2:] != size:
+            alpha = interpolate(alpha, size=size, mode="bilinear", antialias=True)
+        pixels = pixels * alpha + 1 - alpha if on_white else torch.cat([pixels, alpha], dim=1)
+    return _levels(pixels, top)[0].permute(1, 2, 0).numpy().astype(np.uint8 if top == 255 else np.uint16)

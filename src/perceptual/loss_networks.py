@@ -1,0 +1,219 @@
+"""Loss networks (phi of the paper): pretrained, frozen classifiers whose features are named by layer.
+
+`relu3_3` is the ReLU after the third convolution of VGG's third group, `fire5` the output of SqueezeNet's fifth Fire
+module. The preprocessing that a weight file was trained with lives inside: every network takes RGB [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptual import weights
+from perceptual.errors import ConfigError, WeightsError
+
+Features = dict[str, Tensor]
+Stage = tuple[str, nn.Module]
+
+_VGG_GROUPS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+_VGG_WIDTHS = (64, 128, 256, 512, 512)
+_DISTILLED_WIDTHS = (16, 32, 64, 128, 128)
+_FIRE_SQUEEZE = (16, 16, 32, 32, 48, 48, 64, 64)  # fire2 .. fire9; each expands to 4 + 4 times as many
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: a 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with its ReLU."""
+
+    def __init__(self, channels: int, squeeze: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, 4 * squeeze, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, 4 * squeeze, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1))
+
+
+def vgg_stages(name: str) -> list[Stage]:
+    """conv1_1, relu1_1, ... pool5 of VGG-16 or VGG-19, without weights."""
+    stages: list[Stage] = []
+    channels = 3
+    for group, (count, width) in enumerate(zip(_VGG_GROUPS[name], _VGG_WIDTHS, strict=True), start=1):
+        for index in range(1, count + 1):
+            stages.append((f"conv{group}_{index}", nn.Conv2d(channels, width, 3, padding=1)))
+            stages.append((f"relu{group}_{index}", nn.ReLU()))
+            channels = width
+        stages.append((f"pool{group}", nn.MaxPool2d(2)))
+    return stages
+
+
+def distilled_stages(name: str) -> list[Stage]:
+    """VGG-19 with a quarter of the channels and reflection padding (Wang et al., CVPR 2020), up to relu5_1."""
+    stages: list[Stage] = [("conv0", nn.Conv2d(3, 3, 1))]
+    channels = 3
+    for group, (count, width) in enumerate(zip((2, 2, 4, 4, 1), _DISTILLED_WIDTHS, strict=True), start=1):
+        for index in range(1, count + 1):
+            conv = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
+            stages += [(f"conv{group}_{index}", conv), (f"relu{group}_{index}", nn.ReLU())]
+            channels = width
+        if group < 5:
+            stages.append((f"pool{group}", nn.MaxPool2d(2)))
+    return stages
+
+
+def squeezenet_stages(name: str) -> list[Stage]:
+    """conv1, relu1, pool1, fire2 ... fire9 of SqueezeNet 1.0 or 1.1; pools round up, as in Caffe."""
+    older = name == "squeezenet1_0"
+    stages: list[Stage] = [("conv1", nn.Conv2d(3, 96, 7, 2) if older else nn.Conv2d(3, 64, 3, 2)), ("relu1", nn.ReLU())]
+    pools = {
+        "relu1": "pool1",
+        **({"fire4": "pool4", "fire8": "pool8"} if older else {"fire3": "pool3", "fire5": "pool5"}),
+    }
+    channels = 96 if older else 64
+    for index, squeeze in enumerate(_FIRE_SQUEEZE, start=2):
+        if stages[-1][0] in pools:
+            stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
+        stages.append((f"fire{index}", Fire(channels, squeeze)))
+        channels = 8 * squeeze
+    if stages[-1][0] in pools:
+        stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
+    return stages
+
+
+ARCHITECTURES: dict[str, Callable[[str], list[Stage]]] = {
+    "vgg16": vgg_stages,
+    "vgg19": vgg_stages,
+    "vgg19_distilled": distilled_stages,
+    "squeezenet1_0": squeezenet_stages,
+    "squeezenet1_1": squeezenet_stages,
+}
+
+
+class LossNetwork(nn.Module):
+    """One pretrained network, frozen and trimmed after the deepest layer asked for.
+
+    Args:
+        name: a key of `perceptual.weights.PRETRAINED`, such as "vgg16".
+        layers: the layers whose features are wanted, such as ("relu2_2", "relu3_3").
+        path: a weight file; without it the weights folders and the cache are searched.
+
+    Attributes: `weights_sha256`, the hash of the file, and `weights_file`, its name.
+
+    Raises:
+        ConfigError: unknown network or layer.
+        WeightsError: the weights are missing or damaged, or the file ends before a layer asked for.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, layers: Sequence[str], *, path: str | Path | None = None) -> None:
+        super().__init__()
+        if name not in weights.PRETRAINED:
+            raise ConfigError(f"There is no loss network {name!r}; choose one of {', '.join(weights.PRETRAINED)}.")
+        stages = trim(name, ARCHITECTURES[weights.PRETRAINED[name].network](weights.PRETRAINED[name].network), layers)
+        loaded = weights.load(name, path)
+        self.name, self.layers = name, tuple(layers)
+        self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
+        _fill(stages, loaded)
+        self.stages = nn.ModuleDict(stages)
+        p = loaded.preprocessing
+        self.reverse, self.scale = p.order == "BGR", p.scale
+        self.register_buffer("mean", torch.tensor(p.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(p.std).view(1, 3, 1, 1))
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> LossNetwork:
+        """Loss networks stay as they are, whatever the model around them does."""
+        return super().train(False)
+
+    def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
+        """image: (N, 3, H, W) RGB [0, 1]. Returns {layer: (N, C, h, w)} for `layers`, or all that were asked for.
+
+        Only what the deepest of `layers` needs is computed. `image` is not changed.
+        """
+        wanted = set(self.layers if layers is None else layers)
+        x = image.flip(1) if self.reverse else image
+        x = (x * self.scale - self.mean) / self.std
+        features: Features = {}
+        for name, stage in self.stages.items():
+            if not wanted:
+                break
+            x = stage(x)
+            if name in wanted:
+                features[name] = x
+                wanted.discard(name)
+        return features
+
+
+class LossNetworks(nn.Module):
+    """Several loss networks as one: layers are named NETWORK:LAYER, and any of them come from one call.
+
+    Args:
+        layers: names such as ("vgg16:relu2_2", "vgg19-distilled:relu4_3"); each network runs once per image.
+        paths: weight files by network name, for those that are not in the cache.
+    """
+
+    def __init__(self, layers: Sequence[str], *, paths: Mapping[str, str | Path] | None = None) -> None:
+        super().__init__()
+        by_network: dict[str, list[str]] = {}
+        for layer in dict.fromkeys(layers):
+            network, name = split_layer(layer)
+            by_network.setdefault(network, []).append(name)
+        paths = paths or {}
+        self.networks = nn.ModuleDict({n: LossNetwork(n, names, path=paths.get(n)) for n, names in by_network.items()})
+
+    def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
+        """image: (N, 3, H, W) RGB [0, 1]. Returns {"NETWORK:LAYER": (N, C, h, w)} for `layers` or all."""
+        features: Features = {}
+        for name, network in self.networks.items():
+            mine = (
+                None if layers is None else [split_layer(layer)[1] for layer in layers if split_layer(layer)[0] == name]
+            )
+            if mine is None or mine:
+                features |= {f"{name}:{layer}": value for layer, value in network(image, mine).items()}
+        return features
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each network's weight file, for the card of what is trained with them."""
+        return {name: str(network.weights_sha256) for name, network in self.networks.items()}
+
+
+def split_layer(layer: str) -> tuple[str, str]:
+    """ "vgg16:relu3_3" -> ("vgg16", "relu3_3"); without a network it is VGG-16's, the paper's loss network."""
+    network, _, name = layer.rpartition(":")
+    return network or "vgg16", name
+
+
+def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
+    """The stages up to the deepest of `layers`."""
+    names = [stage for stage, _ in stages]
+    for layer in layers:
+        if layer not in names:
+            known = ", ".join(n for n in names if not n.startswith("conv"))
+            raise ConfigError(f"The loss network {name} has no layer {layer!r}; its layers are {known}.")
+    if not layers:
+        raise ConfigError(f"Ask the loss network {name} for at least one layer.")
+    return stages[: 1 + max(names.index(layer) for layer in layers)]
+
+
+def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:
+    """Copy weights into the stages, by torchvision's running index (features.N) or the distilled file's own names."""
+    for index, (name, stage) in enumerate(stages):
+        prefix = name.replace("_", "") if loaded.network == "vgg19_distilled" else f"features.{index}"
+        for key, parameter in stage.named_parameters():
+            value = loaded.state.get(f"{prefix}.{key}")
+            if value is None:
+                raise WeightsError(
+                    f"{loaded.file} ends before {name}: choose layers above it, or a complete weight file of {loaded.name}."
+                )
+            if value.shape != parameter.shape:
+                raise WeightsError(
+                    f"{loaded.file} is not weights of {loaded.network}: {prefix}.{key} has shape {tuple(value.shape)}."
+                )
+            parameter.data = value.detach().clone()

@@ -1,0 +1,239 @@
+"""Perceptual losses as small modules that compose, and PerceptualLoss, which adds them up and names every term.
+
+A term looks at the features of the output and of the target by name; "pixels" is the image itself. PerceptualLoss runs
+each loss network once over the output and once, no deeper than needed, over the target.
+
+**Relative weights.** The raw size of a term depends on the layer, the loss network, the style image and the pixel
+range, by many powers of ten, which is why weights copied from elsewhere fail. `PerceptualLoss.calibrate` measures one
+reference value per term (per style for style terms) on some photographs, before training:
+
+    content and pixel terms   the mean distance between one photograph and the next, an unrelated one
+    style terms               the mean distance of the photographs themselves from the style (the loss at y = y_c)
+    total variation           the mean total variation of the photographs themselves
+
+The weighted total divides each term by its reference: content 1 then means "as far from the photograph as another
+photograph is", style 1 "as far from the style as the photograph is", whatever the network and the painting. A style
+weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice, 0.5 a gentle and 2 a strong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from perceptual.config import LossConfig
+from perceptual.errors import ConfigError
+from perceptual.functional import feature_distance, gram_distance, gram_matrix, total_variation
+from perceptual.loss_networks import Features, LossNetworks
+
+PIXELS = "pixels"
+RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
+STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
+
+
+class Term(nn.Module):
+    """One term of an objective: (features of the output, features of the target, style weights) -> (N,).
+
+    layers, target_layers: the features that it needs, as NETWORK:LAYER or "pixels".
+    reference: buffer (1,) or (styles,), what relative weighting divides the term by; 1 until calibrated.
+    """
+
+    reference: Tensor
+
+    def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
+        super().__init__()
+        self.layers, self.target_layers = tuple(layers), tuple(target_layers)
+        self.register_buffer("reference", torch.ones(references))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def measure(self, photographs: Features) -> Tensor:
+        """The reference value of relative weighting on a batch of photographs: (1,) or (styles,)."""
+        return self(photographs, {name: value.roll(1, 0) for name, value in photographs.items()}, None).mean(
+            0, keepdim=True
+        )
+
+
+class FeatureLoss(Term):
+    """Feature reconstruction loss at one layer (paper, eq. 2)."""
+
+    def __init__(self, layer: str = "vgg16:relu2_2") -> None:
+        super().__init__((layer,), (layer,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return feature_distance(output[self.layers[0]], target[self.layers[0]])
+
+
+class PixelLoss(FeatureLoss):
+    """Squared error over C * H * W of the images themselves, on [0, 1] pixels (paper, section 3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(PIXELS)
+
+
+class StyleLoss(Term):
+    """Style reconstruction loss at one layer (paper, eq. 3 and 4).
+
+    Args:
+        layer: NETWORK:LAYER.
+        targets: Gram matrices of the style images, (styles, C, C), under the same convention; `gram` makes one.
+        convention: "paper" (eq. 4 as printed), "code" (its mean over C x C) or "gatys".
+    """
+
+    targets: Tensor
+
+    def __init__(self, layer: str, targets: Tensor, convention: str = "code") -> None:
+        super().__init__((layer,), (), len(targets))
+        self.convention = convention
+        self.register_buffer("targets", targets)
+
+    @staticmethod
+    def gram(features: Tensor, convention: str = "code") -> Tensor:
+        """Gram matrices (N, C, C) of features (N, C, H, W), scaled as the convention wants."""
+        return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        gram = self.gram(output[self.layers[0]], self.convention)
+        goal = self.targets[:1] if style is None else torch.einsum("ns,scd->ncd", style.to(self.targets), self.targets)
+        return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
+
+    def measure(self, photographs: Features) -> Tensor:
+        gram = self.gram(photographs[self.layers[0]], self.convention)
+        reduction = STYLE_CONVENTIONS[self.convention][1]
+        return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
+
+
+class TotalVariation(Term):
+    """Total variation (paper, section 3.2), summed, on 0..255 pixels as the paper's strengths 1e-6 to 1e-4 expect."""
+
+    def __init__(self) -> None:
+        super().__init__((PIXELS,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return 255**2 * total_variation(output[PIXELS])
+
+
+class PerceptualLoss(nn.Module):
+    """A weighted sum of named terms.
+
+    Args:
+        terms: {name: (term, weight)}.
+        networks: the loss networks that the terms' layers name; made from these layers when left out.
+        paths: weight files by network name, for those that are not in the cache.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, tuple[Term, float]],
+        *,
+        networks: LossNetworks | None = None,
+        paths: Mapping[str, str | Path] | None = None,
+    ) -> None:
+        super().__init__()
+        if not terms or "total" in terms:
+            raise ConfigError('A PerceptualLoss needs at least one term, and none may be called "total".')
+        self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
+        self.weights = {name: weight for name, (_, weight) in terms.items()}
+        self.layers = self._layers("layers")
+        self.target_layers = self._layers("target_layers")
+        deep = [layer for layer in (*self.layers, *self.target_layers) if layer != PIXELS]
+        self.networks = networks or (LossNetworks(deep, paths=paths) if deep else None)
+
+    def _layers(self, which: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layer for term in self.terms.values() for layer in getattr(term, which)))
+
+    def features(self, image: Tensor, layers: Sequence[str]) -> Features:
+        """{layer: features} of an image (N, 3, H, W), RGB [0, 1]; "pixels" is the image itself."""
+        deep = [layer for layer in layers if layer != PIXELS]
+        found = self.networks(image, deep) if deep and self.networks is not None else {}
+        return {**found, PIXELS: image}
+
+    def forward(self, output: Tensor, target: Tensor | None = None, style: Tensor | None = None) -> dict[str, Tensor]:
+        """output, target: (N, 3, H, W) RGB [0, 1]; style: (N, styles) weights, None for the first style.
+
+        Returns {name: mean over the batch, unweighted} for every term, and "total", the weighted sum; each a scalar
+        tensor through which gradients flow to `output`.
+        """
+        goal: Features = {}
+        if self.target_layers:
+            if target is None or target.shape[-2:] != output.shape[-2:]:
+                raise ConfigError(
+                    "The losses compare with a target: give one of the same height and width as the output."
+                )
+            with torch.no_grad():
+                goal = self.features(target, self.target_layers)
+        seen = self.features(output, self.layers)
+        values: dict[str, Tensor] = {}
+        total = output.new_zeros((), dtype=torch.float32)
+        for name, term in self.terms.items():
+            value = term(seen, goal, style)
+            reference = (
+                term.reference if len(term.reference) == 1 or style is None else style.to(value) @ term.reference
+            )
+            values[name] = value.mean()
+            total = total + self.weights[name] * (value / reference[: len(value)]).mean()
+        return {**values, "total": total}
+
+    @torch.no_grad()
+    def calibrate(self, photographs: Iterable[Tensor]) -> dict[str, list[float]]:
+        """Measure every term's reference (see above) on batches of at least 2 photographs; returns them by name."""
+        sums: dict[str, Tensor] = {}
+        batches = 0
+        for batch in photographs:
+            if len(batch) < 2:
+                raise ConfigError("Relative weights are measured on batches of at least 2 photographs.")
+            seen = self.features(batch, tuple({*self.layers, *self.target_layers}))
+            for name, term in self.terms.items():
+                value = term.measure(seen)
+                sums[name] = sums[name] + value if name in sums else value
+            batches += 1
+        if not batches:
+            raise ConfigError("Relative weights need photographs to measure their references on.")
+        self.set_references({name: (value / batches).tolist() for name, value in sums.items()})
+        return self.references()
+
+    def references(self) -> dict[str, list[float]]:
+        """The reference values by term, for the card."""
+        return {name: term.reference.tolist() for name, term in self.terms.items()}
+
+    def set_references(self, references: Mapping[str, Sequence[float]]) -> None:
+        """Put back values that `references` gave; zeros (a constant image) count as 1."""
+        for name, term in self.terms.items():
+            value = torch.tensor(references[name]).to(term.reference)
+            term.reference = torch.where(value > 0, value, torch.ones_like(value))
+
+
+def style_transfer_loss(
+    config: LossConfig,
+    styles: Sequence[Tensor],
+    *,
+    paths: Mapping[str, str | Path] | None = None,
+    device: torch.device | str = "cpu",
+) -> PerceptualLoss:
+    """The objective of style transfer (paper, eq. 5) for one or several style images.
+
+    styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared.
+    """
+    networks = LossNetworks((*config.content_layers, *config.style_layers), paths=paths).to(device)
+    with torch.no_grad():
+        features = [networks(style.to(device), config.style_layers) for style in styles]
+    share = config.weighting == "relative"
+    terms: dict[str, tuple[Term, float]] = {}
+    for layer in config.content_layers:
+        weight = config.content_weight / (len(config.content_layers) if share else 1)
+        terms[_term_name("content", layer)] = (FeatureLoss(layer), weight)
+    for layer in config.style_layers:
+        weight = config.style_weight * (RELATIVE_STYLE / len(config.style_layers) if share else 1)
+        grams = torch.cat([StyleLoss.gram(f[layer], config.style_convention) for f in features])
+        terms[_term_name("style", layer)] = (StyleLoss(layer, grams, config.style_convention), weight)
+    if config.tv_weight:
+        terms["tv"] = (TotalVariation(), config.tv_weight)
+    return PerceptualLoss(terms, networks=networks).to(device)
+
+
+def _term_name(kind: str, layer: str) -> str:
+    return f"{kind} {layer}".replace(".", "_")  # a module's name may not hold a dot

@@ -1,0 +1,263 @@
+"""Image transformation networks, built from one line of text.
+
+A network is a string of layers (the notation of the authors' code, supplement Tables 1 and 2):
+
+    c9s1-32   convolution 9x9, stride 1, 32 filters, then norm and ReLU      (the last one: no norm, scaled tanh)
+    d64       convolution 3x3, stride 2: halves the size
+    r128      residual block of two 3x3 convolutions, no ReLU after the sum   (Gross and Wilber)
+    n128      its non-residual twin (supplement, Figure 1, right)
+    u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
+    U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (no checkerboard)
+    r128*5    the same layer five times
+
+A TransformationNetwork takes and gives RGB float [0, 1]; any height and width from 1 px up give exactly that size
+(times the scale for super-resolution), so that callers never pad.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptual.config import NetworkConfig
+from perceptual.errors import ConfigError
+
+STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
+SUPER_RESOLUTION_X2 = "c9s1-64 r64*4 u64 c9s1-3"  # not in the paper: one stride-1/2 convolution less
+SUPER_RESOLUTION_X4 = "c9s1-64 r64*4 u64 u64 c9s1-3"
+SUPER_RESOLUTION_X8 = "c9s1-64 r64*4 u64 u64 u64 c9s1-3"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of an architecture string: kind ("c", "d", "r", "n", "u" or "U"), kernel, stride and filters."""
+
+    kind: str
+    filters: int
+    kernel: int = 3
+    stride: int = 1
+
+
+_TOKEN = re.compile(
+    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuU])(?P<filters>\d+))(?:\*(?P<times>\d+))?"
+)
+
+
+def parse_architecture(text: str) -> tuple[Layer, ...]:
+    """Turn an architecture string into its layers; `R128` and `C128` of the authors' code mean r128 and n128.
+
+    Raises:
+        ConfigError: a word is not a layer, or the string does not end in a 3-channel convolution of stride 1.
+    """
+    layers: list[Layer] = []
+    for word in text.replace(",", " ").split():
+        match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
+        if match is None:
+            raise ConfigError(
+                f"{word!r} in the architecture {text!r} is not a layer: write c9s1-32, d64, r128*5, n128, u64 or U64."
+            )
+        if match["kind"]:
+            layer = Layer(match["kind"], int(match["filters"]), stride=2 if match["kind"] == "d" else 1)
+        else:
+            layer = Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
+        if min(layer.filters, layer.stride) < 1 or layer.kernel % 2 == 0:
+            raise ConfigError(
+                f"{word!r} in the architecture {text!r} needs an odd kernel, and a stride and filters of 1 or more."
+            )
+        layers += [layer] * int(match["times"] or 1)
+    if not layers or layers[-1] != Layer("c", 3, layers[-1].kernel):
+        raise ConfigError(
+            f"The architecture {text!r} must end in a convolution to 3 channels of stride 1, such as c9s1-3."
+        )
+    width = 0
+    for layer in layers:
+        if layer.kind in "rn" and layer.filters != width:
+            raise ConfigError(
+                f"The block {layer.kind}{layer.filters} in {text!r} follows {width} channels; they must be equal."
+            )
+        width = layer.filters
+    return tuple(layers)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Spatial batch normalisation (the paper's); ignores the style."""
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with one gamma and beta per channel *and style* (Dumoulin et al., 2017).
+
+    One style makes it the plain instance normalisation of Ulyanov et al. (2016). Statistics are those of each image
+    by itself, in training and after it, in float32 whatever the precision of the network.
+    """
+
+    def __init__(self, channels: int, styles: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(styles, channels))
+        self.bias = nn.Parameter(torch.zeros(styles, channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """x: (N, C, H, W); style: (N, styles) weights that sum to 1, or None for the first style."""
+        weight, bias = (self.weight[:1], self.bias[:1]) if style is None else (style @ self.weight, style @ self.bias)
+        if x.is_cpu and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+            return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
+        variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
+        scale = weight * torch.rsqrt(variance + self.eps)
+        shift = bias - mean * scale
+        return (x * scale[..., None, None].to(x.dtype)).add_(shift[..., None, None].to(x.dtype))
+
+    def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same, one image at a time: the CPU's batch norm keeps channels_last and is fused, forward and backward."""
+        images = zip(x.split(1), weight, bias, strict=True)
+        done = [torch.batch_norm(i, w, b, None, None, True, 0.0, self.eps, False) for i, w, b in images]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+
+class ConvolutionLayer(nn.Module):
+    """Padding, convolution (or stride-1/2 convolution, or nearest doubling and convolution), norm and ReLU."""
+
+    def __init__(self, channels: int, layer: Layer, padding: str, norm: nn.Module | None, relu: bool = True) -> None:
+        super().__init__()
+        self.doubling = layer.kind == "U"
+        self.norm = norm
+        self.relu = relu
+        around = (layer.kernel - 1) // 2
+        self.pad_mode, self.pad = ("", 0) if padding in ("zero", "none") or layer.kind == "u" else (padding, around)
+        if layer.kind == "u":
+            self.conv: nn.Module = nn.ConvTranspose2d(channels, layer.filters, 3, 2, padding=1, output_padding=1)
+            fan_in = channels * 9  # Torch7's convention; PyTorch's own default would count the filters instead
+        else:
+            inner = around if padding == "zero" else 0
+            self.conv = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, padding=inner)
+            fan_in = channels * layer.kernel**2
+        for parameter in self.conv.parameters():
+            nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        if self.doubling:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        if self.pad:
+            x = F.pad(x, (self.pad,) * 4, mode=self.pad_mode)
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, style)
+        return F.relu(x) if self.relu else x
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions; residual: input plus their result, with no ReLU after the sum (Gross and Wilber)."""
+
+    def __init__(self, channels: int, padding: str, make_norm: Callable[[int], nn.Module], residual: bool) -> None:
+        super().__init__()
+        layer = Layer("c", channels)
+        self.first = ConvolutionLayer(channels, layer, padding, make_norm(channels))
+        self.second = ConvolutionLayer(channels, layer, padding, make_norm(channels), relu=not residual)
+        self.residual = residual
+        self.crop = 2 if padding == "none" else 0
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        out: Tensor = self.second(self.first(x, style), style)
+        if not self.residual:
+            return out
+        c = self.crop
+        return out + (x[..., c:-c, c:-c] if c else x)
+
+
+class TransformationNetwork(nn.Module):
+    """f_W of the paper: an image to an image, by the layers of `config.architecture`.
+
+    Attributes: `scale`, output size over input size (1 for style, 4 or 8 for super-resolution); `styles`.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.layers_spec = parse_architecture(config.architecture)
+        self.styles = config.styles
+        self.tanh_scale = config.tanh_scale
+        inner = "none" if config.padding == "reflect-start" else config.padding
+        outer = "zero" if config.padding == "reflect-start" else config.padding
+
+        def make_norm(channels: int) -> nn.Module:
+            norm = BatchNorm(channels) if config.norm == "batch" else InstanceNorm(channels, config.styles)
+            nn.init.uniform_(norm.weight, 0, 1)  # Torch7's initialisation, as in the authors' code
+            if config.norm == "conditional_instance":  # every style starts from the same numbers
+                norm.weight.data[:] = norm.weight.data[:1].clone()
+            return norm
+
+        layers: list[nn.Module] = []
+        channels = 3
+        for index, layer in enumerate(self.layers_spec):
+            last = index == len(self.layers_spec) - 1
+            if layer.kind in "rn":
+                layers.append(Block(channels, inner, make_norm, residual=layer.kind == "r"))
+            else:
+                norm = None if last else make_norm(layer.filters)
+                layers.append(ConvolutionLayer(channels, layer, outer, norm, relu=not last))
+            channels = layer.filters
+        self.layers = nn.ModuleList(layers)
+        self._plan_sizes(inner == "none")
+
+    def _plan_sizes(self, unpadded_blocks: bool) -> None:
+        """Derive scale, needed multiple, smallest input and start padding from the layers."""
+        shrink, grow, self.multiple, self.minimum, start = 1, 1, 1, 1, 0
+        for layer in self.layers_spec:
+            if layer.kind in "uU":
+                grow *= 2
+            if self.config.padding in ("reflect", "replicate"):
+                need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
+                self.minimum = max(self.minimum, math.ceil(need * shrink / grow))
+            if unpadded_blocks and layer.kind in "rn":
+                start += 2 * shrink // grow if shrink >= grow else 0
+            shrink *= layer.stride
+            self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
+        if grow % shrink:
+            raise ConfigError(
+                f"The architecture {self.config.architecture!r} makes images smaller; it must double as often as it halves."
+            )
+        self.scale = grow // shrink
+        self.start_pad = start
+        self.minimum = max(self.minimum, start + 1)
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that one image of this size needs at the peak of inference in float32, roughly from above.
+
+        At the widest layer its input, a padded or doubled copy, its output and a temporary of the norm live together.
+        """
+        widest, channels, area = 0.0, 3, 1.0
+        for layer in self.layers_spec:
+            inner = area * (4 if layer.kind in "uU" else 1)
+            area = inner / layer.stride**2
+            widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
+            channels = layer.filters
+        sides = (height + 2 * self.start_pad + self.multiple) * (width + 2 * self.start_pad + self.multiple)
+        return int(4 * widest * sides)
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """x: (N, 3, H, W) RGB [0, 1]. style: (N, styles) weights, rows summing to 1; None: the first style.
+
+        Returns (N, 3, scale * H, scale * W). The range is 0.5 +- tanh_scale / 255: exactly [0, 1] for the paper's
+        127.5; with the authors' code's 150 it reaches a little beyond, so clamp before showing.
+        """
+        height, width = x.shape[-2:]
+        below, right = (-height) % self.multiple, (-width) % self.multiple
+        below += self.multiple * math.ceil(max(0, self.minimum - height - below) / self.multiple)
+        right += self.multiple * math.ceil(max(0, self.minimum - width - right) / self.multiple)
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        if self.start_pad:
+            x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
+        x = (x - 0.5) * 2
+        for layer in self.layers:
+            x = layer(x, style)
+        x = 0.5 + self.tanh_scale / 255 * torch.tanh(x)
+        return x[..., : height * self.scale, : width * self.scale]

@@ -1,0 +1,45 @@
+"""Settings by name: the paper's and ours. Each says what it costs and what to expect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
+from perceptual.errors import ConfigError
+
+_LEAN = NetworkConfig(
+    architecture="c5s1-16 d32 d64 r64*5 U32 U16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
+)
+_RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
+_SHORT = TrainConfig(steps=5_000, batch=1, learning_rate=2e-3, decay="cosine")
+_DISTILLED = tuple(f"vgg19-distilled:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"))
+
+STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
+    "fast": (
+        "a lean network under the paper's layers, for a computer without a GPU",
+        StyleRecipe(network=_LEAN, loss=_RELATIVE, train=_SHORT),
+    ),
+    "sketch": (
+        "as fast, under a loss network that costs a tenth (vgg19-distilled, which is not downloaded: give its file)",
+        StyleRecipe(
+            network=_LEAN,
+            loss=replace(_RELATIVE, content_layers=("vgg19-distilled:relu2_2",), style_layers=_DISTILLED),
+            train=_SHORT,
+        ),
+    ),
+    "paper": (
+        "the paper's network, objective and schedule (supplement, Table 1; section 4.1); hours on a GPU, days on a CPU",
+        StyleRecipe(),
+    ),
+}
+
+
+def style_recipe(name: str) -> StyleRecipe:
+    """The settings of a recipe of `perceptual train style`.
+
+    Raises:
+        ConfigError: there is no such recipe.
+    """
+    if name not in STYLE_RECIPES:
+        raise ConfigError(f"There is no recipe {name!r}; choose one of {', '.join(STYLE_RECIPES)}.")
+    return STYLE_RECIPES[name][1]

@@ -1,0 +1,559 @@
+"""weights: where they are found, how they are downloaded, and what is refused. The only server is on 127.0.0.1."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from perceptual import weights
+from perceptual.errors import OutputError, PerceptualError, WeightsError
+from perceptual.weights import CAFFE_VGG, PRETRAINED, Pretrained, WeightFile, fetch, load, locate, sha256_of
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "weights"
+FILE = "tiny.pth"
+VGG_KEYS = ("features.0.weight", "features.0.bias", "classifier.6.weight")
+
+
+def vgg_state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((64, 3, 3, 3), (64,), (10, 4))
+    return {key: torch.rand(shape, generator=generator) for key, shape in zip(VGG_KEYS, shapes, strict=True)}
+
+
+def packed(state: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+BODY = packed(vgg_state())
+SHA = hashlib.sha256(BODY).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Sends `body`; cuts the first `cuts` answers after `cut_after` bytes; can ignore Range, or answer `status`."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.body, self.cuts, self.cut_after = BODY, 0, 3000
+        self.ranges = self.length = True
+        self.status = 200
+        self.seen: list[str | None] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{FILE}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server, asked = self.server, self.headers["Range"]
+        server.seen.append(asked)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        if server.status != 200 or start >= len(server.body):
+            self.send_error(416 if server.status == 200 else server.status)
+            return
+        body = server.body[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(server.body) - 1}/{len(server.body)}")
+        if server.length:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if server.cuts > 0:
+            server.cuts -= 1
+            body = body[: server.cut_after]
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as one:
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield one
+        one.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(folder))
+    monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(weights, "RETRY_DELAYS", (0.0, 0.0, 0.0))
+    return folder
+
+
+@pytest.fixture
+def tiny(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    files = (WeightFile(FILE, SHA, server.url), WeightFile("tiny_short.safetensors", "0" * 64))
+    monkeypatch.setitem(PRETRAINED, "tiny", Pretrained("vgg16", CAFFE_VGG, files, "for tests"))
+    return "tiny"
+
+
+# --- the table
+
+
+def test_the_table_is_consistent() -> None:
+    for name, entry in PRETRAINED.items():
+        assert entry.network in weights._LOOKS
+        assert entry.about
+        for known in entry.files:
+            assert len(known.sha256) in (8, 64)
+            assert set(known.sha256) <= set("0123456789abcdef")
+            assert known.url is None or (known.url.startswith("https://") and known.url.endswith(known.file)), name
+    assert PRETRAINED["vgg16"].files[0] == WeightFile(
+        "vgg16-00b39a1b.pth", "00b39a1b", "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth"
+    )
+    assert PRETRAINED["vgg16-torchvision"].files[0].sha256 == "397923af"
+
+
+def test_unknown_name_lists_the_known_ones() -> None:
+    for call in (lambda: load("vgg61"), lambda: locate("vgg61"), lambda: list(fetch("vgg61"))):
+        with pytest.raises(WeightsError, match=r"vgg61.*vgg16-torchvision"):
+            call()
+
+
+# --- where
+
+
+def test_locate_looks_in_the_env_folders_then_in_the_cache(
+    tiny: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert locate(tiny) is None
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (cache, two):
+        folder.mkdir()
+        (folder / FILE).write_bytes(BODY)
+    assert locate(tiny) == cache / FILE
+    monkeypatch.setenv("PERCEPTUAL_WEIGHTS", os.pathsep.join([str(one), "", str(two)]))
+    assert locate(tiny) == two / FILE
+
+
+def test_locate_prefers_the_first_known_file_wherever_it_is(
+    tiny: str, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir()
+    short = tmp_path / "tiny_short.safetensors"
+    short.write_bytes(b"short")
+    monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(tmp_path))
+    assert locate(tiny) == short
+    (cache / FILE).write_bytes(BODY)
+    assert locate(tiny) == cache / FILE
+
+
+def test_a_path_wins_and_must_exist(tiny: str, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.pth"
+    mine.write_bytes(BODY)
+    assert locate(tiny, mine) == mine
+    for bad in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(WeightsError, match="no weights file"):
+            locate(tiny, bad)
+
+
+# --- downloading
+
+
+def test_whole_download(server: Server, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "TICK", 1000)
+    steps = list(fetch(tiny))
+    indices = [step.index for step in steps]
+    assert indices == sorted(indices)
+    assert indices[0] == 0
+    assert len(indices) > 4
+    assert {step.total for step in steps} == {len(BODY)}
+    assert indices[-1] == len(BODY)
+    assert (steps[0].message or "").startswith(f"Downloading {FILE} (0 MB) from 127.0.0.1:")
+    assert str(cache) in (steps[0].message or "")
+    assert (cache / FILE).read_bytes() == BODY
+    assert not (cache / f"{FILE}.part").exists()
+    assert list(fetch(tiny)) == []  # already there
+    assert server.seen == [None]
+    assert load(tiny).sha256 == SHA
+
+
+def test_an_unknown_length_is_none(server: Server, tiny: str, cache: Path) -> None:
+    server.length = False
+    assert [step.total for step in fetch(tiny)][:1] == [None]
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_another_folder(server: Server, tiny: str, cache: Path, tmp_path: Path) -> None:
+    cache.mkdir()
+    (cache / FILE).write_bytes(BODY)
+    assert list(fetch(tiny, folder=tmp_path / "to" / "carry"))
+    assert (tmp_path / "to" / "carry" / FILE).read_bytes() == BODY
+
+
+def test_a_shorter_local_file_does_not_stop_the_download(server: Server, tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "tiny_short.safetensors").write_bytes(b"short")
+    assert list(fetch(tiny))
+    assert locate(tiny) == cache / FILE
+
+
+def test_one_cut_is_mended_by_a_range_request(server: Server, tiny: str, cache: Path) -> None:
+    server.cuts = 1
+    steps = list(fetch(tiny))
+    assert server.seen == [None, "bytes=3000-"]
+    indices = [step.index for step in steps]
+    assert indices == sorted(indices)
+    assert steps[-1].index == steps[-1].total == len(BODY)
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_a_server_that_always_cuts_keeps_the_part_for_the_next_call(server: Server, tiny: str, cache: Path) -> None:
+    server.cuts, server.cut_after = 1000, 1000
+    with pytest.raises(WeightsError, match=r"is kept: running again goes on"):
+        list(fetch(tiny))
+    assert server.seen == [None, "bytes=1000-", "bytes=2000-", "bytes=3000-"]
+    assert (cache / f"{FILE}.part").read_bytes() == BODY[:4000]
+    assert locate(tiny) is None
+    server.cuts = 0
+    first, *_ = steps = list(fetch(tiny))
+    assert server.seen[-1] == "bytes=4000-"
+    assert (first.index, first.total) == (4000, len(BODY))
+    assert "0.0 MB are here" in (first.message or "")
+    assert steps[-1].index == len(BODY)
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_cuts_that_bring_enough_are_not_counted(
+    server: Server, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "TICK", 500)
+    server.cuts, server.cut_after = 6, 1000
+    list(fetch(tiny))
+    assert len(server.seen) == 7
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_a_server_that_ignores_range_starts_over(server: Server, tiny: str, cache: Path) -> None:
+    server.ranges, server.cuts = False, 1
+    assert list(fetch(tiny))[-1].index == len(BODY)
+    assert server.seen == [None, "bytes=3000-"]
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_a_server_that_ignores_range_and_always_cuts_ends(server: Server, tiny: str) -> None:
+    server.ranges, server.cuts = False, 1000
+    with pytest.raises(WeightsError, match="is kept"):
+        list(fetch(tiny))
+    assert len(server.seen) == 4
+
+
+@pytest.mark.parametrize(("extra", "requests"), [(b"", 1), (b"too long", 2)])
+def test_416_means_complete_or_start_over(server: Server, tiny: str, cache: Path, extra: bytes, requests: int) -> None:
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(BODY + extra)
+    list(fetch(tiny))
+    assert len(server.seen) == requests
+    assert (cache / FILE).read_bytes() == BODY
+
+
+def test_a_wrong_hash_deletes_the_part(server: Server, tiny: str, cache: Path) -> None:
+    server.body = b"<html>please log in</html>"
+    with pytest.raises(WeightsError, match=r"another hash, which was deleted: run it again"):
+        list(fetch(tiny))
+    assert not (cache / f"{FILE}.part").exists()
+    assert locate(tiny) is None
+    server.body = BODY
+    list(fetch(tiny))
+    assert load(tiny).sha256 == SHA
+
+
+def test_a_prefix_of_the_hash_is_enough(server: Server, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for prefix, fits in ((SHA[:8], True), ("0" * 8, False)):
+        entry = Pretrained("vgg16", CAFFE_VGG, (WeightFile(FILE, prefix, server.url),), "for tests")
+        monkeypatch.setitem(PRETRAINED, tiny, entry)
+        if not fits:
+            with pytest.raises(WeightsError, match="does not have the hash"):
+                load(tiny)
+            continue
+        list(fetch(tiny))
+        assert load(tiny).sha256 == SHA
+
+
+@pytest.mark.parametrize("status", [404, 500, 403])
+def test_http_errors_name_the_address_and_the_mend(server: Server, tiny: str, cache: Path, status: int) -> None:
+    server.status = status
+    with pytest.raises(WeightsError, match=rf"{server.url}: HTTP {status} .* by hand into .*cache"):
+        list(fetch(tiny))
+    assert server.seen == [None]
+
+
+def test_nothing_listening_is_told_at_once(server: Server, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.shutdown()
+    server.server_close()
+    monkeypatch.setattr(weights, "RETRY_DELAYS", (60.0,))
+    with pytest.raises(WeightsError, match=r"Cannot download http://127.*refused.* by hand into"):
+        list(fetch(tiny))
+
+
+def test_silence_is_a_cut(server: Server, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "TIMEOUT", 0.05)
+    monkeypatch.setattr(weights, "RETRY_DELAYS", (0.0,))
+    quiet = threading.Event()
+    monkeypatch.setattr(Handler, "do_GET", lambda _: quiet.wait(5))
+    try:
+        with pytest.raises(WeightsError, match="timed out"):
+            list(fetch(tiny))
+    finally:
+        quiet.set()
+
+
+def test_no_address_says_which_file_to_put_where(cache: Path) -> None:
+    with pytest.raises(WeightsError, match=rf"squeezenet1_0.safetensors in {cache}"):
+        list(fetch("squeezenet1_0"))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, GeneratorExit])
+def test_stopping_keeps_the_part(
+    server: Server, tiny: str, cache: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    monkeypatch.setattr(weights, "TICK", 1000)
+    running = fetch(tiny)
+    next(running), next(running)
+    with pytest.raises(stop):
+        running.throw(stop)  # type: ignore[attr-defined]
+    arrived = (cache / f"{FILE}.part").read_bytes()
+    assert len(arrived) >= 1000
+    assert BODY.startswith(arrived)
+    list(fetch(tiny))
+    assert server.seen[-1] == f"bytes={len(arrived)}-"
+
+
+def test_a_second_download_waits_for_the_first(server: Server, tiny: str, cache: Path) -> None:
+    first, second = fetch(tiny), fetch(tiny)
+    next(first)
+    assert "Another process" in (next(second).message or "")
+    assert next(second).message is None
+    list(first)
+    assert [step.index for step in second] == [len(BODY)]
+    assert server.seen == [None]
+
+
+def test_a_lock_left_by_a_dead_process_is_no_lock(server: Server, tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / f"{FILE}.lock").touch()
+    first, *_ = fetch(tiny)
+    assert (first.message or "").startswith("Downloading")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_full_disk_is_told(server: Server, tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / f"{FILE}.part").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="no space left on device; make room or choose another folder"):
+        list(fetch(tiny))
+    assert server.seen == [None]
+
+
+def test_a_file_in_the_way_of_the_cache_is_told(server: Server, tiny: str, cache: Path) -> None:
+    cache.write_bytes(b"")
+    with pytest.raises(OutputError, match="Cannot write"):
+        list(fetch(tiny))
+
+
+# --- loading
+
+
+def test_load_gives_float32_features_only(tiny: str, tmp_path: Path) -> None:
+    half = tmp_path / "half.safetensors"
+    safetensors.torch.save_file({key: value.half() for key, value in vgg_state().items()}, half)
+    loaded = load(tiny, half)
+    assert set(loaded.state) == {"features.0.weight", "features.0.bias"}
+    assert {tensor.dtype for tensor in loaded.state.values()} == {torch.float32}
+    assert (loaded.name, loaded.network, loaded.file) == ("tiny", "vgg16", "half.safetensors")
+    assert loaded.sha256 == hashlib.sha256(half.read_bytes()).hexdigest() == sha256_of(half)
+    half.write_bytes(bytes(half.stat().st_size))  # the tensors are in memory of their own
+    assert torch.allclose(loaded.state["features.0.bias"], vgg_state()["features.0.bias"], atol=1e-3)
+
+
+@pytest.mark.parametrize("wrap", ["parameter", "module.", "features.module.", "bare", "state_dict"])
+def test_keys_as_people_save_them(tiny: str, tmp_path: Path, wrap: str) -> None:
+    state: dict[str, Any] = vgg_state()
+    if wrap == "parameter":
+        state = {key: torch.nn.Parameter(value) for key, value in state.items()}
+    elif wrap == "module.":
+        state = {wrap + key: value for key, value in state.items()}
+    elif wrap == "features.module.":
+        state = {key.replace("features.", wrap): value for key, value in state.items()}
+    elif wrap == "bare":
+        state = {key.removeprefix("features."): value for key, value in state.items() if "features" in key}
+    else:
+        state = {"epoch": 3, "state_dict": state}
+    path = tmp_path / "mine.pt"
+    torch.save(state, path)
+    loaded = load(tiny, path).state
+    assert set(loaded) == {"features.0.weight", "features.0.bias"}
+    assert not any(tensor.requires_grad for tensor in loaded.values())
+
+
+def test_old_pickles_of_the_time_of_the_paper(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save(vgg_state(), path, _use_new_zipfile_serialization=False)
+    assert set(load(tiny, path).state) == {"features.0.weight", "features.0.bias"}
+
+
+def test_missing_weights_tell_the_three_mends(tiny: str, cache: Path) -> None:
+    with pytest.raises(WeightsError, match=r"weights fetch tiny.*tiny.pth in .*PERCEPTUAL_WEIGHTS.*path"):
+        load(tiny)
+    with pytest.raises(WeightsError, match=r"cannot be downloaded; put squeezenet1_0.safetensors"):
+        load("squeezenet1_0")
+    assert not cache.exists()
+
+
+def test_a_known_name_with_another_hash_is_refused(tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / FILE).write_bytes(packed({key: value + 1 for key, value in vgg_state().items()}))
+    with pytest.raises(WeightsError, match=r"does not have the hash of tiny: delete it.*weights fetch tiny"):
+        load(tiny)
+    assert load(tiny, cache / FILE).sha256 != SHA  # a path may be anything that fits
+
+
+def test_weights_with_other_preprocessing_are_refused(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "renamed.pth"
+    path.write_bytes(BODY)
+    with pytest.raises(WeightsError, match="holds the weights tiny, not vgg16-torchvision"):
+        load("vgg16-torchvision", path)
+
+
+class Evil:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_code_in_a_pickle_does_not_run(tiny: str, tmp_path: Path, plain: bool) -> None:
+    evil = {**vgg_state(), "evil": Evil(tmp_path / "ran")}
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps(evil) if plain else packed(evil))
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        load(tiny, path)
+    assert not (tmp_path / "ran").exists()
+
+
+DAMAGED = {
+    "empty": b"",
+    "html": b"<html>please log in</html>",
+    "zeros": bytes(5000),
+    "cut": BODY[: len(BODY) // 2],
+    "cut safetensors": safetensors.torch.save(vgg_state())[:-100],
+    "text": b"hello",
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_files_are_refused(tiny: str, tmp_path: Path, kind: str, suffix: str) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(DAMAGED[kind])
+    with pytest.raises(WeightsError, match=r"cannot be read as weights|holds no named tensors") as caught:
+        load(tiny, path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], torch.ones(2), 3])
+def test_a_file_without_names_is_refused(tiny: str, tmp_path: Path, content: object) -> None:
+    path = tmp_path / "list.pth"
+    torch.save(content, path)
+    with pytest.raises(WeightsError, match="no named tensors"):
+        load(tiny, path)
+
+
+def test_other_kinds_of_files_are_refused(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    path.write_bytes(BODY)
+    with pytest.raises(WeightsError, match=r"ends in \.safetensors, \.pth or \.pt"):
+        load(tiny, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features.0.weight": (64, 1, 3, 3)},  # grey
+        {"features.1.weight": (64,)},  # batch norm
+        {"features.16.weight": (256, 256, 3, 3)},  # VGG-19
+        {"features.3.squeeze.weight": (16, 64, 1, 1)},  # SqueezeNet 1.1
+    ],
+)
+def test_another_network_is_refused(tiny: str, tmp_path: Path, change: dict[str, tuple[int, ...]]) -> None:
+    path = tmp_path / "other.safetensors"
+    safetensors.torch.save_file(vgg_state() | {key: torch.ones(shape) for key, shape in change.items()}, path)
+    with pytest.raises(WeightsError, match="is not weights of vgg16"):
+        load(tiny, path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tiny: str, tmp_path: Path) -> None:
+    path = tmp_path / "closed.pth"
+    path.write_bytes(BODY)
+    path.chmod(0)
+    with pytest.raises(PerceptualError, match="Cannot read"):
+        load(tiny, path)
+
+
+# --- the real files
+
+FIRST_AND_LAST = {
+    "vgg16": ("features.0.weight", "features.14.bias", 14),
+    "vgg19": ("features.0.weight", "features.16.bias", 16),
+    "vgg19-distilled": ("conv0.weight", "conv51_aux.bias", 38),
+    "squeezenet1_0": ("features.0.weight", "features.12.expand3x3.bias", 50),
+    "squeezenet1_1": ("features.0.weight", "features.12.expand3x3.bias", 50),
+}
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the pretrained weights are not in {SHARED}")
+@pytest.mark.parametrize("name", FIRST_AND_LAST)
+def test_the_real_files_load(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(SHARED))
+    loaded = load(name)
+    first, last, count = FIRST_AND_LAST[name]
+    assert {first, last} <= set(loaded.state)
+    assert len(loaded.state) == count
+    assert loaded.sha256 in {known.sha256 for known in PRETRAINED[name].files}
+    assert loaded.preprocessing == PRETRAINED[name].preprocessing
+    assert not any(key.startswith("classifier") for key in loaded.state)
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the pretrained weights are not in {SHARED}")
+@pytest.mark.parametrize("name", FIRST_AND_LAST)
+def test_the_real_files_are_not_taken_for_another_network(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "copy.safetensors"
+    state = safetensors.torch.load_file(SHARED / PRETRAINED[name].files[-1].file)
+    safetensors.torch.save_file(state, path, {"changed": "so that the hash is not known"})
+    for other, entry in PRETRAINED.items():
+        if (name, entry.network) == ("vgg16", "vgg19"):
+            continue  # to conv3_3 the two have the same shapes
+        if entry.network == PRETRAINED[name].network:
+            assert load(other, path).network == entry.network
+        else:
+            with pytest.raises(WeightsError, match="is not weights of"):
+                load(other, path)
