@@ -1,0 +1,85 @@
+"""Images into images with networks trained by perceptual losses.
+
+After Johnson, Alahi and Fei-Fei, "Perceptual Losses for Real-Time Style Transfer and Super-Resolution" (ECCV 2016).
+
+>>> from perceptual import Stylizer
+>>> Stylizer.load("starry_night")(photograph)
+
+The names below are the public interface; each is imported when it is first used, so that `import perceptual` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceptual.apply import Stylizer
+    from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
+    from perceptual.errors import PerceptualError
+    from perceptual.events import Step
+    from perceptual.functional import feature_distance, gram_distance, gram_matrix, luma, pixel_distance, total_variation
+    from perceptual.loss_networks import LossNetwork, LossNetworks
+    from perceptual.losses import (
+        FeatureLoss,
+        PerceptualLoss,
+        PixelLoss,
+        StyleLoss,
+        TotalVariation,
+        style_transfer_loss,
+    )
+    from perceptual.networks import TransformationNetwork
+
+__all__ = [
+    "FeatureLoss",
+    "LossConfig",
+    "LossNetwork",
+    "LossNetworks",
+    "NetworkConfig",
+    "PerceptualError",
+    "PerceptualLoss",
+    "PixelLoss",
+    "Step",
+    "StyleLoss",
+    "StyleRecipe",
+    "Stylizer",
+    "TotalVariation",
+    "TrainConfig",
+    "TransformationNetwork",
+    "feature_distance",
+    "gram_distance",
+    "gram_matrix",
+    "luma",
+    "pixel_distance",
+    "style_transfer_loss",
+    "total_variation",
+]
+
+_HOMES = {
+    "apply": ["Stylizer"],
+    "config": ["LossConfig", "NetworkConfig", "StyleRecipe", "TrainConfig"],
+    "errors": ["PerceptualError"],
+    "events": ["Step"],
+    "functional": [
+        "feature_distance",
+        "gram_distance",
+        "gram_matrix",
+        "luma",
+        "pixel_distance",
+        "total_variation",
+    ],
+    "loss_networks": ["LossNetwork", "LossNetworks"],
+    "losses": ["FeatureLoss", "PerceptualLoss", "PixelLoss", "StyleLoss", "TotalVariation", "style_transfer_loss"],
+    "networks": ["TransformationNetwork"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'perceptual' has no attribute {name!r}")
+    value = getattr(import_module(f"perceptual.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

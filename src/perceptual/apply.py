@@ -15,7 +15,7 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
-from perceptual.functional import luma
+from perceptual.functional import channels_last, luma
 from perceptual.networks import TransformationNetwork
 
 Image = TypeVar("Image")
@@ -40,7 +40,7 @@ def find_checkpoint(name: str | Path) -> Path:
     if path.is_file():
         return path
     raise CheckpointError(
-        f"There is no style {str(name)!r}: give the path of a trained network, or one of {', '.join(ours) or 'none shipped'}."
+        f"There is no style {str(name)!r}: give the path of a trained network, or one of {', '.join(ours)}."
     )
 
 
@@ -54,7 +54,7 @@ class Stylizer:
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network = channels_last(network.eval().to(self.device))
         self.card = card
 
     @classmethod
@@ -114,7 +114,9 @@ class Stylizer:
             pixels = images.resize(pixels, longer_side=size)
         self._check_memory(pixels)
         outputs = []
-        for photograph in pixels.split(1):  # one at a time: instance norm gains nothing from a batch, memory does
+        for photograph in torch.split(
+            pixels, 1
+        ):  # one at a time: instance norm gains nothing from a batch, memory does
             x = photograph.to(self.device, memory_format=torch.channels_last)
             y = self.network(x, weights).clamp_(0, 1)
             if not y.isfinite().all():
@@ -146,8 +148,8 @@ class Stylizer:
             h, w = pixels.shape[-2:]
             side = int(max(h, w) * (free / needed) ** 0.5 * 0.95)
             raise ImageError(
-                f"An image of {w} x {h} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: "
-                f"make it smaller, for instance with --size {side}."
+                f"An image of {w} x {h} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
+                f"free: make it smaller, for instance with --size {side}."
             )
 
 

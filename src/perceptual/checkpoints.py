@@ -96,7 +96,7 @@ def read_card(path: str | Path) -> Card:
             )
         network = from_dict(NetworkConfig, values.pop("network"))
         known = {f.name for f in dataclasses.fields(Card)}
-        kept = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         return Card(network=network, **kept)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise CheckpointError(f"{path} has a card that cannot be read: get the file again.") from error

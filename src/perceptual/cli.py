@@ -6,10 +6,12 @@ import dataclasses
 import difflib
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +53,7 @@ class _TrainStyle(TrainStyleConfig):
     Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
     """
 
-    settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = StyleRecipe()
+    settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = dataclasses.field(default_factory=StyleRecipe)
 
 
 def stylize(arguments: Sequence[str]) -> int:
@@ -63,17 +65,12 @@ def stylize(arguments: Sequence[str]) -> int:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
     stylizer = Stylizer.load(config.style)
-    options = {
-        "style": config.name,
-        "strength": config.strength,
-        "keep_colors": config.keep_colors,
-        "size": config.size,
-    }
+    paint = partial(
+        stylizer.stylize, style=config.name, strength=config.strength, keep_colors=config.keep_colors, size=config.size
+    )
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
-    outcomes = convert_files(
-        pairs, lambda pixels: stylizer.stylize(pixels, **options), skip_existing=config.skip_existing
-    )  # type: ignore[arg-type]
+    outcomes = convert_files(pairs, paint, skip_existing=config.skip_existing)
     for index, outcome in enumerate(outcomes, start=1):
         if outcome.error:
             failures.append(outcome)
@@ -142,13 +139,17 @@ def train_style(arguments: Sequence[str]) -> int:
     trainer = Trainer(task, settings.train, config.out, tensorboard=config.tensorboard)
     trainer.begin(resume=config.resume)
     _say(f"Training {', '.join(s.name for s in config.style)} on {len(dataset)} photographs with {trainer.describe()}.")
-    with closing(trainer.run(dataset)) as run:
+    with closing(trainer.run(dataset)) as run, _stop_on_signal() as stopping:
         for step in _with_bar(run, "training", trainer.step):
             if step.preview is not None:
                 save_preview(config.out, step)
+            if stopping:
+                break
     skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
     _say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
-    return 0
+    if stopping:
+        _say("Stopped early; the same command with --resume goes on from here.")
+    return _INTERRUPTED if stopping else 0
 
 
 def weights(arguments: Sequence[str]) -> int:
@@ -231,13 +232,32 @@ def _help(words: Sequence[str]) -> int:
         groups = [name for name in COMMANDS if name.startswith(words[0] + " ")]
         close = groups or difflib.get_close_matches(words[0], COMMANDS, n=1) or list(COMMANDS)[:1]
         _say(
-            f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? `perceptual --help` lists all."
+            f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return _USAGE
     print("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n")
     for name, (_, about) in COMMANDS.items():
         print(f"  {name:16} {about}")
     return 0 if words else _USAGE
+
+
+@contextmanager
+def _stop_on_signal() -> Generator[list[int], None, None]:
+    """Collect Ctrl-C and SIGTERM in a list, so that work can end between two steps; a second one ends it at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        _say("Stopping after this step; once more stops at once.")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _nothing() -> None:
@@ -280,7 +300,7 @@ def _fetch_weights(layers: Iterable[str], paths: dict[str, Path]) -> None:
                 pass
 
 
-def _with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Iterator[Step]:
+def _with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Step, None, None]:
     """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere."""
     if not _console.is_terminal:
         began, shown = time.monotonic(), 0.0

@@ -7,6 +7,7 @@ at step s reads exactly what it would have read, whatever the number of worker p
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,17 @@ def batches(
     loader = DataLoader(
         dataset,
         batch_size=config.batch,
-        sampler=indices(),  # type: ignore[arg-type]
+        sampler=indices(),
         num_workers=config.workers,
         collate_fn=_collate,
-        persistent_workers=False,
+        worker_init_fn=_ignore_interrupts,
     )
     return iter(loader)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the main one decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate(items: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from perceptual import weights
 from perceptual.errors import ConfigError, WeightsError
+from perceptual.functional import channels_last
 
 Features = dict[str, Tensor]
 Stage = tuple[str, nn.Module]
@@ -121,12 +122,12 @@ class LossNetwork(nn.Module):
         self.name, self.layers = name, tuple(layers)
         self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
         _fill(stages, loaded)
-        self.stages = nn.ModuleDict(stages)
+        self.stages = nn.ModuleDict(dict(stages))
         p = loaded.preprocessing
         self.reverse, self.scale = p.order == "BGR", p.scale
         self.register_buffer("mean", torch.tensor(p.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(p.std).view(1, 3, 1, 1))
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        channels_last(self.requires_grad_(False).eval())
 
     def train(self, mode: bool = True) -> LossNetwork:
         """Loss networks stay as they are, whatever the model around them does."""
@@ -210,7 +211,7 @@ def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:
             value = loaded.state.get(f"{prefix}.{key}")
             if value is None:
                 raise WeightsError(
-                    f"{loaded.file} ends before {name}: choose layers above it, or a complete weight file of {loaded.name}."
+                    f"{loaded.file} ends before {name}: choose earlier layers, or a complete file of {loaded.name}."
                 )
             if value.shape != parameter.shape:
                 raise WeightsError(

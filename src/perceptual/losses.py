@@ -53,9 +53,9 @@ class Term(nn.Module):
 
     def measure(self, photographs: Features) -> Tensor:
         """The reference value of relative weighting on a batch of photographs: (1,) or (styles,)."""
-        return self(photographs, {name: value.roll(1, 0) for name, value in photographs.items()}, None).mean(
-            0, keepdim=True
-        )
+        others = {name: value.roll(1, 0) for name, value in photographs.items()}
+        value: Tensor = self(photographs, others, None)
+        return value.mean(0, keepdim=True)
 
 
 class FeatureLoss(Term):
@@ -143,6 +143,10 @@ class PerceptualLoss(nn.Module):
         deep = [layer for layer in (*self.layers, *self.target_layers) if layer != PIXELS]
         self.networks = networks or (LossNetworks(deep, paths=paths) if deep else None)
 
+    def named_terms(self) -> list[tuple[str, Term]]:
+        """(name, term) in the order given."""
+        return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
+
     def _layers(self, which: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer for term in self.terms.values() for layer in getattr(term, which)))
 
@@ -169,7 +173,7 @@ class PerceptualLoss(nn.Module):
         seen = self.features(output, self.layers)
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
-        for name, term in self.terms.items():
+        for name, term in self.named_terms():
             value = term(seen, goal, style)
             reference = (
                 term.reference if len(term.reference) == 1 or style is None else style.to(value) @ term.reference
@@ -187,7 +191,7 @@ class PerceptualLoss(nn.Module):
             if len(batch) < 2:
                 raise ConfigError("Relative weights are measured on batches of at least 2 photographs.")
             seen = self.features(batch, tuple({*self.layers, *self.target_layers}))
-            for name, term in self.terms.items():
+            for name, term in self.named_terms():
                 value = term.measure(seen)
                 sums[name] = sums[name] + value if name in sums else value
             batches += 1
@@ -198,11 +202,11 @@ class PerceptualLoss(nn.Module):
 
     def references(self) -> dict[str, list[float]]:
         """The reference values by term, for the card."""
-        return {name: term.reference.tolist() for name, term in self.terms.items()}
+        return {name: term.reference.tolist() for name, term in self.named_terms()}
 
     def set_references(self, references: Mapping[str, Sequence[float]]) -> None:
         """Put back values that `references` gave; zeros (a constant image) count as 1."""
-        for name, term in self.terms.items():
+        for name, term in self.named_terms():
             value = torch.tensor(references[name]).to(term.reference)
             term.reference = torch.where(value > 0, value, torch.ones_like(value))
 

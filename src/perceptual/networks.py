@@ -116,9 +116,9 @@ class InstanceNorm(nn.Module):
         return (x * scale[..., None, None].to(x.dtype)).add_(shift[..., None, None].to(x.dtype))
 
     def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same, one image at a time: the CPU's batch norm keeps channels_last and is fused, forward and backward."""
-        images = zip(x.split(1), weight, bias, strict=True)
-        done = [torch.batch_norm(i, w, b, None, None, True, 0.0, self.eps, False) for i, w, b in images]
+        """The same, image by image: the CPU's batch norm keeps channels_last and is fused, forward and backward."""
+        rows = zip(torch.split(x, 1), weight, bias, strict=True)
+        done = [torch.batch_norm(i, w, b, None, None, True, 0.0, self.eps, False) for i, w, b in rows]
         return done[0] if len(done) == 1 else torch.cat(done)
 
 
@@ -222,7 +222,7 @@ class TransformationNetwork(nn.Module):
             self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
         if grow % shrink:
             raise ConfigError(
-                f"The architecture {self.config.architecture!r} makes images smaller; it must double as often as it halves."
+                f"The architecture {self.config.architecture!r} shrinks images: it must double as often as it halves."
             )
         self.scale = grow // shrink
         self.start_pad = start

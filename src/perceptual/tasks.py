@@ -48,7 +48,7 @@ def style_name(path: str | Path) -> str:
 
 
 def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
-    """One-hot style weights (count, styles) for pictures index, index + 1 ... of a run: a function of the seed and these."""
+    """One-hot style weights (count, styles) for pictures index, index + 1 ...; a function of the arguments alone."""
     chosen = [random.Random(f"style {seed} {k}").randrange(styles) for k in range(index, index + count)]
     return nn.functional.one_hot(torch.tensor(chosen), styles).float()
 

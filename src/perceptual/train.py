@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import torch
@@ -23,14 +23,15 @@ from torch import Tensor, nn
 from perceptual import checkpoints, images
 from perceptual.config import TrainConfig
 from perceptual.data import Photographs, batches
-from perceptual.errors import TrainingError
+from perceptual.errors import ConfigError, DataError, TrainingError
 from perceptual.events import Step
 from perceptual.files import write_beside
+from perceptual.functional import channels_last
 from perceptual.tasks import Task
 
 
 def side_path(out: str | Path, suffix: str) -> Path:
-    """A file beside the checkpoint `out` that belongs to the same run: side_path("a.safetensors", ".state") -> a.state."""
+    """A file beside the checkpoint `out` that belongs to the same run: ("a.safetensors", ".state") -> a.state."""
     path = Path(out)
     return path.with_name((path.stem if path.suffix == ".safetensors" else path.name) + suffix)
 
@@ -41,6 +42,8 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     auto: bfloat16 where the device multiplies it natively (GPUs since Ampere, CPUs with AMX), float16 on older GPUs,
     else float32: a CPU that only emulates bfloat16 is several times slower in it.
     """
+    if wanted == "float16" and device.type == "cpu":
+        raise ConfigError("float16 trains on a GPU only: choose bfloat16 or float32 on this computer.")
     if wanted != "auto":
         return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[wanted]
     if device.type == "cuda":
@@ -69,10 +72,12 @@ class Trainer:
     """
 
     def __init__(self, task: Task, config: TrainConfig, out: str | Path, *, tensorboard: bool = False) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, PartialState
+        from accelerate.state import AcceleratorState
 
+        AcceleratorState._reset_state()  # it is one for the process, and an earlier Trainer may have left its own
         self.task, self.config, self.out = task, config, Path(out)
-        precision = choose_precision(Accelerator().device, config.precision)
+        precision = choose_precision(PartialState().device, config.precision)
         self.accelerator = Accelerator(
             mixed_precision=precision,
             log_with="tensorboard" if tensorboard else None,
@@ -81,14 +86,14 @@ class Trainer:
         self.device = self.accelerator.device
         if tensorboard:
             self.accelerator.init_trackers("")
-        task.network.to(self.device, memory_format=torch.channels_last)
+        channels_last(task.network.to(self.device))
         task.loss.to(self.device)
         optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
-        self.loss: nn.Module = task.loss
-        if config.compile and can_compile(self.device):
+        self.compiled = config.compile and can_compile(self.device)
+        if self.compiled:
             self.network.compile(dynamic=False)
-            self.loss = torch.compile(task.loss, dynamic=False)
+            task.loss.compile(dynamic=False)
         self.step = 0
         self.unreadable: set[str] = set()
 
@@ -99,7 +104,7 @@ class Trainer:
     def describe(self) -> str:
         """Device, precision and whether the step is compiled, for a person."""
         precision = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.accelerator.mixed_precision]
-        return f"{precision} on {self.device.type}, {'eager' if self.loss is self.task.loss else 'compiled'}"
+        return f"{precision} on {self.device.type}, {'compiled' if self.compiled else 'eager'}"
 
     def save(self) -> None:
         """Write the state to resume from, and the checkpoint as it stands."""
@@ -109,7 +114,13 @@ class Trainer:
         slots = self.optimizer.state_dict()["state"]
         for index, slot in slots.items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()}
-        info = {"step": self.step, "identity": dict(self.task.identity), "unreadable": sorted(self.unreadable)}
+        scaler = self.accelerator.scaler
+        info = {
+            "step": self.step,
+            "scaler": scaler.state_dict() if scaler else None,
+            "identity": dict(self.task.identity),
+            "unreadable": sorted(self.unreadable),
+        }
         checkpoints.save_state(self.state_path, tensors, info)
         checkpoints.save(self.out, self.task.network, self.task.card(self.step))
 
@@ -142,30 +153,30 @@ class Trainer:
             index, _, name = key.partition(".")
             slots.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        if self.accelerator.scaler and info["scaler"]:
+            self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step, self.unreadable = info["step"], set(info["unreadable"])
         _cut_log(side_path(self.out, ".jsonl"), self.step)
 
-    def run(self, dataset: Photographs) -> Iterator[Step]:
+    def run(self, dataset: Photographs) -> Generator[Step, None, None]:
         """Train from the present step to the last, yielding a Step after each; ends by saving.
 
-        Closing the generator (or Ctrl-C in it) saves too, at the last complete step.
+        Closing the generator saves too, at the last complete step.
 
         Raises:
             TrainingError: a loss or a gradient is not a finite number; the last good weights have been saved.
         """
         config, batch = self.config, self.config.batch
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        forward: nn.Module = self.network
         stream = batches(dataset, config, start=self.step, rank=rank, world=world)
         self.network.train()
-        began, first = time.monotonic(), self.step
-        saved = -1
+        began, first, saved = time.monotonic(), self.step, -1
         try:
             for pixels, unreadable in stream:
                 new = set(unreadable) - self.unreadable
                 self.unreadable |= new
                 pixels = pixels.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-                losses = self._step(forward, pixels, (self.step * world + rank) * batch)
+                losses = self._step(pixels, (self.step * world + rank) * batch)
                 self.step += 1
                 rate = (time.monotonic() - began) / (self.step - first)
                 message = f"Skipped {', '.join(sorted(new))}: cannot be read." if new else None
@@ -173,22 +184,24 @@ class Trainer:
                 if self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
-        finally:
+        except (GeneratorExit, TrainingError, DataError):  # between two steps, so what is saved is consistent
             if saved != self.step:
                 self.save()
-            if self.step == config.steps and self.accelerator.is_main_process:
-                self.state_path.unlink(missing_ok=True)  # nothing is left to resume
-            self.accelerator.end_training()
+            raise
+        self.save()
+        if self.accelerator.is_main_process:
+            self.state_path.unlink(missing_ok=True)  # nothing is left to resume
+        self.accelerator.end_training()
 
-    def _step(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, float]:
+    def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
         """One optimiser step; the weights stay as they are when the losses or gradients are not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            terms = self.task.objective(forward, self.loss, pixels, index)
+            terms = self.task.objective(self.network, self.task.loss, pixels, index)
         self.accelerator.backward(terms["total"])
-        norm = nn.utils.get_total_norm([p.grad for p in forward.parameters() if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         scaled = self.accelerator.mixed_precision == "fp16"  # its scaler skips steps of infinite gradients itself
         values = torch.stack([*(v.detach().float() for v in terms.values()), norm.float()]).tolist()
         if not all(map(math.isfinite, values[:-1] if scaled else values)):

@@ -1,0 +1,247 @@
+"""The training loop: exact resume, the guard against not-a-number, and what a run leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from perceptual import checkpoints
+from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
+from perceptual.data import Photographs
+from perceptual.errors import ConfigError, TrainingError
+from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
+from perceptual.networks import TransformationNetwork
+from perceptual.tasks import Task, style_name, style_weights
+from perceptual.train import Trainer, choose_precision, learning_rate, save_preview, side_path
+
+TINY = NetworkConfig(architecture="c3s1-4 d4 r4*2 U4 c3s1-3", norm="instance", padding="reflect")
+CONFIG = TrainConfig(steps=6, batch=2, size=32, workers=0, tick_every=1, preview_every=3, save_every=2, decay="cosine")
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        small = rng.integers(0, 256, (6, 7, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((60, 48), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+def make_task(network: NetworkConfig = TINY, config: TrainConfig = CONFIG) -> Task:
+    """Learn the negative of a photograph by pixel loss: a task that needs no pretrained weights."""
+    torch.manual_seed(config.seed)
+    net = TransformationNetwork(network)
+    loss = PerceptualLoss({"pixel": (PixelLoss(), 1.0), "tv": (TotalVariation(), 1e-9)})
+    return Task(
+        network=net,
+        loss=loss,
+        objective=lambda forward, measure, pixels, index: measure(forward(pixels), 1 - pixels),
+        preview=lambda forward: torch.zeros(2, 3, 8, 8),
+        card=lambda step: checkpoints.Card(task="style", network=net.config, steps=step),
+        identity={"train": to_dict(config)},
+    )
+
+
+def train(
+    out: Path, photographs: Path, *, resume: bool = False, stop_at: int = 0, config: TrainConfig = CONFIG
+) -> Trainer:
+    trainer = Trainer(make_task(config=config), config, out)
+    trainer.begin(resume=resume)
+    with closing(trainer.run(Photographs(photographs, config.size, seed=config.seed))) as run:
+        for step in run:
+            if step.index == stop_at:
+                break
+    return trainer
+
+
+def test_loss_falls_and_the_checkpoint_says_how_many_steps(tmp_path: Path, photographs: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    train(out, photographs, config=replace(CONFIG, steps=40, learning_rate=1e-2, preview_every=0))
+    lines = [json.loads(line) for line in (tmp_path / "net.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert lines[-1]["total"] < 0.7 * lines[0]["total"]
+    assert lines[-1]["total"] == pytest.approx(lines[-1]["pixel"] + 1e-9 * lines[-1]["tv"], rel=1e-5)
+    assert checkpoints.read_card(out).steps == 40
+    assert not side_path(out, ".state").exists()
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 5])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, photographs: Path, stop_at: int) -> None:
+    train(tmp_path / "whole.safetensors", photographs)
+    out = tmp_path / "parts.safetensors"
+    train(out, photographs, stop_at=stop_at)
+    assert checkpoints.read_card(out).steps == stop_at
+    train(out, photographs, resume=True)
+    assert_equal_weights(tmp_path / "whole.safetensors", out)
+    assert without_times(tmp_path / "whole.jsonl") == without_times(tmp_path / "parts.jsonl")
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    one, other = (safetensors.torch.load_file(path) for path in (a, b))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def without_times(log: Path) -> list[dict[str, float]]:
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in log.read_text().splitlines()]
+
+
+KILLED_RUN = """
+import sys; sys.path.insert(0, {tests!r})
+import test_train, torch
+from pathlib import Path
+torch.set_num_threads(2)
+config = test_train.replace(test_train.CONFIG, steps=120, workers=2)
+test_train.train(Path({out!r}), Path({photographs!r}), resume={resume}, config=config)
+"""
+
+
+def run_elsewhere(out: Path, photographs: Path, *, resume: bool = False) -> "subprocess.Popen[bytes]":
+    code = KILLED_RUN.format(
+        tests=str(Path(__file__).parent), out=str(out), photographs=str(photographs), resume=resume
+    )
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path, photographs: Path) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    assert run_elsewhere(whole, photographs).wait() == 0
+    kills = 0
+    for lines in (9, 77):
+        process = run_elsewhere(parts, photographs, resume=kills > 0)
+        log = tmp_path / "parts.jsonl"
+        while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < lines):
+            time.sleep(0.005)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills == 2
+    assert run_elsewhere(parts, photographs, resume=True).wait() == 0
+    assert_equal_weights(whole, parts)
+    assert without_times(tmp_path / "whole.jsonl") == without_times(tmp_path / "parts.jsonl")
+
+
+def test_not_a_number_stops_with_the_last_good_weights(tmp_path: Path, photographs: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    train(tmp_path / "good.safetensors", photographs, stop_at=3)
+    task = make_task()
+    good = task.objective
+
+    def breaks(
+        forward: torch.nn.Module, measure: torch.nn.Module, pixels: torch.Tensor, index: int
+    ) -> dict[str, torch.Tensor]:
+        terms = good(forward, measure, pixels, index)
+        return {**terms, "total": terms["total"] * (float("nan") if index >= 6 else 1)}
+
+    trainer = Trainer(replace(task, objective=breaks), CONFIG, out)
+    trainer.begin(resume=False)
+    with pytest.raises(TrainingError, match=r"stopped at step 4: total is not a finite number.*step 3"):
+        list(trainer.run(Photographs(photographs, 32)))
+    assert checkpoints.read_card(out).steps == 3
+    assert_equal_weights(out, tmp_path / "good.safetensors")
+
+
+def test_an_infinite_gradient_stops_before_it_reaches_the_weights(tmp_path: Path, photographs: Path) -> None:
+    def objective(
+        forward: torch.nn.Module, measure: torch.nn.Module, pixels: torch.Tensor, index: int
+    ) -> dict[str, torch.Tensor]:
+        return {"total": (forward(pixels) - forward(pixels)).abs().sum().sqrt()}  # 0, of infinite slope
+
+    trainer = Trainer(replace(make_task(), objective=objective), CONFIG, tmp_path / "net.safetensors")
+    with pytest.raises(TrainingError, match="the gradient is not a finite number"):
+        list(trainer.run(Photographs(photographs, 32)))
+    network, _ = checkpoints.load(tmp_path / "net.safetensors")
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_unreadable_files_are_skipped_counted_and_said(tmp_path: Path, photographs: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in photographs.iterdir():
+        (data / path.name).write_bytes(path.read_bytes())
+    (data / "broken.jpg").write_bytes(b"not a picture")
+    trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors")
+    messages = [step.message for step in trainer.run(Photographs(data, 32)) if step.message]
+    assert trainer.unreadable == {str(data / "broken.jpg")}
+    assert len(messages) == 1
+    assert "broken.jpg" in messages[0]
+
+
+def test_a_fresh_start_does_not_overwrite_a_run_that_can_be_resumed(tmp_path: Path, photographs: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    train(out, photographs, stop_at=2)
+    with pytest.raises(TrainingError, match="--resume"):
+        train(out, photographs)
+
+
+def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path, photographs: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    train(out, photographs, stop_at=2)
+    with pytest.raises(TrainingError, match=r"train was .* and is now"):
+        train(out, photographs, resume=True, config=replace(CONFIG, batch=1))
+
+
+def test_previews_come_at_intervals_and_are_written_as_one_sheet(tmp_path: Path, photographs: Path) -> None:
+    trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors")
+    steps = list(trainer.run(Photographs(photographs, 32)))
+    assert [step.index for step in steps if step.preview is not None] == [3, 6]
+    save_preview(tmp_path / "net.safetensors", steps[2])
+    with Image.open(tmp_path / "net.previews" / "000003.png") as sheet:
+        assert sheet.size == (8, 16)
+
+
+def test_tensorboard_logs_are_written_when_wanted(tmp_path: Path, photographs: Path) -> None:
+    pytest.importorskip("tensorboard")
+    trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
+    list(trainer.run(Photographs(photographs, 32)))
+    assert list((tmp_path / "net.tensorboard").rglob("events*"))
+
+
+def test_cosine_falls_from_the_learning_rate_to_zero() -> None:
+    config = TrainConfig(steps=10, learning_rate=0.5, decay="cosine")
+    assert [learning_rate(config, s) for s in (0, 5, 10)] == pytest.approx([0.5, 0.25, 0.0])
+    assert learning_rate(TrainConfig(), 39_999) == 1e-3
+
+
+def test_float16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="GPU"):
+        choose_precision(torch.device("cpu"), "float16")
+    assert choose_precision(torch.device("cpu"), "bfloat16") == "bf16"
+
+
+def test_bfloat16_trains_on_the_cpu(tmp_path: Path, photographs: Path) -> None:
+    trainer = train(tmp_path / "net.safetensors", photographs, config=replace(CONFIG, precision="bfloat16", steps=2))
+    assert trainer.accelerator.mixed_precision == "bf16"
+    network, _ = checkpoints.load(tmp_path / "net.safetensors")
+    assert next(network.parameters()).dtype == torch.float32
+
+
+def test_style_choices_are_a_function_of_seed_and_index() -> None:
+    whole = style_weights(3, 7, 0, 12)
+    assert torch.equal(whole[5:9], style_weights(3, 7, 5, 4))
+    assert torch.equal(whole.sum(1), torch.ones(12))
+    assert (whole.sum(0) > 0).all()
+
+
+def test_style_names_come_from_file_names() -> None:
+    assert [style_name(n) for n in ("a/The Wave.jpg", "Ünïcode-2.PNG", "---.png")] == ["the_wave", "ünïcode_2", "style"]
+
+
+def test_recipe_of_a_style_run_is_frozen() -> None:
+    assert StyleRecipe(loss=LossConfig(style_weight=2)).loss.style_weight == 2
