@@ -96,7 +96,9 @@ def assert_equal_weights(a: Path, b: Path) -> None:
 
 
 def without_times(log: Path) -> list[dict[str, float]]:
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in log.read_text().splitlines()]
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "seconds_per_step"} for line in log.read_text().splitlines()
+    ]
 
 
 KILLED_RUN = """

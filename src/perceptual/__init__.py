@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
     from perceptual.errors import PerceptualError
     from perceptual.events import Step
-    from perceptual.functional import feature_distance, gram_distance, gram_matrix, luma, pixel_distance, total_variation
+    from perceptual.functional import (
+        feature_distance,
+        gram_distance,
+        gram_matrix,
+        luma,
+        pixel_distance,
+        total_variation,
+    )
     from perceptual.loss_networks import LossNetwork, LossNetworks
     from perceptual.losses import (
         FeatureLoss,

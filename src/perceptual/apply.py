@@ -14,6 +14,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
+from perceptual.config import StylizeConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import channels_last, luma
 from perceptual.networks import TransformationNetwork
@@ -103,12 +104,7 @@ class Stylizer:
         size: int | None = None,
     ) -> Tensor:
         """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
-        if not 0 <= strength <= 1:
-            raise ConfigError(
-                f"The strength is {strength}; give a number from 0 (the photograph) to 1 (the full style)."
-            )
-        if size is not None and size < 1:
-            raise ConfigError(f"The size is {size}; give the longer side in pixels, 1 or more.")
+        StylizeConfig(strength=strength, size=size)  # refuses what is out of range
         weights = self._style(style)
         if size is not None:
             pixels = images.resize(pixels, longer_side=size)
@@ -176,7 +172,8 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     """Pair every image that `inputs` name (files, folders, globs) with the file to write.
 
     One input *file* and an `out` with an image suffix: that file. Otherwise `out` is a folder that mirrors the
-    inputs' tree; formats that are read but not written (GIF, PPM ...) become PNG. Files below `out` are not inputs.
+    inputs' tree; formats that are read but not written (GIF, PPM ...) become PNG. What a folder or
+    glob finds below `out` are outputs of an earlier run, not inputs.
 
     Raises:
         ImageError: an input matches nothing, or several images would go to one output file.
@@ -192,8 +189,11 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
             raise OutputError(f"{len(found)} images cannot go to the one file {out}: give a folder to write to.")
         if out.is_file():
             raise OutputError(f"{out} is a file: give a folder to write to.")
-        inside = [f for f in found if out.resolve() not in f.path.resolve().parents]
-        pairs = [(f.path, out / _writable(f.relative)) for f in inside]
+        named = {os.path.abspath(entry) for entry in inputs if Path(entry).is_file()}
+        earlier = [
+            f for f in found if out.resolve() in f.path.resolve().parents and os.path.abspath(f.path) not in named
+        ]
+        pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
         if not pairs:
             raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
     seen: dict[str, Path] = {}

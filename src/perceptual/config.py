@@ -155,6 +155,13 @@ class StylizeConfig:
     skip_existing: bool = False
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(
+                f"strength is {self.strength}; give a number from 0, the photograph, to 1, the full style."
+            )
+        at_least("size", 1 if self.size is None else self.size, 1)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainStyleConfig:

@@ -232,6 +232,8 @@ def _matches(entry: str | Path) -> list[Found]:
     else:
         raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
     kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and (root / name).is_file()]
+    if not names:
+        raise ImageError("matches no file: check the folder and the pattern.")
     if not kept:
         raise ImageError(f"holds no picture: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return [Found(root / name, name) for name in sorted(kept)]

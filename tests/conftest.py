@@ -1,0 +1,44 @@
+"""What several test files share: a tiny network, a photograph, and pretrained weights where there are any."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from perceptual import checkpoints
+from perceptual.config import NetworkConfig
+from perceptual.networks import TransformationNetwork
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def tiny_style(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an untrained network of two styles."""
+    torch.manual_seed(0)
+    config = NetworkConfig("c3s1-4 d4 r4*2 U4 c3s1-3", norm="conditional_instance", padding="reflect", styles=2)
+    network = TransformationNetwork(config)
+    for name, value in network.named_parameters():
+        if name.endswith("norm.weight"):
+            value.data[1] = value.data[1].flip(0)
+    path = tmp_path_factory.mktemp("styles") / "tiny.safetensors"
+    checkpoints.save(path, network, checkpoints.Card(task="style", network=config, styles=("one", "two"), about="tiny"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Image.Image:
+    """A free sample photograph of scikit-image, 225 x 150 px."""
+    return Image.fromarray(data.chelsea()).resize((225, 150), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def pretrained(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of real loss-network weights, found by name through PERCEPTUAL_WEIGHTS."""
+    folder = SHARED / "weights"
+    if not folder.is_dir():
+        pytest.skip("the pretrained weights are not part of this repository")
+    monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(folder))
+    return folder

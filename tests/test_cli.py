@@ -1,0 +1,222 @@
+"""The command as a user meets it: what it prints, its exit codes, and one sentence instead of a traceback."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from perceptual import cli, weights
+from perceptual.checkpoints import read_card
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    try:
+        code = cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photograph: Image.Image) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        photograph.rotate(10 * index).resize((64, 48)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_help_lists_every_command_and_exits_0(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if not name.startswith("--")])
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = run(capsys, *command.split(), "--help")
+    assert code == 0
+    assert f"usage: perceptual {command}" in out
+
+
+def test_no_command_and_a_wrong_one_exit_2_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys)[0] == 2
+    code, _, err = run(capsys, "stylise", "a.png")
+    assert code == 2
+    assert "perceptual stylize" in err
+
+
+def test_stylize_writes_pictures_and_says_where(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, tiny_style: Path
+) -> None:
+    code, out, err = run(capsys, "stylize", pictures, "--style", tiny_style, "-o", tmp_path / "out")
+    assert code == 0, err
+    assert out.split() == [str(tmp_path / "out" / f"{i}.png") for i in range(3)]
+    assert "3 written, 0 skipped, 0 failed" in err
+    with Image.open(tmp_path / "out" / "1.png") as painted:
+        assert painted.size == (64, 48)
+
+
+def test_stylize_options_reach_the_painting(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, tiny_style: Path
+) -> None:
+    base = ["stylize", pictures / "0.png", "--style", tiny_style]
+    run(capsys, *base, "-o", tmp_path / "full.png")
+    run(capsys, *base, "-o", tmp_path / "none.png", "--strength", "0")
+    run(capsys, *base, "-o", tmp_path / "small.png", "--size", "32", "--keep-colors", "--name", "two")
+    full, none, small = (np.asarray(Image.open(tmp_path / f"{n}.png")) for n in ("full", "none", "small"))
+    assert np.array_equal(none, np.asarray(Image.open(pictures / "0.png")))
+    assert not np.array_equal(full, none)
+    assert small.shape == (24, 32, 3)
+
+
+def test_a_bad_file_among_good_ones_exits_1_and_is_listed_at_the_end(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, tiny_style: Path
+) -> None:
+    (pictures / "broken.png").write_bytes(b"")
+    code, out, err = run(capsys, "stylize", pictures, "--style", tiny_style, "-o", tmp_path / "out")
+    assert code == 1
+    assert len(out.split()) == 3
+    assert "3 written, 0 skipped, 1 failed" in err
+    assert "broken.png" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["stylize", "missing.png", "-o", "x.png"],
+        ["stylize", "nothing-*.png", "-o", "x.png"],
+        ["stylize", "PHOTO", "--style", "no_such_style", "-o", "x.png"],
+        ["stylize", "PHOTO", "--style", "PHOTO", "-o", "x.png"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "PHOTO"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "x.png", "--strength", "2"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "x.xyz"],
+        ["train", "style"],
+        ["train", "style", "--recipe", "no_such_recipe"],
+        ["train", "style", "--style", "PHOTO", "--data", "no_such_folder", "--out", "x"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--style-layers", "vgg16:relu9_9"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--weights", "vgg16=missing.pth"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--weights", "vgg16"],
+        ["weights", "fetch", "no_such_network"],
+        ["styles", "no_such_style"],
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    pictures: Path,
+    tiny_style: Path,
+    words: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
+    places = {"PHOTO": str(pictures / "0.png"), "FOLDER": str(pictures), "TINY": str(tiny_style)}
+    code, _, err = run(capsys, *(places.get(word, word) for word in words))
+    assert code == 1
+    assert "Traceback" not in err
+    assert len([line for line in err.strip().splitlines() if "0 written" not in line]) == 1
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_styles_lists_what_is_shipped_and_shows_cards(capsys: pytest.CaptureFixture[str], tiny_style: Path) -> None:
+    code, out, _ = run(capsys, "styles")
+    assert code == 0
+    assert "starry_night" in out
+    _, out, _ = run(capsys, "styles", tiny_style)
+    assert json.loads(out)[str(tiny_style)]["styles"] == ["one", "two"]
+
+
+def test_dry_run_prints_the_resolved_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "style", "--recipe", "paper", "--steps", "7", "--dry-run")
+    settings = json.loads(out)["settings"]
+    assert code == 0
+    assert settings["train"]["steps"] == 7
+    assert settings["train"]["batch"] == 4
+    assert settings["network"]["norm"] == "batch"
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.fullmatch(r"perceptual \d+\.\d+\.\d+\s*", run(capsys, "--version")[1])
+
+
+@pytest.fixture
+def small_vgg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """VGG-16's first group with random weights, as a file that needs no download."""
+    generator = torch.Generator().manual_seed(0)
+    state = {
+        "features.0.weight": 0.1 * torch.randn(64, 3, 3, 3, generator=generator),
+        "features.0.bias": torch.zeros(64),
+        "features.2.weight": 0.05 * torch.randn(64, 64, 3, 3, generator=generator),
+        "features.2.bias": torch.zeros(64),
+    }
+    path = tmp_path / "vgg16-first.pth"
+    torch.save(state, path)
+    return path
+
+
+TRAIN = ["--architecture", "c3s1-4 d4 r4 U4 c3s1-3", "--content-layers", "vgg16:relu1_1", "--style-layers"]
+TRAIN += ["vgg16:relu1_2", "--size", "32", "--style-size", "48", "--steps", "4", "--preview-every", "2"]
+TRAIN += ["--tick-every", "1", "--workers", "0"]
+
+
+def test_a_style_is_trained_and_then_paints(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, small_vgg: Path
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    base = ["train", "style", "--style", pictures / "1.png", "--data", pictures, "--out", out]
+    code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN)
+    assert code == 0, err
+    card = read_card(out)
+    assert (card.steps, card.recipe, card.styles) == (4, "fast", ("1",))
+    assert card.loss_networks == {"vgg16": weights.sha256_of(small_vgg)}
+    assert card.references["style vgg16:relu1_2"][0] > 0
+    assert len((tmp_path / "mine.jsonl").read_text().splitlines()) == 4
+    assert sorted(p.name for p in (tmp_path / "mine.previews").iterdir()) == ["000002.png", "000004.png"]
+    code, _, err = run(capsys, "stylize", pictures / "0.png", "--style", out, "-o", tmp_path / "painted.png")
+    assert code == 0, err
+
+
+def test_several_paintings_make_one_network_of_several_styles(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, small_vgg: Path
+) -> None:
+    out = tmp_path / "two.safetensors"
+    base = ["train", "style", "--style", pictures / "1.png", pictures / "2.png", "--data", pictures, "--out", out]
+    code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN)
+    assert code == 1
+    assert "conditional_instance" in err
+    code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN, "--norm", "conditional_instance")
+    assert code == 0, err
+    assert read_card(out).styles == ("1", "2")
+
+
+def test_importing_the_command_is_light() -> None:
+    code = "import sys, perceptual.cli; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["False", "False"]
+
+
+def test_public_names_are_all_importable() -> None:
+    import perceptual
+
+    assert all(getattr(perceptual, name) is not None for name in perceptual.__all__)
+    assert set(perceptual.__all__) <= set(dir(perceptual))
+
+
+@pytest.mark.shared
+def test_the_ten_lines_of_the_readme_train_a_network(pretrained: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    training = next(block for block in blocks if "PerceptualLoss" in block)
+    names: dict[str, object] = {}
+    exec(compile(training, "README", "exec"), names)  # the README's own code
+    assert names["last"] < names["first"]

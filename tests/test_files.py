@@ -1,0 +1,188 @@
+"""`write_beside`: a file is there whole or not at all, and whatever goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from perceptual.errors import ImageError, OutputError
+from perceptual.files import write_beside
+
+posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+
+
+def assert_one_sentence(error: BaseException, path: Path) -> None:
+    text = str(error)
+    assert str(path) in text
+    assert "\n" not in text
+    assert text.endswith(".")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_text("old")
+    return path
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may not be entered; root may enter any, so root becomes somebody else for the test."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o000)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    folder.chmod(0o700)
+
+
+def test_success_renames_and_leaves_one_file(old: Path) -> None:
+    with write_beside(old) as temporary:
+        temporary.write_text("new")
+        assert old.read_text() == "old"
+    assert old.read_text() == "new"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_the_temporary_lies_hidden_beside_with_the_same_ending(old: Path) -> None:
+    with write_beside(str(old)) as temporary:
+        assert (temporary.parent, temporary.suffix, temporary.name[0]) == (old.parent, ".png", ".")
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary(old: Path) -> None:
+    with write_beside(old) as first, write_beside(old) as second:
+        assert first != second
+        first.write_text("first")  # the outer one: it ends last
+        second.write_text("second")
+    assert old.read_text() == "first"
+    assert list(old.parent.iterdir()) == [old]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), GeneratorExit(), ImageError("x.")])
+def test_a_failure_passes_through_and_keeps_the_old_file(old: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, write_beside(old) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert caught.value is error
+    assert old.read_text() == "old"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_failure_where_nothing_was_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), write_beside(tmp_path / "new.png"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_parents_are_made(tmp_path: Path) -> None:
+    with write_beside(tmp_path / "a" / "b" / "c.txt") as temporary:
+        temporary.write_text("deep")
+    assert (tmp_path / "a" / "b" / "c.txt").read_text() == "deep"
+
+
+def test_a_bare_name_goes_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with write_beside("ünï (1).txt") as temporary:
+        temporary.write_text("here")
+    assert [path.name for path in tmp_path.iterdir()] == ["ünï (1).txt"]
+
+
+def test_a_folder_in_the_way_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="is a folder") as caught, write_beside(tmp_path / "folder"):
+        pytest.fail("there is nothing to write to")
+    assert_one_sentence(caught.value, tmp_path / "folder")
+
+
+@pytest.mark.parametrize("below", ["x.png", "y/x.png"])
+def test_a_file_in_the_place_of_a_parent_is_one_sentence(old: Path, below: str) -> None:
+    with pytest.raises(OutputError, match="a file, not a folder") as caught, write_beside(old / below):
+        pytest.fail("there is nothing to write to")
+    assert_one_sentence(caught.value, old / below)
+    assert old.read_text() == "old"
+
+
+@pytest.mark.parametrize("place", [(os, "fsync"), (os, "replace"), (tempfile, "mkstemp")], ids=lambda place: place[1])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EACCES, "permission is denied"),
+        (errno.EPERM, "permission is denied"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, os.strerror(errno.EIO).lower()),
+    ],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "",
+)
+def test_what_the_disk_refuses_is_one_sentence_and_keeps_the_old_file(
+    old: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[object, str], code: int, says: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(*place, refuse)
+    with pytest.raises(OutputError, match=says) as caught, write_beside(old) as temporary:
+        temporary.write_text("new")
+    assert_one_sentence(caught.value, old)
+    assert old.read_text() == "old"
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_a_disk_that_fills_while_writing_is_one_sentence(old: Path) -> None:
+    with pytest.raises(OutputError, match="the disk is full") as caught, write_beside(old) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert_one_sentence(caught.value, old)
+    assert list(old.parent.iterdir()) == [old]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a))[1])
+    with write_beside(old) as temporary:
+        temporary.write_text("new")
+    assert calls == ["fsync", "replace"]
+
+
+@posix
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_permissions_follow_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with write_beside(tmp_path / "x") as temporary:
+            temporary.write_text("x")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == mode
+
+
+@posix
+def test_a_folder_that_may_not_be_entered_is_one_sentence(locked: Path) -> None:
+    with pytest.raises(OutputError, match="permission is denied") as caught, write_beside(locked / "x.png"):
+        pytest.fail("there is nothing to write to")
+    assert_one_sentence(caught.value, locked / "x.png")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/x.png"])
+def test_a_name_too_long_is_one_sentence(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="too long") as caught, write_beside(tmp_path / name):
+        pytest.fail("there is nothing to write to")
+    assert_one_sentence(caught.value, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".png", "é" * 125 + ".png"])
+def test_the_longest_name_that_a_disk_holds_can_be_written(tmp_path: Path, name: str) -> None:
+    with write_beside(tmp_path / name) as temporary:
+        temporary.write_text("long")
+    assert [path.name for path in tmp_path.iterdir()] == [name]

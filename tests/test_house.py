@@ -1,0 +1,216 @@
+"""The rules of the house, proven on the source: floors, doors, budgets, docstrings."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import perceptual
+
+# A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
+FLOORS = {
+    1: {"errors", "events", "functional"},
+    2: {"codecs", "config", "files", "weights"},
+    3: {"images", "loss_networks", "networks", "recipes"},
+    4: {"checkpoints", "data", "losses"},
+    5: {"apply", "tasks"},
+    6: {"train"},
+    7: {"cli"},
+}
+DOORS = {  # the only rooms that know a library
+    "rich": {"cli"},
+    "tyro": {"cli"},
+    "PIL": {"codecs", "images"},
+    "cv2": {"codecs"},
+    "safetensors": {"checkpoints", "weights"},
+    "accelerate": {"train"},
+    "pickle": set(),
+    "torchvision": set(),
+}
+FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL, DEFAULTS = 400, 40, 6, 2, 3
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "perceptual"
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+INSIDE = {path: tree for path, tree in TREES.items() if path != PACKAGE / "__init__.py"}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def room_of(path: Path) -> str:
+    """The file's own name, or that of its folder in the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """(absolute module, line) of every import, in functions too; `from perceptual import x` gives perceptual.x."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            if module == "perceptual":
+                yield from ((f"perceptual.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield module, node.lineno
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """(dotted name, node) of every function, nested ones included."""
+    for node in ast.iter_child_nodes(tree):
+        name = prefix + getattr(node, "name", "")
+        if isinstance(node, Function):
+            yield name, node
+        named = isinstance(node, Function | ast.ClassDef)
+        yield from functions(node, f"{name}." if named else prefix)
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
+    """(dotted name, node) of what others may call: classes, functions, methods and __init__."""
+    for node in tree.body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                methods = (child for child in node.body if isinstance(child, Function))
+                yield from ((f"{node.name}.{m.name}", m) for m in methods if m.name[0] != "_" or m.name == "__init__")
+
+
+def lists_of_names(tree: ast.Module) -> tuple[object, object]:
+    """__all__ and _HOMES of the face."""
+    values = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            values[node.targets[0].id] = node.value
+    return ast.literal_eval(values["__all__"]), ast.literal_eval(values["_HOMES"])
+
+
+def test_every_room_has_one_floor_and_every_floor_has_its_rooms() -> None:
+    assert len(FLOOR_OF) == sum(map(len, FLOORS.values()))
+    assert set(FLOOR_OF) == {room_of(path) for path in INSIDE}
+
+
+def test_imports_only_go_down() -> None:
+    wrong = []
+    for path, tree in INSIDE.items():
+        for module, line in modules(tree):
+            other = module.split(".")[1] if module.startswith("perceptual.") else None
+            if other in FLOOR_OF and other != room_of(path) and FLOOR_OF[other] >= FLOOR_OF[room_of(path)]:
+                wrong.append(f"{path.name}:{line} imports {other}")
+    assert wrong == []
+
+
+def test_the_face_is_a_roof_never_a_foundation() -> None:
+    wrong = []
+    for path, tree in INSIDE.items():
+        for module, line in modules(tree):
+            face = module == "perceptual" or (module.startswith("perceptual.") and module.split(".")[1] not in FLOOR_OF)
+            if face or module.startswith("."):
+                wrong.append(f"{path.name}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_nothing_imports_the_command() -> None:
+    importers = {p.name for p, tree in TREES.items() if any(m.startswith("perceptual.cli") for m, _ in modules(tree))}
+    assert importers == set()
+
+
+def test_the_face_lists_the_same_names_three_times_and_they_exist() -> None:
+    tree = TREES[PACKAGE / "__init__.py"]
+    names, homes = lists_of_names(tree)
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("perceptual")]
+    for_types = {(node.module or "").split(".")[1]: sorted(a.name for a in node.names) for node in imports}
+    assert for_types == homes
+    assert names == sorted(name for group in for_types.values() for name in group)
+    assert [getattr(perceptual, name).__name__ for name in names] == names
+
+
+def test_a_library_enters_by_its_door() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        for module, line in modules(tree):
+            rooms = DOORS.get(module.split(".")[0])
+            if rooms is not None and room_of(path) not in rooms:
+                wrong.append(f"{path.name}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_only_the_command_prints() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            prints = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            streams = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr")
+            if (prints or streams) and room_of(path) != "cli":
+                wrong.append(f"{path.name}:{node.lineno}")
+    assert wrong == []
+
+
+def test_pickles_are_read_by_weights_only() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                if options.get("weights_only") != "True":
+                    wrong.append(f"{path.name}:{node.lineno}")
+    assert wrong == []
+
+
+def test_no_file_is_longer_than_its_budget() -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in TREES}
+    assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES} == {}
+
+
+def test_no_function_is_longer_than_its_budget() -> None:
+    lengths = {
+        f"{path.name}:{name}": (node.end_lineno or 0) - node.lineno + 1
+        for path, tree in TREES.items()
+        for name, node in functions(tree)
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > FUNCTION_LINES} == {}
+
+
+def test_public_signatures_are_short_and_name_their_options() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        for name, node in public(tree):
+            if isinstance(node, ast.ClassDef):
+                continue
+            given = node.args
+            positional = [a.arg for a in given.posonlyargs + given.args if a.arg not in ("self", "cls")]
+            defaults = len(given.defaults) + sum(value is not None for value in given.kw_defaults)
+            if len(positional) + len(given.kwonlyargs) > PARAMETERS:
+                wrong.append(f"{path.name}:{name} has more than {PARAMETERS} parameters")
+            if defaults > DEFAULTS and len(positional) > POSITIONAL:
+                wrong.append(f"{path.name}:{name} has {len(positional)} positional parameters")
+    assert wrong == []
+
+
+def test_every_public_thing_says_what_it_is() -> None:
+    """__init__ and forward are told in the docstring of their class."""
+    silent = [path.name for path, tree in TREES.items() if not ast.get_docstring(tree)]
+    for path, tree in TREES.items():
+        for name, node in public(tree):
+            if not ast.get_docstring(node) and name.split(".")[-1] not in ("__init__", "forward"):
+                silent.append(f"{path.name}:{name}")
+    assert silent == []
+
+
+def test_importing_the_command_is_light() -> None:
+    heavy = ("torch", "PIL", "cv2", "numpy", "safetensors", "accelerate")
+    code = f"import sys, perceptual.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_no_file_names_a_machine_of_ours() -> None:
+    needles = [b"/wo" + b"rk/", b"far" + b"m-"]
+    folders = [ROOT / name for name in ("src", "tests", "docs", "benchmarks", "examples")]
+    files = [path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts]
+    files += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
+    wrong = [str(p.relative_to(ROOT)) for p in files if p.is_file() and any(n in p.read_bytes() for n in needles)]
+    assert wrong == []
