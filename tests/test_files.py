@@ -23,6 +23,11 @@ def assert_one_sentence(error: BaseException, path: Path) -> None:
     assert text.endswith(".")
 
 
+def write_half(temporary: Path, error: BaseException) -> None:
+    temporary.write_text("half")
+    raise error
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
@@ -68,8 +73,7 @@ def test_two_writers_of_one_file_do_not_share_a_temporary(old: Path) -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), GeneratorExit(), ImageError("x.")])
 def test_a_failure_passes_through_and_keeps_the_old_file(old: Path, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, write_beside(old) as temporary:
-        temporary.write_text("half")
-        raise error
+        write_half(temporary, error)
     assert caught.value is error
     assert old.read_text() == "old"
     assert list(old.parent.iterdir()) == [old]
@@ -138,8 +142,7 @@ def test_what_the_disk_refuses_is_one_sentence_and_keeps_the_old_file(
 
 def test_a_disk_that_fills_while_writing_is_one_sentence(old: Path) -> None:
     with pytest.raises(OutputError, match="the disk is full") as caught, write_beside(old) as temporary:
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_half(temporary, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert_one_sentence(caught.value, old)
     assert list(old.parent.iterdir()) == [old]
 

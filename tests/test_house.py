@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,11 +63,12 @@ def modules(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
     """(dotted name, node) of every function, nested ones included."""
     for node in ast.iter_child_nodes(tree):
-        name = prefix + getattr(node, "name", "")
-        if isinstance(node, Function):
-            yield name, node
-        named = isinstance(node, Function | ast.ClassDef)
-        yield from functions(node, f"{name}." if named else prefix)
+        if isinstance(node, Function | ast.ClassDef):
+            if isinstance(node, Function):
+                yield prefix + node.name, node
+            yield from functions(node, f"{prefix}{node.name}.")
+        else:
+            yield from functions(node, prefix)
 
 
 def public(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
@@ -198,6 +200,20 @@ def test_every_public_thing_says_what_it_is() -> None:
             if not ast.get_docstring(node) and name.split(".")[-1] not in ("__init__", "forward"):
                 silent.append(f"{path.name}:{name}")
     assert silent == []
+
+
+def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
+    flags = {"help", "version"}
+    for name in ("config", "cli"):
+        nodes = ast.walk(TREES[PACKAGE / f"{name}.py"])
+        flags |= {ast.unparse(node.target).replace("_", "-") for node in nodes if isinstance(node, ast.AnnAssign)}
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = re.findall(r"(?<!\S)--([a-z][a-z.-]*[a-z])", node.value)
+                wrong += [f"{path.name}:{node.lineno} --{flag}" for flag in named if flag not in flags]
+    assert wrong == []
 
 
 def test_importing_the_command_is_light() -> None:

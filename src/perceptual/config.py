@@ -65,12 +65,13 @@ class LossConfig:
     """absolute: weights as in the paper. relative: each term is first divided by its reference value, see losses."""
     content_weight: float = 1.0
     """Weight of the content term (the sum over its layers)."""
-    style_weight: float = 5.0
-    """Weight of each layer's style term; under relative weighting, of their mean."""
+    style_weight: float = 1e-3
+    """Weight of each layer's style term; under relative weighting, of their mean, and 1 is a plain choice."""
     tv_weight: float = 1e-5
     """Weight of total variation: of its sum on 0..255 pixels, or under relative weighting of its reference."""
-    style_convention: StyleConvention = "code"
-    """paper: eq. 4 as printed (sum over C x C). code: its mean, as the authors' code. gatys: a quarter, Gram / HW."""
+    style_convention: StyleConvention = "paper"
+    """paper: eq. 4 as printed (sum over C x C). code: its mean, as the authors' code, whose style weights
+    of about 5 go with it. gatys: a quarter of the mean, with Gram matrices over H x W."""
 
     def __post_init__(self) -> None:
         one_of("weighting", self.weighting, ("relative", "absolute"))

@@ -86,13 +86,13 @@ class StyleLoss(Term):
 
     targets: Tensor
 
-    def __init__(self, layer: str, targets: Tensor, convention: str = "code") -> None:
+    def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
         super().__init__((layer,), (), len(targets))
         self.convention = convention
         self.register_buffer("targets", targets)
 
     @staticmethod
-    def gram(features: Tensor, convention: str = "code") -> Tensor:
+    def gram(features: Tensor, convention: str = "paper") -> Tensor:
         """Gram matrices (N, C, C) of features (N, C, H, W), scaled as the convention wants."""
         return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
 

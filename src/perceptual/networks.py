@@ -217,7 +217,9 @@ class TransformationNetwork(nn.Module):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / grow))
             if unpadded_blocks and layer.kind in "rn":
-                start += 2 * shrink // grow if shrink >= grow else 0
+                if grow > shrink:
+                    raise ConfigError("reflect-start wants its blocks before the image grows: choose another padding.")
+                start += 2 * shrink // grow
             shrink *= layer.stride
             self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
         if grow % shrink:
