@@ -243,7 +243,7 @@ def test_a_card_that_is_no_card_is_refused(path: Path, text: str) -> None:
         {"architecture": "hello"},
         {"architecture": "d8 c3s1-3"},
         {"architecture": 5},
-        {"styles": 1.5},
+        {"styles": 1.5, "norm": "conditional_instance"},
     ],
     ids=str,
 )

@@ -198,7 +198,7 @@ def test_style_loss_in_half_precision_is_right_at_1024_by_1024(dtype: torch.dtyp
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.rand(1, 4, 1024, 1024, generator=generator).mul_(top).to(dtype) for top in (40, 44))
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        for scale in SCALES:  # "none" reaches 6e8, far beyond float16's 65504
+        for scale in ("paper", "none"):  # "none" reaches 6e8, far beyond float16's 65504
             gram, goal = gram_matrix(a, scale), gram_matrix(b, scale)
             exact, exact_goal = gram_matrix(a.double(), scale), gram_matrix(b.double(), scale)
             assert gram.dtype == torch.float32

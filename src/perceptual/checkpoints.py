@@ -39,6 +39,8 @@ class Card:
     recipe: str = ""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The recipe's resolved settings: losses, training, sizes."""
+    began_from: str = ""
+    """Where its first weights came from, when not from chance: steps, recipe and SHA-256 of that file."""
     loss_networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of the weight file of each loss network."""
     references: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -135,7 +135,7 @@ def train_style(arguments: Sequence[str]) -> int:
     _fetch_weights((*settings.loss.content_layers, *settings.loss.style_layers), paths)
     task = style_task(config.style, dataset, settings, recipe_name=recipe, paths=paths)
     if config.start_from:
-        start_from(task, config.start_from)
+        task = start_from(task, config.start_from)
     trainer = Trainer(task, settings.train, config.out, tensorboard=config.tensorboard)
     trainer.begin(resume=config.resume)
     _say(f"Training {', '.join(s.name for s in config.style)} on {len(dataset)} photographs with {trainer.describe()}.")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perceptual import checkpoints, images
+from perceptual import checkpoints, images, weights
 from perceptual.checkpoints import Card
 from perceptual.config import StyleRecipe, to_dict
 from perceptual.data import Photographs
@@ -127,15 +127,17 @@ def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[floa
     return loss.calibrate(torch.stack(group) for group in groups if len(group) > 1)
 
 
-def start_from(task: Task, path: str | Path) -> None:
-    """Begin with the weights of a trained network of the same architecture.
+def start_from(task: Task, path: str | Path) -> Task:
+    """The task beginning with the weights of a trained network of the same architecture; its card says so.
 
     Raises:
         CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
     """
-    network, _ = checkpoints.load(path, task="style")
+    network, card = checkpoints.load(path, task="style")
     if network.config != task.network.config:
         raise ConfigError(
             f"{path} is a network of {network.config}, which differs from this recipe's {task.network.config}."
         )
     task.network.load_state_dict(network.state_dict())
+    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(path)}"
+    return replace(task, card=lambda step: replace(task.card(step), began_from=origin))

@@ -1,0 +1,35 @@
+"""Put a trained network among the shipped ones: half precision, with what people should know in its card.
+
+python tools/publish.py TRAINED.safetensors NAME --about "..." --data "..." --licence "..."
+
+Then look at its pictures (examples/pictures.py) and make its golden picture again, which this does too.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from perceptual import Stylizer
+from perceptual.checkpoints import load, save
+
+parser = argparse.ArgumentParser()
+parser.add_argument("trained", type=Path)
+parser.add_argument("name")
+for field in ("about", "data", "licence"):
+    parser.add_argument(f"--{field}", required=True)
+arguments = parser.parse_args()
+
+root = Path(__file__).parents[1]
+network, card = load(arguments.trained)
+card = replace(card, about=arguments.about, data=arguments.data, licence=arguments.licence)
+target = root / "src" / "perceptual" / "models" / f"{arguments.name}.safetensors"
+save(target, network, card, half=True)
+
+photograph = Image.fromarray(skimage.data.chelsea()).resize((225, 150), Image.Resampling.BICUBIC)
+golden = root / "tests" / "golden" / f"{arguments.name}.png"
+golden.parent.mkdir(exist_ok=True)
+Stylizer.load(target)(photograph).save(golden)
+print(f"{target}: {target.stat().st_size / 1e6:.2f} MB; {golden}")
