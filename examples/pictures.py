@@ -13,7 +13,9 @@ stylizer = Stylizer.load("starry_night")
 
 def row(pictures: list[torch.Tensor], height: int) -> torch.Tensor:
     """Pictures (1, 3, h, w) side by side at one height."""
-    return torch.cat([images.resize(p, size=(height, round(p.shape[3] * height / p.shape[2]))) for p in pictures], dim=3)
+    return torch.cat(
+        [images.resize(p, size=(height, round(p.shape[3] * height / p.shape[2]))) for p in pictures], dim=3
+    )
 
 
 photographs = [images.from_any(getattr(skimage.data, name)()) for name in ("chelsea", "astronaut", "coffee")]

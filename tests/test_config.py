@@ -42,7 +42,6 @@ EVERY_KIND: list[Any] = [
     TrainConfig(10, 1, 64, 1e-4, "cosine", "squash", 7, "bfloat16", True, 0, 5, 0, 6),
     StyleRecipe(NetworkConfig(norm="instance"), LossConfig(tv_weight=0.0), TrainConfig(steps=1), 256),
     StylizeConfig(style="wave.safetensors", name="wave", strength=0.5, keep_colors=True, size=640, skip_existing=True),
-    TrainStyleConfig(style=(Path("a.jpg"), Path("b.jpg")), data=Path("photos"), out=Path("x.safetensors"), resume=True),
 ]
 
 networks = st.builds(

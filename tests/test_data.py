@@ -124,7 +124,7 @@ def test_another_seed_is_another_crop(ramp: Path) -> None:
 
 def test_random_crops_are_square_inside_and_of_nearly_the_shorter_side(ramp: Path) -> None:
     dataset = Photographs(ramp, SIZE)
-    lefts, sides = [], []
+    lefts, tops, sides = [], [], []
     for k in range(40):
         crop = dataset[k][0]
         across, down = spans(crop)
@@ -135,9 +135,11 @@ def test_random_crops_are_square_inside_and_of_nearly_the_shorter_side(ramp: Pat
         assert 49 <= crop[1].min() * 255 <= crop[1].max() * 255 <= 50 + 64
         assert torch.allclose(crop[2] * 255, torch.tensor(200.0))
         lefts.append(float(crop[0].min()) * 255 - 50)
+        tops.append(float(crop[1].min()) * 255 - 50)
         sides.append(side)
     assert min(lefts) < 8  # of 0 to 40
     assert max(lefts) > 24
+    assert max(tops) > 3.5  # of 0 to 8
     assert max(sides) - min(sides) > 4
 
 

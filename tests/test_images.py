@@ -993,7 +993,7 @@ def test_find_gives_no_file_twice(tree: Path) -> None:
     ("entry", "message"),
     [
         ("nothing.png", "nothing.png does not exist"),
-        ("*.gif", r"\*\.gif holds no picture"),
+        ("*.gif", r"\*\.gif matches no file"),
         ("*.txt", "holds no picture: known endings are .*png"),
         ("x", "x holds no picture"),
         ("", "An empty name does not exist"),

@@ -391,6 +391,7 @@ def test_super_resolution_gives_exactly_the_scale(
     "architecture",
     [
         "c3s1-4 r4 d4 n4 d4 r4 u4 n4 u4 r4 c3s1-3",  # blocks on every level
+        "c3s1-4 d4 d4 r4 u4 u4 c3s1-3",  # the block, not the first convolution, sets the smallest size
         "c3s2-4 c1s2-4 u4 U4 c5s1-3",
         "c3s4-4 d4 u4 r4 U4 u4 c5s1-3",
     ],

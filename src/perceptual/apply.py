@@ -38,7 +38,7 @@ def find_checkpoint(name: str | Path) -> Path:
     if str(name) in ours:
         return ours[str(name)]
     path = Path(name).expanduser()
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     raise CheckpointError(
         f"There is no style {str(name)!r}: give the path of a trained network, or one of {', '.join(ours)}."
@@ -181,15 +181,15 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     """
     out = Path(out)
     found = images.find(inputs)
-    single = len(inputs) == 1 and Path(inputs[0]).is_file() and len(found) == 1
-    if single and out.suffix and not out.is_dir():
+    single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
+    if single and out.suffix and not os.path.isdir(out):
         pairs = [(found[0].path, out)]
     else:
-        if out.suffix.lower() in images.IMAGE_SUFFIXES and not out.is_dir() and not single:
+        if out.suffix.lower() in images.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
             raise OutputError(f"{len(found)} images cannot go to the one file {out}: give a folder to write to.")
-        if out.is_file():
+        if os.path.isfile(out):
             raise OutputError(f"{out} is a file: give a folder to write to.")
-        named = {os.path.abspath(entry) for entry in inputs if Path(entry).is_file()}
+        named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}
         earlier = [
             f for f in found if out.resolve() in f.path.resolve().parents and os.path.abspath(f.path) not in named
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,10 +76,10 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
     state = {k: v.float() if v.dtype == torch.float16 else v for k, v in _read(path).items()}
-    network = TransformationNetwork(card.network)
     try:
+        network = TransformationNetwork(card.network)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ConfigError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"{path} does not hold the network that its card describes: get the file again."
         ) from error
@@ -100,7 +101,7 @@ def read_card(path: str | Path) -> Card:
         known = {f.name for f in dataclasses.fields(Card)}
         kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         return Card(network=network, **kept)
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"{path} has a card that cannot be read: get the file again.") from error
 
 
@@ -119,7 +120,13 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     text = _metadata(path).get(STATE_KEY)
     if text is None:
         raise CheckpointError(f"{path} is not the state of a training run: --resume needs the file that training left.")
-    return _read(path), json.loads(text)
+    try:
+        info = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: delete it and train anew.") from error
+    if not isinstance(info, dict):
+        raise CheckpointError(f"{path} is damaged: delete it and train anew.")
+    return _read(path), info
 
 
 def _write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -129,7 +136,7 @@ def _write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str])
 
 def _metadata(path: str | Path) -> dict[str, str]:
     """The text metadata in a safetensors header; checks that the file is one."""
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"There is no file {path}: check the name.")
     try:
         with safetensors.safe_open(str(path), "pt") as file:

@@ -194,7 +194,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    """Rebuild a config from `to_dict`'s result.
+    """Rebuild a config of numbers, words and configs from `to_dict`'s result; paths stay text.
 
     Raises:
         ConfigError: a key is unknown, or a value is refused.

@@ -6,6 +6,7 @@ at step s reads exactly what it would have read, whatever the number of worker p
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from perceptual import images
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
 
-_FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` imports Pillow
+_FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` and `codecs` import Pillow
 
 
 class Photographs(Dataset[tuple[Tensor, list[str]]]):
@@ -34,8 +35,8 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
     """
 
     def __init__(self, folder: str | Path, size: int, *, seed: int = 0, crop: str = "random") -> None:
-        if not Path(folder).is_dir():
-            raise DataError(f"The data folder {folder} does not exist: give a folder of photographs, as --data PHOTOS.")
+        if not os.path.isdir(folder):
+            raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
         try:
             self.paths = [found.path for found in images.find([folder])]
         except ImageError as error:
@@ -100,11 +101,19 @@ def batches(
         dataset,
         batch_size=config.batch,
         sampler=indices(),
-        num_workers=config.workers,
+        num_workers=min(config.workers, _processors()),
         collate_fn=_collate,
         worker_init_fn=_ignore_interrupts,
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except DataError as error:  # a worker's error arrives with its traceback as text
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ignore_interrupts(worker: int) -> None:

@@ -23,10 +23,12 @@ def write_beside(path: str | Path) -> Iterator[Path]:
         OutputError: the disk is full, permission is denied, or a folder is in the way.
     """
     target = Path(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{target} is a folder: give the name of a file to write.")
     temporary: Path | None = None
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(target)  # a name that can never be written is said before the work, not after it
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
         os.close(handle)

@@ -50,10 +50,12 @@ class Picture:
 
     @property
     def height(self) -> int:
+        """In pixels."""
         return self.pixels.shape[-2]
 
     @property
     def width(self) -> int:
+        """In pixels."""
         return self.pixels.shape[-1]
 
 

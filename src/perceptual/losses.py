@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import feature_distance, gram_distance, gram_matrix, total_variation
-from perceptual.loss_networks import Features, LossNetworks
+from perceptual.loss_networks import Features, LossNetworks, split_layer
 
 PIXELS = "pixels"
 RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
@@ -45,7 +45,7 @@ class Term(nn.Module):
 
     def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
         super().__init__()
-        self.layers, self.target_layers = tuple(layers), tuple(target_layers)
+        self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
         self.register_buffer("reference", torch.ones(references))
 
     def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
@@ -98,10 +98,11 @@ class StyleLoss(Term):
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         gram = self.gram(output[self.layers[0]], self.convention)
-        goal = self.targets[:1] if style is None else torch.einsum("ns,scd->ncd", style.to(self.targets), self.targets)
+        goal = self.targets[:1] if style is None else mix(style, self.targets)
         return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
 
     def measure(self, photographs: Features) -> Tensor:
+        """The mean distance of photographs from each style: (styles,)."""
         gram = self.gram(photographs[self.layers[0]], self.convention)
         reduction = STYLE_CONVENTIONS[self.convention][1]
         return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
@@ -169,35 +170,33 @@ class PerceptualLoss(nn.Module):
                     "The losses compare with a target: give one of the same height and width as the output."
                 )
             with torch.no_grad():
-                goal = self.features(target, self.target_layers)
+                goal = self.features(target.detach(), self.target_layers)
         seen = self.features(output, self.layers)
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
         for name, term in self.named_terms():
             value = term(seen, goal, style)
-            reference = (
-                term.reference if len(term.reference) == 1 or style is None else style.to(value) @ term.reference
-            )
+            reference = term.reference[:1] if style is None or len(term.reference) == 1 else mix(style, term.reference)
             values[name] = value.mean()
-            total = total + self.weights[name] * (value / reference[: len(value)]).mean()
+            total = total + self.weights[name] * (value / reference).mean()
         return {**values, "total": total}
 
     @torch.no_grad()
     def calibrate(self, photographs: Iterable[Tensor]) -> dict[str, list[float]]:
         """Measure every term's reference (see above) on batches of at least 2 photographs; returns them by name."""
         sums: dict[str, Tensor] = {}
-        batches = 0
+        photographs_seen = 0
         for batch in photographs:
             if len(batch) < 2:
                 raise ConfigError("Relative weights are measured on batches of at least 2 photographs.")
             seen = self.features(batch, tuple({*self.layers, *self.target_layers}))
             for name, term in self.named_terms():
-                value = term.measure(seen)
+                value = len(batch) * term.measure(seen)
                 sums[name] = sums[name] + value if name in sums else value
-            batches += 1
-        if not batches:
+            photographs_seen += len(batch)
+        if not photographs_seen:
             raise ConfigError("Relative weights need photographs to measure their references on.")
-        self.set_references({name: (value / batches).tolist() for name, value in sums.items()})
+        self.set_references({name: (value / photographs_seen).tolist() for name, value in sums.items()})
         return self.references()
 
     def references(self) -> dict[str, list[float]]:
@@ -222,9 +221,10 @@ def style_transfer_loss(
 
     styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared.
     """
-    networks = LossNetworks((*config.content_layers, *config.style_layers), paths=paths).to(device)
+    style_layers = [full_name(layer) for layer in config.style_layers]
+    networks = LossNetworks((*map(full_name, config.content_layers), *style_layers), paths=paths).to(device)
     with torch.no_grad():
-        features = [networks(style.to(device), config.style_layers) for style in styles]
+        features = [networks(style.to(device), style_layers) for style in styles]
     share = config.weighting == "relative"
     terms: dict[str, tuple[Term, float]] = {}
     for layer in config.content_layers:
@@ -232,11 +232,22 @@ def style_transfer_loss(
         terms[_term_name("content", layer)] = (FeatureLoss(layer), weight)
     for layer in config.style_layers:
         weight = config.style_weight * (RELATIVE_STYLE / len(config.style_layers) if share else 1)
-        grams = torch.cat([StyleLoss.gram(f[layer], config.style_convention) for f in features])
+        grams = torch.cat([StyleLoss.gram(f[full_name(layer)], config.style_convention) for f in features])
         terms[_term_name("style", layer)] = (StyleLoss(layer, grams, config.style_convention), weight)
     if config.tv_weight:
         terms["tv"] = (TotalVariation(), config.tv_weight)
     return PerceptualLoss(terms, networks=networks).to(device)
+
+
+def full_name(layer: str) -> str:
+    """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
+    return layer if layer == PIXELS else ":".join(split_layer(layer))
+
+
+def mix(style: Tensor, values: Tensor) -> Tensor:
+    """Mix values (styles, ...) by weights (N, styles) -> (N, ...): no matrix product, which autocast would round."""
+    weights = style.to(values).reshape(*style.shape, *[1] * (values.ndim - 1))
+    return (weights * values).sum(1)
 
 
 def _term_name(kind: str, layer: str) -> str:

@@ -45,7 +45,7 @@ class Layer:
 
 
 _TOKEN = re.compile(
-    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuU])(?P<filters>\d+))(?:\*(?P<times>\d+))?"
+    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuU])(?P<filters>\d+))(?:\*(?P<times>[1-9]\d{0,2}))?"
 )
 
 
@@ -75,7 +75,7 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
         raise ConfigError(
             f"The architecture {text!r} must end in a convolution to 3 channels of stride 1, such as c9s1-3."
         )
-    width = 0
+    width = 3
     for layer in layers:
         if layer.kind in "rn" and layer.filters != width:
             raise ConfigError(
@@ -107,7 +107,9 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """x: (N, C, H, W); style: (N, styles) weights that sum to 1, or None for the first style."""
-        weight, bias = (self.weight[:1], self.bias[:1]) if style is None else (style @ self.weight, style @ self.bias)
+        weight, bias = self.weight[:1], self.bias[:1]
+        if style is not None:  # a matrix product would be rounded under autocast
+            weight, bias = ((style.to(p)[..., None] * p).sum(1) for p in (self.weight, self.bias))
         if x.is_cpu and x.dtype == torch.float32 and not torch.compiler.is_compiling():
             return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)

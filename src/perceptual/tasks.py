@@ -53,6 +53,54 @@ def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
     return nn.functional.one_hot(torch.tensor(chosen), styles).float()
 
 
+@dataclass(frozen=True)
+class _StyleRun:
+    """The parts of one style transfer run, and what the loop asks of them."""
+
+    names: tuple[str, ...]
+    recipe: StyleRecipe
+    recipe_name: str
+    network: TransformationNetwork
+    loss: PerceptualLoss
+    dataset: Photographs
+    samples: Tensor
+
+    def objective(self, forward: nn.Module, measure: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+        style = None
+        if len(self.names) > 1:
+            style = style_weights(len(self.names), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
+        terms: dict[str, Tensor] = measure(forward(pixels, style), pixels, style)
+        return terms
+
+    def preview(self, forward: nn.Module) -> Tensor:
+        device = next(forward.parameters()).device
+        style = nn.functional.one_hot(torch.arange(len(self.samples)) % len(self.names), len(self.names)).float()
+        forward.eval()
+        with torch.no_grad():
+            shown = forward(self.samples.to(device), style.to(device)).clamp(0, 1)
+        forward.train()
+        return torch.cat([self.samples, shown.float().cpu()])
+
+    def card(self, step: int) -> Card:
+        return Card(
+            task="style",
+            network=self.network.config,
+            styles=self.names,
+            steps=step,
+            recipe=self.recipe_name,
+            settings=to_dict(self.recipe),
+            loss_networks=self.loss.networks.hashes() if self.loss.networks else {},
+            references=self.loss.references(),
+            data=f"{len(self.dataset)} photographs",
+        )
+
+    def identity(self) -> dict[str, Any]:
+        settings = to_dict(self.recipe)
+        for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
+            settings["train"].pop(harmless)
+        return {**settings, "styles": list(self.names), "photographs": len(self.dataset)}
+
+
 def style_task(
     styles: Sequence[str | Path],
     dataset: Photographs,
@@ -71,52 +119,20 @@ def style_task(
         WeightsError: the weights of a loss network are missing.
     """
     names = tuple(style_name(path) for path in styles)
+    norm = recipe.network.norm
     if not names or len(set(names)) < len(names):
         raise ConfigError("Give at least one style image, and no two of the same name.")
-    if len(names) > 1 and recipe.network.norm != "conditional_instance":
-        raise ConfigError(
-            f"{len(names)} styles in one network need --network.norm conditional_instance, not {recipe.network.norm}."
-        )
+    if len(names) > 1 and norm != "conditional_instance":
+        raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
     paintings = [images.resize(images.read(path).pixels, longer_side=recipe.style_size) for path in styles]
-    seed = recipe.train.seed
-    torch.manual_seed(seed)
-    network = TransformationNetwork(replace(recipe.network, styles=len(names)))
     loss = style_transfer_loss(recipe.loss, paintings, paths=paths)
     if recipe.loss.weighting == "relative":
         calibrate(loss, dataset)
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
-
-    def objective(forward: nn.Module, measure: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        style = None if len(names) == 1 else style_weights(len(names), seed, index, len(pixels)).to(pixels.device)
-        terms: dict[str, Tensor] = measure(forward(pixels, style), pixels, style)
-        return terms
-
-    def preview(forward: nn.Module) -> Tensor:
-        device = next(forward.parameters()).device
-        style = torch.arange(len(samples)) % len(names)
-        forward.eval()
-        with torch.no_grad():
-            shown = forward(samples.to(device), nn.functional.one_hot(style, len(names)).float().to(device)).clamp(0, 1)
-        forward.train()
-        return torch.cat([samples, shown.float().cpu()])
-
-    def card(step: int) -> Card:
-        return Card(
-            task="style",
-            network=network.config,
-            styles=names,
-            steps=step,
-            recipe=recipe_name,
-            settings=to_dict(recipe),
-            loss_networks=loss.networks.hashes() if loss.networks else {},
-            references=loss.references(),
-            data=f"{len(dataset)} photographs",
-        )
-
-    identity = {**to_dict(recipe), "styles": list(names), "photographs": len(dataset)}
-    for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
-        identity["train"].pop(harmless)
-    return Task(network, loss, objective, preview, card, identity)
+    torch.manual_seed(recipe.train.seed)
+    network = TransformationNetwork(replace(recipe.network, styles=len(names)))
+    run = _StyleRun(names, recipe, recipe_name, network, loss, dataset, samples)
+    return Task(network, loss, run.objective, run.preview, run.card, run.identity())
 
 
 def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[float]]:

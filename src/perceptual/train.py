@@ -99,6 +99,7 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
+        """The file that --resume goes on from."""
         return side_path(self.out, ".state")
 
     def describe(self) -> str:
@@ -129,6 +130,7 @@ class Trainer:
 
         Raises:
             TrainingError: a fresh start would overwrite a run that can be resumed.
+            OutputError: the folder of `out` cannot be written to.
             CheckpointError: there is no state, or it is damaged.
             TrainingError: the state belongs to a run with other settings.
         """
@@ -138,8 +140,8 @@ class Trainer:
                     f"{self.state_path} holds a run that stopped before its end: add --resume to go on with it, "
                     "or delete it, or choose another --out."
                 )
-            side_path(self.out, ".jsonl").unlink(missing_ok=True)
-            return
+            with write_beside(side_path(self.out, ".jsonl")):
+                return  # an empty log, and proof that the folder can be written to
         tensors, info = checkpoints.load_state(self.state_path)
         was, now = info["identity"], json.loads(json.dumps(dict(self.task.identity)))
         for key in was.keys() | now.keys():
@@ -208,7 +210,7 @@ class Trainer:
             bad = next((k for k, v in zip(terms, values, strict=False) if not math.isfinite(v)), "the gradient")
             raise TrainingError(
                 f"Training stopped at step {self.step + 1}: {bad} is not a finite number. The weights of step "
-                f"{self.step} are in {self.out}; lower --train.learning-rate or the weights of the losses."
+                f"{self.step} are in {self.out}; lower --learning-rate or the weights of the losses."
             )
         self.optimizer.step()
         return dict(zip(terms, values, strict=False))
