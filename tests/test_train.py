@@ -124,7 +124,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted_bit_for_bit(tmp_p
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     assert run_elsewhere(whole, photographs).wait() == 0
     kills = 0
-    for lines in (9, 77):
+    for lines in (1, 77):
         process = run_elsewhere(parts, photographs, resume=kills > 0)
         log = tmp_path / "parts.jsonl"
         while process.poll() is None and (not log.exists() or log.read_bytes().count(b"\n") < lines):
@@ -190,6 +190,16 @@ def test_a_fresh_start_does_not_overwrite_a_run_that_can_be_resumed(tmp_path: Pa
     train(out, photographs, stop_at=2)
     with pytest.raises(TrainingError, match="--resume"):
         train(out, photographs)
+
+
+def test_resuming_before_the_first_save_starts_afresh_and_after_the_end_is_refused(
+    tmp_path: Path, photographs: Path
+) -> None:
+    out = tmp_path / "net.safetensors"
+    train(out, photographs, resume=True)
+    assert checkpoints.read_card(out).steps == CONFIG.steps
+    with pytest.raises(TrainingError, match="finished"):
+        train(out, photographs, resume=True)
 
 
 def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path, photographs: Path) -> None:

@@ -316,14 +316,17 @@ def _with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Ste
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[losses]}"),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
-        bar = progress.add_task(title, losses="", completed=done)
+        bar = None
         for step in steps:
+            if bar is None:  # no bar for work that ends before its first step
+                bar = progress.add_task(title, completed=done, note="")
             if step.message:
                 progress.console.print(escape(step.message))
-            progress.update(bar, completed=step.index, total=step.total, losses=_losses(step))
+            note = f"step {step.index} {_losses(step)}" if step.losses else ""
+            progress.update(bar, completed=step.index, total=step.total, note=note)
             yield step
 
 

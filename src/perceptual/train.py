@@ -126,15 +126,17 @@ class Trainer:
         checkpoints.save(self.out, self.task.network, self.task.card(self.step))
 
     def begin(self, *, resume: bool) -> None:
-        """Start afresh, or go on from the state beside `out`.
+        """Start afresh, or go on from the state beside `out`; a run killed before its first save starts afresh.
 
         Raises:
             TrainingError: a fresh start would overwrite a run that can be resumed.
             OutputError: the folder of `out` cannot be written to.
-            CheckpointError: there is no state, or it is damaged.
-            TrainingError: the state belongs to a run with other settings.
+            CheckpointError: the state is damaged.
+            TrainingError: the state belongs to a run with other settings, or the run is finished.
         """
-        if not resume:
+        if not self.state_path.exists() and resume and self.out.exists():
+            raise TrainingError(f"{self.out} is finished: there is nothing to resume.")
+        if not resume or not self.state_path.exists():
             if self.state_path.exists():
                 raise TrainingError(
                     f"{self.state_path} holds a run that stopped before its end: add --resume to go on with it, "
