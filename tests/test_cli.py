@@ -1,9 +1,12 @@
 """The command as a user meets it: what it prints, its exit codes, and one sentence instead of a traceback."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +201,29 @@ def test_several_paintings_make_one_network_of_several_styles(
     code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN, "--norm", "conditional_instance")
     assert code == 0, err
     assert read_card(out).styles == ("1", "2")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_saves_and_resume_goes_on(pictures: Path, tmp_path: Path, small_vgg: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    command = [sys.executable, "-m", "perceptual.cli", "train", "style", "--style", pictures / "1.png"]
+    command += ["--data", pictures, "--out", out, "--weights", f"vgg16={small_vgg}", *TRAIN, "--steps", "300"]
+    command += ["--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = tmp_path / "mine.jsonl"
+    while process.poll() is None and not (log.exists() and log.stat().st_size):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "--resume goes on from here" in err
+    stopped = read_card(out).steps
+    assert 0 < stopped < 300
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert read_card(out).steps == 300
 
 
 def test_importing_the_command_is_light() -> None:

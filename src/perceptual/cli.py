@@ -339,3 +339,7 @@ def _losses(step: Step) -> str:
 def entry() -> None:
     """Entry point of the installed command."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()
