@@ -92,7 +92,7 @@ def test_options_out_of_range_are_refused(stylizer: Stylizer, options: dict[str,
 def test_an_image_too_large_for_the_memory_is_refused_with_a_size_that_fits(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "_free_memory", lambda: 1e6)
+    monkeypatch.setattr(apply, "free_memory", lambda device: 1e6)
     with pytest.raises(ImageError, match="--size") as caught:
         stylizer(torch.rand(3, 300, 400))
     side = int(str(caught.value).rsplit(" ", 1)[1].rstrip("."))

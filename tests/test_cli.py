@@ -105,10 +105,45 @@ def test_a_bad_file_among_good_ones_exits_1_and_is_listed_at_the_end(
         ["stylize", "PHOTO", "--style", "TINY", "-o", "x.xyz"],
         ["train", "style"],
         ["train", "style", "--recipe", "no_such_recipe"],
-        ["train", "style", "--style", "PHOTO", "--data", "no_such_folder", "--out", "x"],
-        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--style-layers", "vgg16:relu9_9"],
-        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--weights", "vgg16=missing.pth"],
-        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x", "--weights", "vgg16"],
+        ["train", "style", "--style", "PHOTO", "--data", "no_such_folder", "--out", "x.safetensors"],
+        [
+            "train",
+            "style",
+            "--style",
+            "PHOTO",
+            "--data",
+            "FOLDER",
+            "--out",
+            "x.safetensors",
+            "--style-layers",
+            "vgg16:relu9_9",
+        ],
+        [
+            "train",
+            "style",
+            "--style",
+            "PHOTO",
+            "--data",
+            "FOLDER",
+            "--out",
+            "x.safetensors",
+            "--weights",
+            "vgg16=missing.pth",
+        ],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x.safetensors", "--weights", "vgg16"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "PHOTO"],
+        ["train", "style", "--style", "FOLDER", "--data", "FOLDER", "--out", "x.safetensors"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "TINY"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "TINY", "--resume"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x.safetensors", "--architecture", "zzz"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x.safetensors", "--weights", "vgg=a.pth"],
+        ["train", "style", "--style", "PHOTO", "--data", "FOLDER", "--out", "x.safetensors", "--styles", "3"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "x.png", "--name", "three"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "x.png", "--size", "9999999"],
+        ["stylize", "PHOTO", "--style", "TINY", "-o", "x.png", "--device", "abacus"],
+        ["stylize", "PHOTO", "--style", "model.pth", "-o", "x.png"],
+        ["weights", "no_such_network"],
+        ["weights", "fetch"],
         ["weights", "fetch", "no_such_network"],
         ["styles", "no_such_style"],
     ],
@@ -224,6 +259,24 @@ def test_ctrl_c_saves_and_resume_goes_on(pictures: Path, tmp_path: Path, small_v
     again = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert read_card(out).steps == 300
+
+
+def test_a_finished_network_is_replaced_only_when_asked(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, small_vgg: Path
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    base = ["train", "style", "--style", pictures / "1.png", "--data", pictures, "--out", out, *TRAIN]
+    base += ["--weights", f"vgg16={small_vgg}"]
+    assert run(capsys, *base)[0] == 0
+    assert "--overwrite" in run(capsys, *base)[2]
+    assert run(capsys, *base, "--overwrite", "--seed", "1")[0] == 0
+    assert read_card(out).settings["train"]["seed"] == 1
+    assert "train.seed" in read_card(out).changed
+
+
+def test_the_layers_of_a_loss_network_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "weights", "squeezenet1_1")
+    assert "relu1 pool1 fire2 fire3 pool3" in out
 
 
 def test_importing_the_command_is_light() -> None:

@@ -14,7 +14,7 @@ import perceptual
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
     1: {"errors", "events", "functional"},
-    2: {"codecs", "config", "files", "weights"},
+    2: {"codecs", "config", "devices", "files", "weights"},
     3: {"images", "loss_networks", "networks", "recipes"},
     4: {"checkpoints", "data", "losses"},
     5: {"apply", "tasks"},

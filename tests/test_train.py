@@ -19,11 +19,12 @@ from PIL import Image
 from perceptual import checkpoints
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
+from perceptual.devices import choose_precision
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
 from perceptual.tasks import Task, style_name, style_weights
-from perceptual.train import Trainer, choose_precision, learning_rate, save_preview, side_path
+from perceptual.train import Trainer, learning_rate, save_preview, side_path
 
 TINY = NetworkConfig(architecture="c3s1-4 d4 r4*2 U4 c3s1-3", norm="instance", padding="reflect")
 CONFIG = TrainConfig(steps=6, batch=2, size=32, workers=0, tick_every=1, preview_every=3, save_every=2, decay="cosine")
@@ -47,8 +48,8 @@ def make_task(network: NetworkConfig = TINY, config: TrainConfig = CONFIG) -> Ta
     return Task(
         network=net,
         loss=loss,
-        objective=lambda forward, measure, pixels, index: measure(forward(pixels), 1 - pixels),
-        preview=lambda forward: torch.zeros(2, 3, 8, 8),
+        objective=lambda forward, pixels, index: loss(forward(pixels), 1 - pixels),
+        preview=lambda: torch.zeros(2, 3, 8, 8),
         card=lambda step: checkpoints.Card(task="style", network=net.config, steps=step),
         identity={"train": to_dict(config)},
     )
@@ -145,10 +146,8 @@ def test_not_a_number_stops_with_the_last_good_weights(tmp_path: Path, photograp
     task = make_task()
     good = task.objective
 
-    def breaks(
-        forward: torch.nn.Module, measure: torch.nn.Module, pixels: torch.Tensor, index: int
-    ) -> dict[str, torch.Tensor]:
-        terms = good(forward, measure, pixels, index)
+    def breaks(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+        terms = good(forward, pixels, index)
         return {**terms, "total": terms["total"] * (float("nan") if index >= 6 else 1)}
 
     trainer = Trainer(replace(task, objective=breaks), CONFIG, out)
@@ -160,9 +159,7 @@ def test_not_a_number_stops_with_the_last_good_weights(tmp_path: Path, photograp
 
 
 def test_an_infinite_gradient_stops_before_it_reaches_the_weights(tmp_path: Path, photographs: Path) -> None:
-    def objective(
-        forward: torch.nn.Module, measure: torch.nn.Module, pixels: torch.Tensor, index: int
-    ) -> dict[str, torch.Tensor]:
+    def objective(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
         return {"total": (forward(pixels) - forward(pixels)).abs().sum().sqrt()}  # 0, of infinite slope
 
     trainer = Trainer(replace(make_task(), objective=objective), CONFIG, tmp_path / "net.safetensors")
@@ -205,7 +202,7 @@ def test_resuming_before_the_first_save_starts_afresh_and_after_the_end_is_refus
 def test_resuming_with_other_settings_is_refused_by_name(tmp_path: Path, photographs: Path) -> None:
     out = tmp_path / "net.safetensors"
     train(out, photographs, stop_at=2)
-    with pytest.raises(TrainingError, match=r"train was .* and is now"):
+    with pytest.raises(TrainingError, match=r"train.batch was 2 and is now 1"):
         train(out, photographs, resume=True, config=replace(CONFIG, batch=1))
 
 

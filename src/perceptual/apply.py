@@ -15,8 +15,9 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import StylizeConfig
+from perceptual.devices import channels_last, choose_device, free_memory, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
-from perceptual.functional import channels_last, luma
+from perceptual.functional import luma
 from perceptual.networks import TransformationNetwork
 
 Image = TypeVar("Image")
@@ -38,11 +39,15 @@ def find_checkpoint(name: str | Path) -> Path:
     if str(name) in ours:
         return ours[str(name)]
     path = Path(name).expanduser()
+    if path.suffix.lower() in images.IMAGE_SUFFIXES:
+        raise CheckpointError(
+            f"{path} is a picture, not a trained network: make one with `perceptual train style --style {path} ...`."
+        )
+    if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
+        raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
         return path
-    raise CheckpointError(
-        f"There is no style {str(name)!r}: give the path of a trained network, or one of {', '.join(ours)}."
-    )
+    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {', '.join(ours)}.")
 
 
 class Stylizer:
@@ -54,7 +59,7 @@ class Stylizer:
     """
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = choose_device(str(device or "auto"))
         self.network = channels_last(network.eval().to(self.device))
         self.card = card
 
@@ -106,9 +111,12 @@ class Stylizer:
         """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
         StylizeConfig(strength=strength, size=size)  # refuses what is out of range
         weights = self._style(style)
+        height, width = pixels.shape[-2:]
         if size is not None:
-            pixels = images.resize(pixels, longer_side=size)
-        self._check_memory(pixels)
+            factor = size / max(height, width)
+            height, width = max(1, round(height * factor)), max(1, round(width * factor))
+        self._check_memory(height, width)
+        pixels = images.resize(pixels, size=(height, width))
         outputs = []
         for photograph in torch.split(
             pixels, 1
@@ -136,26 +144,15 @@ class Stylizer:
         weights[0, styles.index(name) if name is not None else 0] = 1
         return weights
 
-    def _check_memory(self, pixels: Tensor) -> None:
+    def _check_memory(self, height: int, width: int) -> None:
         """Say beforehand that an image will not fit: the operating system's way is to kill the process."""
-        needed = self.network.memory(*pixels.shape[-2:])
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else _free_memory()
+        needed, free = self.network.memory(height, width), free_memory(self.device)
         if needed > free:
-            h, w = pixels.shape[-2:]
-            side = int(max(h, w) * (free / needed) ** 0.5 * 0.95)
+            side = int(max(height, width) * (free / needed) ** 0.5 * 0.95)
             raise ImageError(
-                f"An image of {w} x {h} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are "
-                f"free: make it smaller, for instance with --size {side}."
+                f"An image of {width} x {height} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} "
+                f"GB are free: make it smaller, for instance with --size {side}."
             )
-
-
-def _free_memory() -> float:
-    """Bytes of memory that are free on this computer; infinity where that cannot be told."""
-    try:
-        import psutil
-    except ImportError:
-        return float("inf")
-    return float(psutil.virtual_memory().available)
 
 
 @dataclass(frozen=True)
@@ -179,10 +176,15 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
         ImageError: an input matches nothing, or several images would go to one output file.
         OutputError: an output would overwrite its input.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
+    inputs = [os.path.expanduser(entry) for entry in inputs]
     found = images.find(inputs)
     single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
     if single and out.suffix and not os.path.isdir(out):
+        if out.suffix.lower() not in images.WRITABLE_SUFFIXES:
+            raise OutputError(
+                f"{out} ends in no format to write: choose {', '.join(sorted(images.WRITABLE_SUFFIXES))}."
+            )
         pairs = [(found[0].path, out)]
     else:
         if out.suffix.lower() in images.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
@@ -196,15 +198,19 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
         pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
         if not pairs:
             raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
+    _refuse_clashes(pairs)
+    return pairs
+
+
+def _refuse_clashes(pairs: Sequence[tuple[Path, Path]]) -> None:
     seen: dict[str, Path] = {}
     for source, target in pairs:
         key = os.path.normcase(os.path.abspath(target))
         if source.resolve() == target.resolve():
             raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
         if key in seen:
-            raise ImageError(f"{seen[key]} and {source} would both be written to {target}: do them in two runs.")
+            raise ImageError(f"{seen[key]} and {source} would both be written to {target}: write them to two folders.")
         seen[key] = source
-    return pairs
 
 
 def _writable(path: Path) -> Path:
@@ -227,6 +233,9 @@ def convert_files(
             images.write(target, replace(picture, pixels=convert(picture.pixels)))
             yield Outcome(source, target)
         except PerceptualError as error:
-            yield Outcome(source, target, error=str(error))
-        except (MemoryError, torch.OutOfMemoryError):
+            text = str(error)
+            yield Outcome(source, target, error=text if str(source) in text else f"{source}: {text}")
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller with --size.")

@@ -38,6 +38,8 @@ class Card:
     steps: int = 0
     """Optimiser steps it was trained for."""
     recipe: str = ""
+    changed: tuple[str, ...] = ()
+    """Settings that were not the recipe's own."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The recipe's resolved settings: losses, training, sizes."""
     began_from: str = ""
@@ -46,6 +48,12 @@ class Card:
     """SHA-256 of the weight file of each loss network."""
     references: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Reference values of the relative weights, by term and style."""
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What each term counts: the objective is the sum of weight * term / reference."""
+    paintings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of the image file of each style."""
+    software: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Versions it was trained with."""
     data: str = ""
     """What it was trained on, in words."""
     licence: str = ""

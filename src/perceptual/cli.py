@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
 import json
 import os
 import signal
@@ -20,12 +21,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, to_dict
+from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, differences, to_dict
 from perceptual.errors import ConfigError, PerceptualError
 from perceptual.recipes import STYLE_RECIPES, style_recipe
 
 if TYPE_CHECKING:
+    from perceptual.data import Photographs
     from perceptual.events import Step
+    from perceptual.train import Trainer
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
@@ -59,12 +62,15 @@ class _TrainStyle(TrainStyleConfig):
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
+    import torch
+
     from perceptual.apply import Stylizer, convert_files, plan_outputs
 
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
-    stylizer = Stylizer.load(config.style)
+    stylizer = Stylizer.load(config.style, device=config.device)
+    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
     paint = partial(
         stylizer.stylize, style=config.name, strength=config.strength, keep_colors=config.keep_colors, size=config.size
     )
@@ -123,26 +129,13 @@ def train_style(arguments: Sequence[str]) -> int:
     if config.dry_run:
         print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
         return 0
-    from perceptual.data import Photographs
-    from perceptual.tasks import start_from, style_task
-    from perceptual.train import Trainer, save_preview
+    from perceptual.train import save_preview
 
-    settings = config.settings
-    if not config.style or config.data is None or config.out is None:
-        raise ConfigError("Training needs --style PAINTING, --data FOLDER of photographs and --out FILE.")
-    dataset = Photographs(config.data, settings.train.size, seed=settings.train.seed, crop=settings.train.crop)
-    paths = _weight_paths(config.weights)
-    _fetch_weights((*settings.loss.content_layers, *settings.loss.style_layers), paths)
-    task = style_task(config.style, dataset, settings, recipe_name=recipe, paths=paths)
-    if config.start_from:
-        task = start_from(task, config.start_from)
-    trainer = Trainer(task, settings.train, config.out, tensorboard=config.tensorboard)
-    trainer.begin(resume=config.resume)
-    _say(f"Training {', '.join(s.name for s in config.style)} on {len(dataset)} photographs with {trainer.describe()}.")
+    trainer, dataset = _prepare(config, recipe)
     with closing(trainer.run(dataset)) as run, _stop_on_signal() as stopping:
         for step in _with_bar(run, "training", trainer.step):
             if step.preview is not None:
-                save_preview(config.out, step)
+                save_preview(trainer.out, step)
             if stopping:
                 break
     skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
@@ -152,18 +145,62 @@ def train_style(arguments: Sequence[str]) -> int:
     return _INTERRUPTED if stopping else 0
 
 
-def weights(arguments: Sequence[str]) -> int:
-    """perceptual weights: which loss networks there are, and which are on this computer."""
-    tyro.cli(
-        _nothing,
-        args=arguments,
-        prog="perceptual weights",
-        description="List the loss networks and where their weights are.",
+def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
+    """Check everything that can be checked before downloads and work, then set the run up."""
+    from perceptual.checkpoints import Card
+    from perceptual.data import Photographs
+    from perceptual.tasks import read_paintings, start_from, style_task
+    from perceptual.train import Trainer, check_out, side_path
+
+    settings = config.settings
+    if not config.style or config.data is None or config.out is None:
+        raise ConfigError("Training needs --style PAINTING, --data FOLDER of photographs and --out FILE.")
+    check_out(config.out, resume=config.resume, overwrite=config.overwrite)
+    paintings = read_paintings(config.style, settings)
+    leave_out = (*config.style, side_path(config.out, ".previews"))
+    train = settings.train
+    dataset = Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=leave_out)
+    paths = _weight_paths(config.weights)
+    _fetch_weights((*settings.loss.content_layers, *settings.loss.style_layers), paths)
+    label = Card(
+        task="style",
+        network=settings.network,
+        about=config.about,
+        licence=config.licence,
+        data=f"{len(dataset)} photographs",
+        recipe=recipe,
+        changed=tuple(differences(to_dict(style_recipe(recipe)), to_dict(settings))),
     )
+    task = style_task(paintings, dataset, settings, label=label, paths=paths)
+    if config.start_from:
+        task = start_from(task, config.start_from)
+    trainer = Trainer(task, train, config.out, device=config.device, tensorboard=config.tensorboard)
+    trainer.begin(resume=config.resume, overwrite=config.overwrite)
+    _say(f"Training {', '.join(paintings)} on {len(dataset)} photographs with {trainer.describe()}.")
+    return trainer, dataset
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """perceptual weights: which loss networks there are, which are on this computer, and their layers."""
+
+    def show(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
+        """List the loss networks, what they are and where their weights lie.
+
+        Args:
+            names: Loss networks whose layers to list too; all networks without their layers when left out.
+        """
+        return names
+
+    wanted = tyro.cli(show, args=arguments, prog="perceptual weights")
     from perceptual.weights import PRETRAINED, locate
 
-    for name, entry in PRETRAINED.items():
-        print(f"{name:24} {locate(name) or 'not on this computer'}\n{'':24} {entry.about}")
+    for name in wanted or PRETRAINED:
+        place = locate(name) or "not on this computer"
+        print(f"{name:24} {place}\n{'':24} {PRETRAINED[name].about}")
+        if wanted:
+            from perceptual.loss_networks import layer_names
+
+            print(f"{'':24} {' '.join(layer_names(name))}")
     return 0
 
 
@@ -181,7 +218,10 @@ def fetch(arguments: Sequence[str]) -> int:
     from perceptual.weights import fetch as fetch_weights
     from perceptual.weights import locate
 
-    for name in tyro.cli(names, args=arguments, prog="perceptual weights fetch"):
+    wanted = tyro.cli(names, args=arguments, prog="perceptual weights fetch")
+    if not wanted:
+        raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
+    for name in wanted:
         for _ in _with_bar(fetch_weights(name), name):
             pass
         print(locate(name))
@@ -209,6 +249,8 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors that a user can mend are one sentence on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
     try:
         for count in (2, 1):
             name = " ".join(words[:count])
@@ -260,10 +302,6 @@ def _stop_on_signal() -> Generator[list[int], None, None]:
             signal.signal(number, handler)
 
 
-def _nothing() -> None:
-    """A command without options."""
-
-
 def _say(text: str) -> None:
     _console.print(escape(text))
 
@@ -284,17 +322,23 @@ def _weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
         name, equals, path = pair.partition("=")
         if not equals:
             raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
-        paths[name] = Path(path)
+        paths[name] = Path(path).expanduser()
     return paths
 
 
-def _fetch_weights(layers: Iterable[str], paths: dict[str, Path]) -> None:
+def _fetch_weights(layers: Sequence[str], paths: dict[str, Path]) -> None:
     """Download what the layers' loss networks lack, with a bar."""
-    from perceptual.loss_networks import split_layer
+    from perceptual.loss_networks import check_layer, split_layer
     from perceptual.weights import PRETRAINED, locate
     from perceptual.weights import fetch as fetch_weights
 
-    for name in dict.fromkeys(split_layer(layer)[0] for layer in layers):
+    networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
+    for name in paths:
+        if name not in networks:
+            raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks)}.")
+    for layer in layers:
+        check_layer(layer)
+    for name in networks:
         if name in PRETRAINED and locate(name, paths.get(name)) is None:
             for _ in _with_bar(fetch_weights(name), f"downloading {name}"):
                 pass

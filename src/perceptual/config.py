@@ -153,6 +153,8 @@ class StylizeConfig:
     """Keep the photograph's colours and paint only in lightness."""
     size: int | None = None
     """Longer side of the output in pixels; the input's own size when left out."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     skip_existing: bool = False
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
@@ -180,12 +182,30 @@ class TrainStyleConfig:
     """Go on from the state that an interrupted run with the same --out left."""
     start_from: Path | None = None
     """A trained network of the same architecture whose weights to begin with."""
+    overwrite: bool = False
+    """Begin anew although --out exists."""
     weights: tuple[str, ...] = ()
     """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    about: str = ""
+    """One line about the style, for the card inside the checkpoint."""
+    licence: str = ""
+    """Terms under which you pass the network on, for its card."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     tensorboard: bool = False
     """Write TensorBoard logs beside the checkpoint."""
     dry_run: bool = False
     """Print the resolved settings and stop."""
+
+    def __post_init__(self) -> None:
+        for name in ("data", "out", "start_from"):
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and path.expanduser())
+        object.__setattr__(self, "style", tuple(path.expanduser() for path in self.style))
+        if self.out is not None and self.out.suffix != ".safetensors":
+            raise ConfigError(f"--out is {self.out}; it must end in .safetensors, such as {self.out.stem}.safetensors.")
+        if self.out is not None and self.start_from is not None and self.out.resolve() == self.start_from.resolve():
+            raise ConfigError("--out and --start-from are the same file: choose another --out.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -211,6 +231,18 @@ def from_dict(kind: type[_T], values: Mapping[str, Any]) -> _T:
         else:
             arguments[name] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted key: (value here, value there)} for what differs between two nested dictionaries."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in [*one, *(k for k in other if k not in one)]:
+        here, there = one.get(key), other.get(key)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            found |= differences(here, there, f"{prefix}{key}.")
+        elif here != there:
+            found[prefix + key] = (here, there)
+    return found
 
 
 def _plain(value: Any) -> Any:

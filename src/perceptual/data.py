@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,33 @@ _FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` and `co
 class Photographs(Dataset[tuple[Tensor, list[str]]]):
     """Crops of the images below `folder`: item k is ((3, size, size) float32 in [0, 1], paths that could not be read).
 
+    leave_out: files and folders below it that are not photographs to learn from, such as the run's own previews.
+
     A file that cannot be read is replaced by the next one in the order of that epoch, and named in the second part.
 
     Raises:
         DataError: the folder is missing or holds no image; when read, that no image at all can be read.
     """
 
-    def __init__(self, folder: str | Path, size: int, *, seed: int = 0, crop: str = "random") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        size: int,
+        *,
+        seed: int = 0,
+        crop: str = "random",
+        leave_out: Collection[str | Path] = (),
+    ) -> None:
         if not os.path.isdir(folder):
             raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
         try:
-            self.paths = [found.path for found in images.find([folder])]
+            found = [image.path for image in images.find([folder])]
         except ImageError as error:
             raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
+        out = {Path(path).resolve() for path in leave_out}
+        self.paths = [p for p in found if out.isdisjoint([p.resolve(), *p.resolve().parents])]
+        if not self.paths:
+            raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")
         self.size, self.seed, self.crop = size, seed, crop
         self._order: tuple[int, list[int]] | None = None
 

@@ -48,6 +48,19 @@ def write_beside(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Add a line to a text file.
+
+    Raises:
+        OutputError: as `write_beside`.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

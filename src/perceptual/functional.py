@@ -5,12 +5,8 @@ Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). Losses are
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import torch
-from torch import Tensor, nn
-
-Module = TypeVar("Module", bound=nn.Module)
+from torch import Tensor
 
 
 def feature_distance(output: Tensor, target: Tensor) -> Tensor:
@@ -69,12 +65,6 @@ def luma(image: Tensor) -> Tensor:
     """Luma of RGB (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
     weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (image * weights).sum(dim=1, keepdim=True)
-
-
-def channels_last(module: Module) -> Module:
-    """Lay a module's weights out in memory as (N, H, W, C): convolutions on the CPU run about 1.5 to 3 times faster."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module
 
 
 def _exact(x: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceptual import weights
+from perceptual.devices import channels_last
 from perceptual.errors import ConfigError, WeightsError
-from perceptual.functional import channels_last
 
 Features = dict[str, Tensor]
 Stage = tuple[str, nn.Module]
@@ -115,8 +115,7 @@ class LossNetwork(nn.Module):
 
     def __init__(self, name: str, layers: Sequence[str], *, path: str | Path | None = None) -> None:
         super().__init__()
-        if name not in weights.PRETRAINED:
-            raise ConfigError(f"There is no loss network {name!r}; choose one of {', '.join(weights.PRETRAINED)}.")
+        layer_names(name)  # refuses a network that is not known
         stages = trim(name, ARCHITECTURES[weights.PRETRAINED[name].network](weights.PRETRAINED[name].network), layers)
         loaded = weights.load(name, path)
         self.name, self.layers = name, tuple(layers)
@@ -191,15 +190,35 @@ def split_layer(layer: str) -> tuple[str, str]:
     return network or "vgg16", name
 
 
+def layer_names(name: str) -> list[str]:
+    """All layers of a loss network, in order.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    if name not in weights.PRETRAINED:
+        raise ConfigError(f"There is no loss network {name!r}; choose one of {', '.join(weights.PRETRAINED)}.")
+    network = weights.PRETRAINED[name].network
+    with torch.device("meta"):
+        return [stage for stage, _ in ARCHITECTURES[network](network)]
+
+
+def check_layer(layer: str) -> None:
+    """Raise a ConfigError that lists the layers there are unless `layer`, as NETWORK:LAYER, is one."""
+    network, name = split_layer(layer)
+    names = layer_names(network)
+    if name not in names:
+        known = ", ".join(n for n in names if not n.startswith("conv"))
+        raise ConfigError(f"The loss network {network} has no layer {name!r}; its layers are {known}.")
+
+
 def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
     """The stages up to the deepest of `layers`."""
-    names = [stage for stage, _ in stages]
-    for layer in layers:
-        if layer not in names:
-            known = ", ".join(n for n in names if not n.startswith("conv"))
-            raise ConfigError(f"The loss network {name} has no layer {layer!r}; its layers are {known}.")
     if not layers:
         raise ConfigError(f"Ask the loss network {name} for at least one layer.")
+    for layer in layers:
+        check_layer(f"{name}:{layer}")
+    names = [stage for stage, _ in stages]
     return stages[: 1 + max(names.index(layer) for layer in layers)]
 
 

@@ -125,6 +125,7 @@ class PerceptualLoss(nn.Module):
         terms: {name: (term, weight)}.
         networks: the loss networks that the terms' layers name; made from these layers when left out.
         paths: weight files by network name, for those that are not in the cache.
+        relative: the terms are to be divided by references, so `calibrate` or `set_references` must come first.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class PerceptualLoss(nn.Module):
         *,
         networks: LossNetworks | None = None,
         paths: Mapping[str, str | Path] | None = None,
+        relative: bool = False,
     ) -> None:
         super().__init__()
+        self.calibrated = not relative
         if not terms or "total" in terms:
             raise ConfigError('A PerceptualLoss needs at least one term, and none may be called "total".')
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
@@ -163,6 +166,8 @@ class PerceptualLoss(nn.Module):
         Returns {name: mean over the batch, unweighted} for every term, and "total", the weighted sum; each a scalar
         tensor through which gradients flow to `output`.
         """
+        if not self.calibrated:
+            raise ConfigError("Relative weights need their references: call calibrate(photographs) first.")
         goal: Features = {}
         if self.target_layers:
             if target is None or target.shape[-2:] != output.shape[-2:]:
@@ -206,8 +211,11 @@ class PerceptualLoss(nn.Module):
     def set_references(self, references: Mapping[str, Sequence[float]]) -> None:
         """Put back values that `references` gave; zeros (a constant image) count as 1."""
         for name, term in self.named_terms():
-            value = torch.tensor(references[name]).to(term.reference)
+            value = torch.tensor(references.get(name, ())).to(term.reference)
+            if value.shape != term.reference.shape or not value.isfinite().all():
+                raise ConfigError(f"The reference of {name!r} must be {len(term.reference)} finite number(s).")
             term.reference = torch.where(value > 0, value, torch.ones_like(value))
+        self.calibrated = True
 
 
 def style_transfer_loss(
@@ -236,7 +244,7 @@ def style_transfer_loss(
         terms[_term_name("style", layer)] = (StyleLoss(layer, grams, config.style_convention), weight)
     if config.tv_weight:
         terms["tv"] = (TotalVariation(), config.tv_weight)
-    return PerceptualLoss(terms, networks=networks).to(device)
+    return PerceptualLoss(terms, networks=networks, relative=share).to(device)
 
 
 def full_name(layer: str) -> str:

@@ -96,7 +96,7 @@ class InstanceNorm(nn.Module):
     """Instance normalisation with one gamma and beta per channel *and style* (Dumoulin et al., 2017).
 
     One style makes it the plain instance normalisation of Ulyanov et al. (2016). Statistics are those of each image
-    by itself, in training and after it, in float32 whatever the precision of the network.
+    by itself, in training and after it; computed in float32 whatever the precision of the network.
     """
 
     def __init__(self, channels: int, styles: int = 1, eps: float = 1e-5) -> None:
@@ -115,7 +115,7 @@ class InstanceNorm(nn.Module):
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
         scale = weight * torch.rsqrt(variance + self.eps)
         shift = bias - mean * scale
-        return (x * scale[..., None, None].to(x.dtype)).add_(shift[..., None, None].to(x.dtype))
+        return (x.float() * scale[..., None, None] + shift[..., None, None]).to(x.dtype)
 
     def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The same, image by image: the CPU's batch norm keeps channels_last and is fused, forward and backward."""

@@ -30,7 +30,10 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "paper": (
         "the paper's network, objective and schedule (supplement, Table 1; section 4.1); hours on a GPU, days on a CPU",
         # Eq. 4's sum is taken as a mean, as in the authors' code, because the style weight of 5 belongs to that.
-        StyleRecipe(loss=LossConfig(style_convention="code", style_weight=5.0), train=TrainConfig(crop="squash")),
+        StyleRecipe(
+            loss=LossConfig(style_convention="code", style_weight=5.0),
+            train=TrainConfig(crop="squash", precision="float32"),
+        ),
     ),
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from perceptual.config import StyleRecipe, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
 from perceptual.losses import PerceptualLoss, style_transfer_loss
-from perceptual.networks import TransformationNetwork
+from perceptual.networks import TransformationNetwork, parse_architecture
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
@@ -29,15 +31,15 @@ class Task:
     """What the training loop needs to know.
 
     network: the one to train. loss: the frozen objective, kept on the network's device.
-    objective: maps (network, loss, pixels (N, 3, H, W), index of the first picture) to scalar terms with "total".
-    preview: maps the network to pictures worth looking at, (N, 3, H, W). card: the card at a step.
-    identity: the settings that a resumed run must share.
+    objective: maps (network, pixels (N, 3, H, W), index of the first picture) to scalar terms with "total".
+    preview: pictures worth looking at, (N, 3, H, W). card: the card at a step.
+    identity: what a resumed run must share, as a dictionary that JSON can hold.
     """
 
     network: TransformationNetwork
     loss: PerceptualLoss
-    objective: Callable[[nn.Module, nn.Module, Tensor, int], dict[str, Tensor]]
-    preview: Callable[[nn.Module], Tensor]
+    objective: Callable[[nn.Module, Tensor, int], dict[str, Tensor]]
+    preview: Callable[[], Tensor]
     card: Callable[[int], Card]
     identity: Mapping[str, Any]
 
@@ -57,81 +59,102 @@ def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
 class _StyleRun:
     """The parts of one style transfer run, and what the loop asks of them."""
 
-    names: tuple[str, ...]
+    paintings: Mapping[str, str]
     recipe: StyleRecipe
-    recipe_name: str
+    label: Card
     network: TransformationNetwork
     loss: PerceptualLoss
     dataset: Photographs
     samples: Tensor
 
-    def objective(self, forward: nn.Module, measure: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+    def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
         style = None
-        if len(self.names) > 1:
-            style = style_weights(len(self.names), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
-        terms: dict[str, Tensor] = measure(forward(pixels, style), pixels, style)
+        if len(self.paintings) > 1:
+            style = style_weights(len(self.paintings), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
+        terms: dict[str, Tensor] = self.loss(forward(pixels, style), pixels, style)
         return terms
 
-    def preview(self, forward: nn.Module) -> Tensor:
-        device = next(forward.parameters()).device
-        style = nn.functional.one_hot(torch.arange(len(self.samples)) % len(self.names), len(self.names)).float()
-        forward.eval()
+    def preview(self) -> Tensor:
+        device, styles = next(self.network.parameters()).device, len(self.paintings)
+        style = nn.functional.one_hot(torch.arange(len(self.samples)) % styles, styles).float()
+        self.network.eval()
         with torch.no_grad():
-            shown = forward(self.samples.to(device), style.to(device)).clamp(0, 1)
-        forward.train()
+            shown = self.network(self.samples.to(device), style.to(device)).clamp(0, 1)
+        self.network.train()
         return torch.cat([self.samples, shown.float().cpu()])
 
     def card(self, step: int) -> Card:
-        return Card(
-            task="style",
+        return replace(
+            self.label,
             network=self.network.config,
-            styles=self.names,
+            styles=tuple(self.paintings),
             steps=step,
-            recipe=self.recipe_name,
             settings=to_dict(self.recipe),
             loss_networks=self.loss.networks.hashes() if self.loss.networks else {},
             references=self.loss.references(),
-            data=f"{len(self.dataset)} photographs",
+            weights=self.loss.weights,
+            paintings=self.paintings,
+            software={"perceptual": version("perceptual"), "torch": torch.__version__},
         )
 
     def identity(self) -> dict[str, Any]:
         settings = to_dict(self.recipe)
         for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
             settings["train"].pop(harmless)
-        return {**settings, "styles": list(self.names), "photographs": len(self.dataset)}
+        names = "\n".join(map(str, self.dataset.paths))
+        return {
+            **settings,
+            "paintings": dict(self.paintings),
+            "loss_networks": self.card(0).loss_networks,
+            "photographs": f"{len(self.dataset)} files, {hashlib.sha256(names.encode('utf-8', 'replace')).hexdigest()}",
+        }
 
 
-def style_task(
-    styles: Sequence[str | Path],
-    dataset: Photographs,
-    recipe: StyleRecipe,
-    *,
-    recipe_name: str = "",
-    paths: Mapping[str, str | Path] | None = None,
-) -> Task:
-    """Style transfer (paper, section 4.1) for one painting, or several under conditional instance normalisation.
-
-    paths: weight files by loss network, for those that are not in the cache.
+def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[str, tuple[str, Tensor]]:
+    """{name: (SHA-256 of the file, pixels at the recipe's size)}; checks the recipe against them before any work.
 
     Raises:
-        ConfigError: several styles under another norm, or two of one name.
+        ConfigError: several styles under another norm, two of one name, or an architecture that is none.
         ImageError: a painting cannot be read.
-        WeightsError: the weights of a loss network are missing.
     """
-    names = tuple(style_name(path) for path in styles)
-    norm = recipe.network.norm
+    names, norm = [style_name(path) for path in styles], recipe.network.norm
+    parse_architecture(recipe.network.architecture)
     if not names or len(set(names)) < len(names):
         raise ConfigError("Give at least one style image, and no two of the same name.")
     if len(names) > 1 and norm != "conditional_instance":
         raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
-    paintings = [images.resize(images.read(path).pixels, longer_side=recipe.style_size) for path in styles]
-    loss = style_transfer_loss(recipe.loss, paintings, paths=paths)
+    if recipe.network.styles not in (1, len(names)):
+        raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
+    pixels = [images.resize(images.read(path).pixels, longer_side=recipe.style_size) for path in styles]
+    return {name: (weights.sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+
+
+def style_task(
+    paintings: Mapping[str, tuple[str, Tensor]],
+    dataset: Photographs,
+    recipe: StyleRecipe,
+    *,
+    label: Card | None = None,
+    paths: Mapping[str, str | Path] | None = None,
+) -> Task:
+    """Style transfer (paper, section 4.1) for one painting, or several under conditional instance normalisation.
+
+    paintings: what `read_paintings` gave. label: a card with what people should know, such as the recipe's name.
+    paths: weight files by loss network, for those that are not in the cache.
+
+    Raises:
+        WeightsError: the weights of a loss network are missing.
+    """
+    recipe = replace(recipe, network=replace(recipe.network, styles=len(paintings)))
+    loss = style_transfer_loss(recipe.loss, [pixels for _, pixels in paintings.values()], paths=paths)
     if recipe.loss.weighting == "relative":
         calibrate(loss, dataset)
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
     torch.manual_seed(recipe.train.seed)
-    network = TransformationNetwork(replace(recipe.network, styles=len(names)))
-    run = _StyleRun(names, recipe, recipe_name, network, loss, dataset, samples)
+    network = TransformationNetwork(recipe.network)
+    label = label or Card(task="style", network=recipe.network, data=f"{len(dataset)} photographs")
+    hashes = {name: digest for name, (digest, _) in paintings.items()}
+    run = _StyleRun(hashes, recipe, label, network, loss, dataset, samples)
     return Task(network, loss, run.objective, run.preview, run.card, run.identity())
 
 

@@ -15,18 +15,20 @@ import os
 import shutil
 import time
 from collections.abc import Generator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from perceptual import checkpoints, images
-from perceptual.config import TrainConfig
+from perceptual.config import TrainConfig, differences
 from perceptual.data import Photographs, batches
-from perceptual.errors import ConfigError, DataError, TrainingError
+from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, out_of_memory
+from perceptual.errors import ConfigError, OutputError, PerceptualError, TrainingError
 from perceptual.events import Step
-from perceptual.files import write_beside
-from perceptual.functional import channels_last
+from perceptual.files import append_line, write_beside
 from perceptual.tasks import Task
 
 
@@ -34,30 +36,6 @@ def side_path(out: str | Path, suffix: str) -> Path:
     """A file beside the checkpoint `out` that belongs to the same run: ("a.safetensors", ".state") -> a.state."""
     path = Path(out)
     return path.with_name((path.stem if path.suffix == ".safetensors" else path.name) + suffix)
-
-
-def choose_precision(device: torch.device, wanted: str = "auto") -> str:
-    """accelerate's name of the precision: "no" (float32), "bf16" or "fp16".
-
-    auto: bfloat16 where the device multiplies it natively (GPUs since Ampere, CPUs with AMX), float16 on older GPUs,
-    else float32: a CPU that only emulates bfloat16 is several times slower in it.
-    """
-    if wanted == "float16" and device.type == "cpu":
-        raise ConfigError("float16 trains on a GPU only: choose bfloat16 or float32 on this computer.")
-    if wanted != "auto":
-        return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[wanted]
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
-        return "bf16"
-    return "no"
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler for the CPU, Triton for a GPU."""
-    if device.type == "cpu":
-        return os.name == "posix" and any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
-    return device.type == "cuda" and os.name == "posix"
 
 
 class Trainer:
@@ -71,15 +49,20 @@ class Trainer:
     Attributes: `unreadable`, the files skipped so far; `step`, optimiser steps done.
     """
 
-    def __init__(self, task: Task, config: TrainConfig, out: str | Path, *, tensorboard: bool = False) -> None:
-        from accelerate import Accelerator, PartialState
+    def __init__(
+        self, task: Task, config: TrainConfig, out: str | Path, *, device: str = "auto", tensorboard: bool = False
+    ) -> None:
+        from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        AcceleratorState._reset_state()  # it is one for the process, and an earlier Trainer may have left its own
+        if tensorboard and not find_spec("tensorboard"):
+            raise ConfigError("--tensorboard needs the package: pip install 'perceptual[tensorboard]'.")
+        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier Trainer may have left its own
         self.task, self.config, self.out = task, config, Path(out)
-        precision = choose_precision(PartialState().device, config.precision)
+        wanted = choose_device(device)
         self.accelerator = Accelerator(
-            mixed_precision=precision,
+            cpu=wanted.type == "cpu",
+            mixed_precision=choose_precision(wanted, config.precision),
             log_with="tensorboard" if tensorboard else None,
             project_dir=str(side_path(out, ".tensorboard")),
         )
@@ -94,8 +77,13 @@ class Trainer:
         if self.compiled:
             self.network.compile(dynamic=False)
             task.loss.compile(dynamic=False)
-        self.step = 0
+        self.step = self.skipped = 0
         self.unreadable: set[str] = set()
+
+    def identity(self) -> dict[str, Any]:
+        """What a run must share with the one that it goes on with."""
+        here = {"processes": self.accelerator.num_processes, "precision": str(self.accelerator.mixed_precision)}
+        return {**self.task.identity, "computer": here}
 
     @property
     def state_path(self) -> Path:
@@ -119,38 +107,33 @@ class Trainer:
         info = {
             "step": self.step,
             "scaler": scaler.state_dict() if scaler else None,
-            "identity": dict(self.task.identity),
+            "references": self.task.loss.references(),
+            "identity": self.identity(),
             "unreadable": sorted(self.unreadable),
         }
         checkpoints.save_state(self.state_path, tensors, info)
         checkpoints.save(self.out, self.task.network, self.task.card(self.step))
 
-    def begin(self, *, resume: bool) -> None:
+    def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Start afresh, or go on from the state beside `out`; a run killed before its first save starts afresh.
 
         Raises:
-            TrainingError: a fresh start would overwrite a run that can be resumed.
-            OutputError: the folder of `out` cannot be written to.
+            OutputError, TrainingError: as `check_out`, or the folder of `out` cannot be written to.
             CheckpointError: the state is damaged.
-            TrainingError: the state belongs to a run with other settings, or the run is finished.
+            TrainingError: the state belongs to a run with other settings.
         """
-        if not self.state_path.exists() and resume and self.out.exists():
-            raise TrainingError(f"{self.out} is finished: there is nothing to resume.")
+        check_out(self.out, resume=resume, overwrite=overwrite)
         if not resume or not self.state_path.exists():
-            if self.state_path.exists():
-                raise TrainingError(
-                    f"{self.state_path} holds a run that stopped before its end: add --resume to go on with it, "
-                    "or delete it, or choose another --out."
-                )
+            self.state_path.unlink(missing_ok=True)
+            shutil.rmtree(side_path(self.out, ".previews"), ignore_errors=True)
             with write_beside(side_path(self.out, ".jsonl")):
                 return  # an empty log, and proof that the folder can be written to
         tensors, info = checkpoints.load_state(self.state_path)
-        was, now = info["identity"], json.loads(json.dumps(dict(self.task.identity)))
-        for key in was.keys() | now.keys():
-            if was.get(key) != now.get(key):
-                raise TrainingError(
-                    f"Cannot resume {self.state_path}: {key} was {was.get(key)} and is now {now.get(key)}."
-                )
+        differ = differences(info["identity"], json.loads(json.dumps(self.identity())))
+        if differ:
+            key, (was, now) = next(iter(differ.items()))
+            raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
+        self.task.loss.set_references(info["references"])
         self.task.network.load_state_dict(_under(tensors, "network."))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(tensors, "optimizer.").items():
@@ -188,40 +171,51 @@ class Trainer:
                 if self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
-        except (GeneratorExit, TrainingError, DataError):  # between two steps, so what is saved is consistent
+        except (GeneratorExit, PerceptualError):  # between two steps, so what is saved is consistent
             if saved != self.step:
                 self.save()
             raise
+        except RuntimeError as error:
+            raise _mended(error) from error
         self.save()
         if self.accelerator.is_main_process:
             self.state_path.unlink(missing_ok=True)  # nothing is left to resume
         self.accelerator.end_training()
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
-        """One optimiser step; the weights stay as they are when the losses or gradients are not finite."""
+        """One optimiser step; weights and running statistics stay as they are when a loss or gradient is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
+        statistics = [buffer.clone() for buffer in self.task.network.buffers()]
         self.optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            terms = self.task.objective(self.network, self.task.loss, pixels, index)
+            terms = self.task.objective(self.network, pixels, index)
         self.accelerator.backward(terms["total"])
         norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        values = torch.stack([*(v.detach().float() for v in terms.values()), norm.float()])
+        if self.accelerator.num_processes > 1:
+            values = self.accelerator.reduce(values, "mean")  # so that all processes stop, or none
+        numbers = dict(zip([*terms, "the gradient"], values.tolist(), strict=True))
         scaled = self.accelerator.mixed_precision == "fp16"  # its scaler skips steps of infinite gradients itself
-        values = torch.stack([*(v.detach().float() for v in terms.values()), norm.float()]).tolist()
-        if not all(map(math.isfinite, values[:-1] if scaled else values)):
-            bad = next((k for k, v in zip(terms, values, strict=False) if not math.isfinite(v)), "the gradient")
+        bad = [name for name, value in numbers.items() if not math.isfinite(value) and (name in terms or not scaled)]
+        if not bad:
+            self.optimizer.step()
+            self.skipped = self.skipped + 1 if scaled and self.accelerator.optimizer_step_was_skipped else 0
+        if bad or self.skipped > 20:
+            for buffer, value in zip(self.task.network.buffers(), statistics, strict=True):
+                buffer.copy_(value)
             raise TrainingError(
-                f"Training stopped at step {self.step + 1}: {bad} is not a finite number. The weights of step "
-                f"{self.step} are in {self.out}; lower --learning-rate or the weights of the losses."
+                f"Training stopped at step {self.step + 1}: {(bad or ['the gradient'])[0]} is not a finite number. The "
+                f"weights of step {self.step} are in {self.out}; lower --learning-rate or the weights of the losses."
             )
-        self.optimizer.step()
-        return dict(zip(terms, values, strict=False))
+        del numbers["the gradient"]
+        return numbers
 
     def _tick(self, losses: dict[str, float], seconds: float, message: str | None) -> Step:
         preview = None
         config, main = self.config, self.accelerator.is_main_process
         if main and config.preview_every and self.step % config.preview_every == 0:
-            preview = self.task.preview(self.network)
+            preview = self.task.preview()
         if main and (self.step % config.tick_every == 0 or self.step == config.steps):
             line = {
                 "step": self.step,
@@ -229,8 +223,7 @@ class Trainer:
                 "learning_rate": learning_rate(config, self.step - 1),
                 "seconds_per_step": round(seconds, 4),
             }
-            with open(side_path(self.out, ".jsonl"), "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            append_line(side_path(self.out, ".jsonl"), json.dumps(line))
             self.accelerator.log(losses, step=self.step)
         return Step(self.step, config.steps, losses, preview, message)
 
@@ -241,6 +234,35 @@ def save_preview(out: str | Path, step: Step) -> None:
         rows = step.preview.chunk(2)
         sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]
         images.write(side_path(out, ".previews") / f"{step.index:06d}.png", sheet)
+
+
+def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Say before any work that `out` holds something that a run would destroy, or that there is nothing to resume.
+
+    Raises:
+        OutputError: `out` is a folder, or holds another network. TrainingError: a run to resume, or a finished one.
+    """
+    state = side_path(out, ".state")
+    if os.path.isdir(out):
+        raise OutputError(f"{out} is a folder: give the name of a file to write.")
+    if state.exists() and not resume and not overwrite:
+        raise TrainingError(
+            f"{state} holds a run that stopped before its end: add --resume to go on with it, or --overwrite."
+        )
+    if out.exists() and not state.exists():
+        if resume:
+            raise TrainingError(f"{out} is finished: there is nothing to resume.")
+        if not overwrite:
+            raise OutputError(f"{out} exists: choose another --out, or add --overwrite.")
+
+
+def _mended(error: RuntimeError) -> Exception:
+    """What a user can do about a RuntimeError of PyTorch's, or the error itself."""
+    if out_of_memory(error):
+        return TrainingError("The memory ran out: lower --batch or --size. What was saved last can be resumed.")
+    if "DataLoader worker" in str(error):
+        return TrainingError("A process that reads pictures was killed: try --workers 0, with --resume.")
+    return error
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
