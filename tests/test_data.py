@@ -258,3 +258,14 @@ def test_the_shares_of_the_processes_make_up_every_step(mixed: Path) -> None:
     alone = [pixels for pixels, _ in batches(dataset, config(batch=6))]
     assert torch.equal(torch.stack(together), torch.stack(alone))
     assert len({pixels.numpy().tobytes() for pixels in torch.cat(alone)}) == 30  # no picture of the stream comes twice
+
+
+def test_the_runs_own_pictures_can_be_left_out(ramp: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "photos"
+    (inside / "mine.previews").mkdir(parents=True)
+    for name in ("a.png", "style.png", "mine.previews/000001.png"):
+        save_ramp(inside / name, 40, 40)
+    kept = Photographs(inside, 32, leave_out=[inside / "style.png", inside / "mine.previews"])
+    assert [path.name for path in kept.paths] == ["a.png"]
+    with pytest.raises(DataError, match="nothing but the style images"):
+        Photographs(inside, 32, leave_out=[inside])

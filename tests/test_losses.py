@@ -486,3 +486,17 @@ class TestRealWeights:
             totals.append(values["total"].item())
         assert totals[-1] < 0.6 * totals[0]
         assert 0 < shares(loss, values)["content vgg19-distilled:relu2_2"] < 1
+
+
+def test_relative_weights_without_references_are_refused() -> None:
+    loss = PerceptualLoss({"pixel": (PixelLoss(), 1.0)}, relative=True)
+    with pytest.raises(ConfigError, match="calibrate"):
+        loss(pictures(1), pictures(1))
+    loss.calibrate([pictures(4)])
+    assert loss(pictures(1), pictures(1))["total"] == 0
+
+
+@pytest.mark.parametrize("references", [{}, {"pixel": [1.0, 2.0]}, {"pixel": [float("nan")]}])
+def test_references_that_do_not_fit_are_refused(references: dict[str, list[float]]) -> None:
+    with pytest.raises(ConfigError, match="'pixel' must be 1 finite"):
+        PerceptualLoss({"pixel": (PixelLoss(), 1.0)}).set_references(references)

@@ -1,5 +1,6 @@
 """The training loop: exact resume, the guard against not-a-number, and what a run leaves behind."""
 
+import errno
 import json
 import os
 import signal
@@ -19,8 +20,7 @@ from PIL import Image
 from perceptual import checkpoints
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
-from perceptual.devices import choose_precision
-from perceptual.errors import ConfigError, TrainingError
+from perceptual.errors import OutputError, TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
 from perceptual.tasks import Task, style_name, style_weights
@@ -169,6 +169,45 @@ def test_an_infinite_gradient_stops_before_it_reaches_the_weights(tmp_path: Path
     assert all(value.isfinite().all() for value in network.state_dict().values())
 
 
+def test_stopping_on_not_a_number_keeps_the_running_statistics_of_batch_norm(tmp_path: Path, photographs: Path) -> None:
+    task = make_task(replace(TINY, norm="batch"))
+
+    def breaks(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+        return {"total": (forward(pixels * float("nan"))).sum()}
+
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    with pytest.raises(TrainingError, match="step 1"):
+        list(
+            Trainer(replace(task, objective=breaks), CONFIG, tmp_path / "net.safetensors").run(
+                Photographs(photographs, 32)
+            )
+        )
+    network, _ = checkpoints.load(tmp_path / "net.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_memory_running_out_is_one_sentence(tmp_path: Path, photographs: Path) -> None:
+    def hungry(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
+        return {"total": torch.empty(1 << 60)}
+
+    trainer = Trainer(replace(make_task(), objective=hungry), CONFIG, tmp_path / "net.safetensors")
+    with pytest.raises(TrainingError, match="lower --batch or --size"):
+        list(trainer.run(Photographs(photographs, 32)))
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors")
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        list(trainer.run(Photographs(photographs, 32)))
+    assert not list(tmp_path.glob(".net*"))
+
+
 def test_unreadable_files_are_skipped_counted_and_said(tmp_path: Path, photographs: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -226,12 +265,6 @@ def test_cosine_falls_from_the_learning_rate_to_zero() -> None:
     config = TrainConfig(steps=10, learning_rate=0.5, decay="cosine")
     assert [learning_rate(config, s) for s in (0, 5, 10)] == pytest.approx([0.5, 0.25, 0.0])
     assert learning_rate(TrainConfig(), 39_999) == 1e-3
-
-
-def test_float16_on_a_cpu_is_refused() -> None:
-    with pytest.raises(ConfigError, match="GPU"):
-        choose_precision(torch.device("cpu"), "float16")
-    assert choose_precision(torch.device("cpu"), "bfloat16") == "bf16"
 
 
 def test_bfloat16_trains_on_the_cpu(tmp_path: Path, photographs: Path) -> None:

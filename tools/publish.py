@@ -1,6 +1,6 @@
 """Put a trained network among the shipped ones: half precision, with what people should know in its card.
 
-python tools/publish.py TRAINED.safetensors NAME --about "..." --data "..." --licence "..."
+python tools/publish.py TRAINED.safetensors NAME --data "..."
 
 Then look at its pictures (examples/pictures.py) and make its golden picture again, which this does too.
 """
@@ -18,13 +18,14 @@ from perceptual.checkpoints import load, save
 parser = argparse.ArgumentParser()
 parser.add_argument("trained", type=Path)
 parser.add_argument("name")
-for field in ("about", "data", "licence"):
-    parser.add_argument(f"--{field}", required=True)
+parser.add_argument("--data", required=True, help="what it was trained on, in words")
 arguments = parser.parse_args()
 
 root = Path(__file__).parents[1]
 network, card = load(arguments.trained)
-card = replace(card, about=arguments.about, data=arguments.data, licence=arguments.licence)
+if not card.about or not card.licence:
+    parser.error("train it with --about and --licence")
+card = replace(card, data=arguments.data)
 target = root / "src" / "perceptual" / "models" / f"{arguments.name}.safetensors"
 save(target, network, card, half=True)
 

@@ -179,4 +179,6 @@ def start_from(task: Task, path: str | Path) -> Task:
         )
     task.network.load_state_dict(network.state_dict())
     origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(path)}"
+    if card.began_from:
+        origin += f", itself from {card.began_from}"
     return replace(task, card=lambda step: replace(task.card(step), began_from=origin))

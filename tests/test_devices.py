@@ -1,0 +1,51 @@
+"""What the computer can do: names of devices and precisions, and what counts as memory running out."""
+
+import pytest
+import torch
+
+from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, free_memory, out_of_memory
+from perceptual.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_a_gpu_where_there_is_one() -> None:
+    assert choose_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["abacus", "", "cpu:x"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no device"):
+        choose_device(name)
+
+
+def test_precisions_have_accelerates_names() -> None:
+    assert choose_precision(CPU, "float32") == "no"
+    assert choose_precision(CPU, "bfloat16") == "bf16"
+    assert choose_precision(torch.device("cuda"), "float16") == "fp16"
+    assert choose_precision(CPU) in ("no", "bf16")
+    with pytest.raises(ConfigError, match="GPU"):
+        choose_precision(CPU, "float16")
+
+
+def test_memory_running_out_is_told_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert out_of_memory(caught.value)
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("shapes differ"))
+    assert free_memory(CPU) > 0
+
+
+def test_channels_last_changes_the_layout_and_not_the_values() -> None:
+    conv = torch.nn.Conv2d(3, 4, 3)
+    before = conv.weight.clone()
+    assert channels_last(conv).weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(conv.weight, before)
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not can_compile(CPU)
+    assert not can_compile(torch.device("meta"))
