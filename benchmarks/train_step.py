@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from perceptual import TransformationNetwork, style_transfer_loss
 from perceptual.config import LossConfig
-from perceptual.functional import channels_last
+from perceptual.devices import channels_last
 from perceptual.networks import InstanceNorm
 from perceptual.recipes import style_recipe
 

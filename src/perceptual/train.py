@@ -60,6 +60,8 @@ class Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier Trainer may have left its own
         self.task, self.config, self.out = task, config, Path(out)
         wanted = choose_device(device)
+        if wanted.index is not None and wanted.type == "cuda":
+            torch.cuda.set_device(wanted)
         self.accelerator = Accelerator(
             cpu=wanted.type == "cpu",
             mixed_precision=choose_precision(wanted, config.precision),
@@ -176,7 +178,9 @@ class Trainer:
                 self.save()
             raise
         except RuntimeError as error:
-            raise _mended(error) from error
+            if (mended := _mended(error)) is None:
+                raise
+            raise mended from error
         self.save()
         if self.accelerator.is_main_process:
             self.state_path.unlink(missing_ok=True)  # nothing is left to resume
@@ -256,13 +260,13 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
             raise OutputError(f"{out} exists: choose another --out, or add --overwrite.")
 
 
-def _mended(error: RuntimeError) -> Exception:
-    """What a user can do about a RuntimeError of PyTorch's, or the error itself."""
+def _mended(error: RuntimeError) -> TrainingError | None:
+    """What a user can do about a RuntimeError of PyTorch's; None when it is a bug."""
     if out_of_memory(error):
         return TrainingError("The memory ran out: lower --batch or --size. What was saved last can be resumed.")
     if "DataLoader worker" in str(error):
         return TrainingError("A process that reads pictures was killed: try --workers 0, with --resume.")
-    return error
+    return None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
