@@ -13,7 +13,7 @@ reference value per term (per style for style terms) on some photographs, before
 
 The weighted total divides each term by its reference: content 1 then means "as far from the photograph as another
 photograph is", style 1 "as far from the style as the photograph is", whatever the network and the painting. A style
-weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice, 0.5 a gentle and 2 a strong one.
+weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice; less is gentler, more is stronger.
 """
 
 from __future__ import annotations
