@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
@@ -286,4 +286,7 @@ def test_style_names_come_from_file_names() -> None:
 
 
 def test_recipe_of_a_style_run_is_frozen() -> None:
-    assert StyleRecipe(loss=LossConfig(style_weight=2)).loss.style_weight == 2
+    recipe = StyleRecipe(loss=LossConfig(style_weight=2))
+    assert recipe.loss.style_weight == 2
+    with pytest.raises(FrozenInstanceError):
+        recipe.style_size = 64  # type: ignore[misc]

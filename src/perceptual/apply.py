@@ -113,14 +113,11 @@ class Stylizer:
         weights = self._style(style)
         height, width = pixels.shape[-2:]
         if size is not None:
-            factor = size / max(height, width)
-            height, width = max(1, round(height * factor)), max(1, round(width * factor))
+            height, width = images.scaled_size(height, width, size / max(height, width))
         self._check_memory(height, width)
         pixels = images.resize(pixels, size=(height, width))
         outputs = []
-        for photograph in torch.split(
-            pixels, 1
-        ):  # one at a time: instance norm gains nothing from a batch, memory does
+        for photograph in torch.split(pixels, 1):  # one at a time: a batch would gain nothing and take the memory
             x = photograph.to(self.device, memory_format=torch.channels_last)
             y = self.network(x, weights).clamp_(0, 1)
             if not y.isfinite().all():

@@ -67,5 +67,11 @@ def luma(image: Tensor) -> Tensor:
     return (image * weights).sum(dim=1, keepdim=True)
 
 
+def mix(style: Tensor, values: Tensor) -> Tensor:
+    """Mix values (styles, ...) by weights (N, styles) -> (N, ...): no matrix product, which autocast would round."""
+    weights = style.to(values).reshape(*style.shape, *[1] * (values.ndim - 1))
+    return (weights * values).sum(1)
+
+
 def _exact(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

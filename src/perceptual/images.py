@@ -196,11 +196,15 @@ def resize(
     height, width = pixels.shape[-2:]
     if size is None:
         side = longer_side or shorter_side or 1
-        scale = side / (max(height, width) if longer_side else min(height, width))
-        size = max(1, round(height * scale)), max(1, round(width * scale))
+        size = scaled_size(height, width, side / (max(height, width) if longer_side else min(height, width)))
     if (height, width) == tuple(size):
         return pixels
     return interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Height and width times `scale`, rounded, neither below 1 pixel."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def find(inputs: Sequence[str | Path]) -> list[Found]:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import feature_distance, gram_distance, gram_matrix, total_variation
+from perceptual.functional import feature_distance, gram_distance, gram_matrix, mix, total_variation
 from perceptual.loss_networks import Features, LossNetworks, split_layer
 
 PIXELS = "pixels"
@@ -250,12 +250,6 @@ def style_transfer_loss(
 def full_name(layer: str) -> str:
     """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
     return layer if layer == PIXELS else ":".join(split_layer(layer))
-
-
-def mix(style: Tensor, values: Tensor) -> Tensor:
-    """Mix values (styles, ...) by weights (N, styles) -> (N, ...): no matrix product, which autocast would round."""
-    weights = style.to(values).reshape(*style.shape, *[1] * (values.ndim - 1))
-    return (weights * values).sum(1)
 
 
 def _term_name(kind: str, layer: str) -> str:

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
+from perceptual.functional import mix
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 SUPER_RESOLUTION_X2 = "c9s1-64 r64*4 u64 c9s1-3"  # not in the paper: one stride-1/2 convolution less
@@ -108,8 +109,8 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """x: (N, C, H, W); style: (N, styles) weights that sum to 1, or None for the first style."""
         weight, bias = self.weight[:1], self.bias[:1]
-        if style is not None:  # a matrix product would be rounded under autocast
-            weight, bias = ((style.to(p)[..., None] * p).sum(1) for p in (self.weight, self.bias))
+        if style is not None:
+            weight, bias = mix(style, self.weight), mix(style, self.bias)
         if x.is_cpu and x.dtype == torch.float32 and not torch.compiler.is_compiling():
             return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
