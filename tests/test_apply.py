@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptual import apply, images
-from perceptual.apply import Stylizer, convert_files, find_checkpoint, plan_outputs, shipped
-from perceptual.checkpoints import load, save
+from perceptual.apply import Stylizer, convert_files, plan_outputs
+from perceptual.checkpoints import find_style, load, save, shipped
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.functional import luma
 
@@ -109,7 +109,7 @@ def test_a_network_of_not_a_number_is_refused(tiny_style: Path, tmp_path: Path) 
 
 def test_an_unknown_style_lists_the_shipped_ones() -> None:
     with pytest.raises(CheckpointError, match="starry_night"):
-        find_checkpoint("no_such_style")
+        find_style("no_such_style")
 
 
 def test_every_shipped_network_has_a_complete_card_and_paints() -> None:

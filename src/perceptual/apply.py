@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,55 +24,66 @@ from perceptual.networks import TransformationNetwork
 Image = TypeVar("Image")
 
 
-def shipped() -> dict[str, Path]:
-    """The networks that come with the package, by name."""
-    folder = Path(str(resources.files("perceptual"))) / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
-
-
-def find_checkpoint(name: str | Path) -> Path:
-    """The file of a shipped network's name, or a path as it is.
+def parse_blend(text: str) -> dict[str, float]:
+    """The weights of "starry_night:0.7,wave:0.3", scaled to sum to 1; a name without a number weighs 1.
 
     Raises:
-        CheckpointError: neither is there; the text lists the shipped names.
+        ConfigError: a part has no name, or a weight is not a number from 0 up, or all weights are 0.
     """
-    ours = shipped()
-    if str(name) in ours:
-        return ours[str(name)]
-    path = Path(name).expanduser()
-    if path.suffix.lower() in images.IMAGE_SUFFIXES:
-        raise CheckpointError(
-            f"{path} is a picture, not a trained network: make one with `perceptual train style --style {path} ...`."
-        )
-    if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
-        raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
-    if os.path.isfile(path):
-        return path
-    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {', '.join(ours)}.")
+    if os.path.isfile(os.path.expanduser(text)):  # whose name may hold a comma
+        return {text: 1.0}
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, weight = part.strip(), 1.0
+        before, colon, number = name.rpartition(":")
+        with suppress(ValueError):  # a colon without a number behind it belongs to a path
+            name, weight = (before.strip(), float(number)) if colon else (name, 1.0)
+        if not name or not 0 <= weight < float("inf"):
+            raise ConfigError(f'{text!r} is no blend of styles: write "starry_night:0.7,wave:0.3".')
+        found[name] = found.get(name, 0) + weight
+    total = sum(found.values())
+    if not total:
+        raise ConfigError(f"All weights in {text!r} are 0: give one style at least a share.")
+    return {name: weight / total for name, weight in found.items()}
 
 
 class Stylizer:
     """A style network that takes and gives images of any kind; load it once, call it often.
 
     >>> painting = Stylizer.load("starry_night")(photograph)    # PIL, numpy or tensor alike
+    >>> blended = Stylizer.load("starry_night:0.7,wave:0.3")(photograph)
 
-    Attributes: `card`, what the network is and how it came to be; `device`.
+    Attributes: `card`, what the network is and how it came to be; `styles`, the names that it knows; `blend`, the share
+    of each when no style is named; `device`.
     """
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(network.eval().to(self.device))
         self.card = card
+        self.styles = card.styles
+        self.blend = {0: 1.0}
 
     @classmethod
     def load(cls, name: str | Path, *, device: torch.device | str | None = None) -> Stylizer:
-        """Load a shipped style by name, or a trained network by path.
+        """Load a shipped style by name, a trained network by path, or a blend of styles that share one network.
 
         Raises:
             CheckpointError: no such style or file, or it is damaged, or not a style network.
+            ConfigError: no blend, or one of styles of different networks.
         """
-        network, card = checkpoints.load(find_checkpoint(name), task="style")
-        return cls(network, card, device=device)
+        parts = [(*checkpoints.find_style(part), share) for part, share in parse_blend(str(name)).items()]
+        files = list(dict.fromkeys(path for path, _, _ in parts))
+        loaded = [checkpoints.load(path, task="style") for path in files]
+        network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded)
+        stylizer = cls(network, card, device=device)
+        firsts = list(itertools.accumulate((each.styles for each, _ in loaded), initial=0))
+        stylizer.blend = {}
+        for path, style, share in parts:
+            at = files.index(path)
+            row = firsts[at] + (loaded[at][1].styles.index(style) if style else 0)
+            stylizer.blend[row] = stylizer.blend.get(row, 0) + share
+        return stylizer
 
     def __call__(
         self,
@@ -80,23 +92,33 @@ class Stylizer:
         style: str | None = None,
         strength: float = 1.0,
         keep_colors: bool = False,
+        style_scale: float = 1.0,
         size: int | None = None,
     ) -> Image:
         """Paint an image; the result is of the same kind, height and width as `image`, unless `size` is given.
 
         image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
-        style: one of the network's styles, by name; the first when left out.
+        style: one of the network's styles, by name, or a blend of them such as "starry_night:0.7,wave:0.3"; when left
+            out, what was loaded.
         strength: 0 gives the photograph back, 1 the full style; between them the two are mixed pixel by pixel.
         keep_colors: take only the luma from the painting and the colours from the photograph.
+        style_scale: size of the strokes, 1 as the network learnt them. 4 gives a picture of 2048 px strokes as large,
+            relative to it, as 1 gives one of 512.
         size: paint at this longer side, in pixels; the result has it too.
 
         Raises:
-            ConfigError: strength outside [0, 1], an unknown style, a size below 1.
+            ConfigError: strength or style_scale out of range, an unknown style, a size below 1.
             ImageError: not an image, or one too large for the free memory.
         """
-        pixels = images.from_any(image)
-        result = self.stylize(pixels, style=style, strength=strength, keep_colors=keep_colors, size=size)
-        return images.to_kind_of(result, image)
+        painted = self.stylize(
+            images.from_any(image),
+            style=style,
+            strength=strength,
+            keep_colors=keep_colors,
+            style_scale=style_scale,
+            size=size,
+        )
+        return images.to_kind_of(painted, image)
 
     @torch.no_grad()
     def stylize(
@@ -106,24 +128,21 @@ class Stylizer:
         style: str | None = None,
         strength: float = 1.0,
         keep_colors: bool = False,
+        style_scale: float = 1.0,
         size: int | None = None,
     ) -> Tensor:
         """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
-        StylizeConfig(strength=strength, size=size)  # refuses what is out of range
-        weights = self._style(style)
+        StylizeConfig(strength=strength, style_scale=style_scale, size=size)  # refuses what is out of range
+        weights = self._weights(style)
         height, width = pixels.shape[-2:]
         if size is not None:
             height, width = images.scaled_size(height, width, size / max(height, width))
-        self._check_memory(height, width)
+        self._check_memory(height, width, style_scale)
         pixels = images.resize(pixels, size=(height, width))
         outputs = []
         for photograph in torch.split(pixels, 1):  # one at a time: a batch would gain nothing and take the memory
             x = photograph.to(self.device, memory_format=torch.channels_last)
-            y = self.network(x, weights).clamp_(0, 1)
-            if not y.isfinite().all():
-                raise CheckpointError(
-                    "The network gave values that are not numbers: its file is damaged, get it again."
-                )
+            y = self._paint(x, weights, style_scale)
             if keep_colors:
                 y = (x + luma(y) - luma(x)).clamp_(0, 1)
             if strength < 1:
@@ -131,19 +150,33 @@ class Stylizer:
             outputs.append(y.cpu().contiguous())
         return torch.cat(outputs)
 
-    def _style(self, name: str | None) -> Tensor:
-        styles = self.card.styles
-        if name is not None and name not in styles:
-            raise ConfigError(
-                f"This network has no style {name!r}; it has {', '.join(styles) or 'one without a name'}."
-            )
+    def _paint(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
+        """The network's painting, of the size of x; at another scale it is made smaller or larger, and resized."""
+        height, width = x.shape[-2:]
+        small = images.scaled_size(height, width, 1 / scale)
+        y = self.network(images.resize(x, size=small), weights).clamp_(0, 1)
+        if not y.isfinite().all():
+            raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
+        return images.resize(y, size=(height, width))
+
+    def _weights(self, blend: str | None) -> Tensor:
+        """The share of each style, (1, styles)."""
+        shares = self.blend
+        if blend is not None:
+            named = parse_blend(blend)
+            unknown = [name for name in named if name not in self.styles]
+            if unknown:
+                known = ", ".join(self.styles) or "one without a name"
+                raise ConfigError(f"This network has no style {unknown[0]!r}; it has {known}.")
+            shares = {self.styles.index(name): share for name, share in named.items()}
         weights = torch.zeros(1, self.network.styles, device=self.device)
-        weights[0, styles.index(name) if name is not None else 0] = 1
+        weights[0, list(shares)] = torch.tensor(list(shares.values()), device=self.device)
         return weights
 
-    def _check_memory(self, height: int, width: int) -> None:
+    def _check_memory(self, height: int, width: int, scale: float) -> None:
         """Say beforehand that an image will not fit: the operating system's way is to kill the process."""
-        needed, free = self.network.memory(height, width), free_memory(self.device)
+        needed = self.network.memory(*images.scaled_size(height, width, 1 / scale)) + 4 * 4 * 3 * height * width
+        free = free_memory(self.device)
         if needed > free:
             side = int(max(height, width) * (free / needed) ** 0.5 * 0.95)
             raise ImageError(

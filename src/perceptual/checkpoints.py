@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from perceptual import images
 from perceptual.config import NetworkConfig, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.files import write_beside
@@ -33,6 +37,8 @@ class Card:
     network: NetworkConfig
     styles: tuple[str, ...] = ()
     """Names of the styles that it holds, in their order."""
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Painting, painter and year by style, for people."""
     about: str = ""
     """One line for people."""
     steps: int = 0
@@ -44,6 +50,8 @@ class Card:
     """The recipe's resolved settings: losses, training, sizes."""
     began_from: str = ""
     """Where its first weights came from, when not from chance: steps, recipe and SHA-256 of that file."""
+    base: str = ""
+    """For a file that holds only gamma and beta: `body_digest` of the network that the rest comes from."""
     loss_networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of the weight file of each loss network."""
     references: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,13 +69,50 @@ class Card:
     format: int = FORMAT
 
 
+def shipped() -> dict[str, Path]:
+    """The networks that come with the package, by name."""
+    folder = Path(str(resources.files("perceptual"))) / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def gallery() -> dict[str, Path]:
+    """The styles that come with the package, by name, with the file of the network that holds each."""
+    return {style: path for path in shipped().values() for style in read_card(path).styles}
+
+
+def find_style(name: str | Path) -> tuple[Path, str | None]:
+    """(file of the network, name of the style in it) of a shipped style; (file, None) of a shipped network or a path.
+
+    Raises:
+        CheckpointError: none of them is there; the text lists the shipped styles.
+    """
+    networks, styles = shipped(), gallery()
+    if str(name) in styles:
+        return styles[str(name)], str(name)
+    if str(name) in networks:
+        return networks[str(name)], None
+    path = Path(name).expanduser()
+    if path.suffix.lower() in images.IMAGE_SUFFIXES:
+        raise CheckpointError(
+            f"{path} is a picture, not a trained network: make one with `perceptual train style --style {path} ...`."
+        )
+    if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
+        raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
+    if os.path.isfile(path):
+        return path, None
+    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {', '.join(styles)}.")
+
+
 def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: bool = False) -> None:
     """Write a network and its card; `half` stores float16, which is read back as float32.
+
+    With a `base` in the card only gamma and beta are written, a few kilobytes; reading needs the base again.
 
     Raises:
         OutputError: the file cannot be written; an older file of that name is still there.
     """
-    state = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    tensors = network.style_parameters() if card.base else network.state_dict()
+    state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     metadata = {"format": "pt", CARD_KEY: json.dumps(to_dict(card), ensure_ascii=False)}
@@ -78,12 +123,15 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     """Read a network, in float32 and evaluation mode, and its card.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a checkpoint of ours, or for another task than `task`.
+        CheckpointError: the file is missing, damaged, not a checkpoint of ours, or for another task than `task`; or it
+            holds a style only, and the network that it was learnt with is neither shipped nor beside it.
     """
     card = read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
     state = {k: v.float() if v.dtype == torch.float16 else v for k, v in _read(path).items()}
+    if card.base:
+        state = {**_base_of(path, card).state_dict(), **state}
     try:
         network = TransformationNetwork(card.network)
         network.load_state_dict(state)
@@ -92,6 +140,53 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
             f"{path} does not hold the network that its card describes: get the file again."
         ) from error
     return network.eval(), card
+
+
+def body_digest(network: TransformationNetwork) -> str:
+    """SHA-256 of a network's layers and weights in float32, gamma and beta left out: styles of one body can blend."""
+    config = network.config
+    digest = hashlib.sha256(f"{config.architecture} {config.padding} {config.tanh_scale}".encode())
+    styles = network.style_parameters()
+    for name, value in sorted(network.state_dict().items()):
+        if name not in styles:
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[TransformationNetwork, Card]:
+    """One network that holds the styles of several, in their order; its card is the first one's with all names.
+
+    Raises:
+        ConfigError: they differ in more than gamma and beta.
+    """
+    networks, cards = [network for network, _ in loaded], [card for _, card in loaded]
+    if len({body_digest(network) for network in networks}) > 1:
+        held = " and ".join(", ".join(card.styles) for card in cards)
+        raise ConfigError(f"{held} cannot be blended: they are styles of different networks.")
+    config = dataclasses.replace(
+        networks[0].config, norm="conditional_instance", styles=sum(network.styles for network in networks)
+    )
+    joined = TransformationNetwork(config)
+    rows = {k: torch.cat([n.get_parameter(k).detach() for n in networks]) for k in networks[0].style_parameters()}
+    joined.load_state_dict({**networks[0].state_dict(), **rows})
+    names = tuple(itertools.chain.from_iterable(card.styles for card in cards))
+    return joined.eval(), dataclasses.replace(cards[0], network=config, styles=names)
+
+
+def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
+    """The network that a file of gamma and beta was learnt with: a shipped one, or one in the same folder."""
+    for candidate in (*shipped().values(), *sorted(Path(path).parent.glob("*.safetensors"))):
+        try:
+            if not read_card(candidate).base:
+                network, _ = load(candidate)
+                if body_digest(network) == card.base:
+                    return network
+        except CheckpointError:
+            continue
+    raise CheckpointError(
+        f"{path} holds a style only, and the network that it was learnt with is not here: put it into the same folder "
+        f"(it is that of {card.began_from})."
+    )
 
 
 def read_card(path: str | Path) -> Card:

@@ -96,6 +96,10 @@ class TrainConfig:
     """Adam's learning rate."""
     decay: Literal["none", "cosine"] = "none"
     """none keeps the learning rate (the paper); cosine lowers it to zero at the last step."""
+    style_steps: int = 0
+    """So many steps come first that learn only gamma and beta, which make a style: for a trained network (--from)."""
+    style_learning_rate: float = 2e-2
+    """Adam's learning rate in those; --decay goes for them by themselves."""
     crop: Literal["random", "squash"] = "random"
     """random: shorter side to between `size` and 1.15 x `size`, then crop. squash: resize to a square (the paper)."""
     seed: int = 0
@@ -119,10 +123,11 @@ class TrainConfig:
         one_of("crop", self.crop, ("random", "squash"))
         for name in ("steps", "batch", "tick_every", "save_every"):
             at_least(name.replace("_", "-"), getattr(self, name), 1)
-        for name in ("workers", "preview_every", "seed"):
+        for name in ("workers", "preview_every", "seed", "style_steps"):
             at_least(name.replace("_", "-"), getattr(self, name), 0)
         at_least("size", self.size, 32)
         at_least("learning-rate", self.learning_rate, 1e-12)
+        at_least("style-learning-rate", self.style_learning_rate, 1e-12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,13 +149,16 @@ class StylizeConfig:
     """How `perceptual stylize` paints."""
 
     style: str = "starry_night"
-    """A shipped style by name (`perceptual styles` lists them), or the path of a trained network."""
+    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of several
+    that share one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
-    """Which style of a network that holds several; the first when left out."""
+    """Which style of a network that holds several, or a blend of them; the first when left out."""
     strength: float = 1.0
     """From 0, the photograph, to 1, the full style."""
     keep_colors: bool = False
     """Keep the photograph's colours and paint only in lightness."""
+    style_scale: float = 1.0
+    """Size of the strokes. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
     size: int | None = None
     """Longer side of the output in pixels; the input's own size when left out."""
     device: str = "auto"
@@ -163,6 +171,8 @@ class StylizeConfig:
             raise ConfigError(
                 f"strength is {self.strength}; give a number from 0, the photograph, to 1, the full style."
             )
+        if not 1 / 16 <= self.style_scale <= 16:
+            raise ConfigError(f"style-scale is {self.style_scale}; give a number from 0.0625 to 16.")
         at_least("size", 1 if self.size is None else self.size, 1)
 
 
@@ -177,11 +187,11 @@ class TrainStyleConfig:
     out: Path | None = None
     """The checkpoint to write, such as wave.safetensors; log, previews and state lie beside it."""
     recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes."""
+    """A named set of settings, which any of the other flags changes; with --from it is own."""
     resume: bool = False
     """Go on from the state that an interrupted run with the same --out left."""
-    start_from: Path | None = None
-    """A trained network of the same architecture whose weights to begin with."""
+    start_from: str | None = None
+    """A trained network, shipped (gallery) or a file, to begin with: its layers are taken, and its styles left out."""
     overwrite: bool = False
     """Begin anew although --out exists."""
     weights: tuple[str, ...] = ()
@@ -198,14 +208,18 @@ class TrainStyleConfig:
     """Print the resolved settings and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("data", "out", "start_from"):
+        for name in ("data", "out"):
             path = getattr(self, name)
             object.__setattr__(self, name, path and path.expanduser())
         object.__setattr__(self, "style", tuple(path.expanduser() for path in self.style))
         if self.out is not None and self.out.suffix != ".safetensors":
             raise ConfigError(f"--out is {self.out}; it must end in .safetensors, such as {self.out.stem}.safetensors.")
-        if self.out is not None and self.start_from is not None and self.out.resolve() == self.start_from.resolve():
-            raise ConfigError("--out and --start-from are the same file: choose another --out.")
+        if (
+            self.out is not None
+            and self.start_from is not None
+            and self.out.resolve() == Path(self.start_from).resolve()
+        ):
+            raise ConfigError("--out and --from are the same file: choose another --out.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

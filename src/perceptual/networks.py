@@ -233,6 +233,11 @@ class TransformationNetwork(nn.Module):
         self.start_pad = start
         self.minimum = max(self.minimum, start + 1)
 
+    def style_parameters(self) -> dict[str, nn.Parameter]:
+        """The gammas and betas of instance normalisation, (styles, C) each, by their names in `state_dict`."""
+        norms = {name: m for name, m in self.named_modules() if isinstance(m, InstanceNorm)}
+        return {f"{name}.{kind}": getattr(m, kind) for name, m in norms.items() for kind in ("weight", "bias")}
+
     def memory(self, height: int, width: int) -> int:
         """Bytes that one image of this size needs at the peak of inference in float32, roughly from above.
 

@@ -27,6 +27,15 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
             train=_SHORT,
         ),
     ),
+    "own": (
+        "a new style for a trained network (--from gallery): gamma and beta alone, in minutes without a GPU; more "
+        "--steps go on with all weights",
+        StyleRecipe(
+            network=replace(_LEAN, norm="conditional_instance"),
+            loss=_RELATIVE,
+            train=replace(_SHORT, steps=300, style_steps=300, learning_rate=1e-3, preview_every=50, save_every=50),
+        ),
+    ),
     "paper": (
         "the paper's network, objective and schedule (supplement, Table 1; section 4.1); hours on a GPU, days on a CPU",
         # Eq. 4's sum is taken as a mean, as in the authors' code, because the style weight of 5 belongs to that.

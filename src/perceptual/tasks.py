@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from perceptual import checkpoints, images, weights
 from perceptual.checkpoints import Card
-from perceptual.config import StyleRecipe, to_dict
+from perceptual.config import NetworkConfig, StyleRecipe, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
 from perceptual.losses import PerceptualLoss, style_transfer_loss
@@ -50,8 +50,15 @@ def style_name(path: str | Path) -> str:
 
 
 def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
-    """One-hot style weights (count, styles) for pictures index, index + 1 ...; a function of the arguments alone."""
-    chosen = [random.Random(f"style {seed} {k}").randrange(styles) for k in range(index, index + count)]
+    """One-hot style weights (count, styles) for pictures index, index + 1 ...; a function of the arguments alone.
+
+    Every run of `styles` pictures has each style once, in an order of its own, so that no style is trained less.
+    """
+    chosen = []
+    for k in range(index, index + count):
+        order = list(range(styles))
+        random.Random(f"style {seed} {k // styles}").shuffle(order)
+        chosen.append(order[k % styles])
     return nn.functional.one_hot(torch.tensor(chosen), styles).float()
 
 
@@ -144,7 +151,10 @@ def style_task(
 
     Raises:
         WeightsError: the weights of a loss network are missing.
+        ConfigError: gamma and beta are to be learnt alone, under batch norm.
     """
+    if recipe.train.style_steps and recipe.network.norm == "batch":
+        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
     recipe = replace(recipe, network=replace(recipe.network, styles=len(paintings)))
     loss = style_transfer_loss(recipe.loss, [pixels for _, pixels in paintings.values()], paths=paths)
     if recipe.loss.weighting == "relative":
@@ -169,16 +179,41 @@ def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[floa
 def start_from(task: Task, path: str | Path) -> Task:
     """The task beginning with the weights of a trained network of the same architecture; its card says so.
 
+    A style that both networks hold, by name, keeps its gamma and beta; any other begins with the mean of those there.
+
     Raises:
         CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
     """
+    path, _ = checkpoints.find_style(path)
     network, card = checkpoints.load(path, task="style")
-    if network.config != task.network.config:
-        raise ConfigError(
-            f"{path} is a network of {network.config}, which differs from this recipe's {task.network.config}."
-        )
-    task.network.load_state_dict(network.state_dict())
+    here, there = _open_to_styles(task.network.config), _open_to_styles(network.config)
+    if here != there:
+        raise ConfigError(f"{path} is a network of {there}, which differs from this recipe's {here}.")
+    state, wanted = network.state_dict(), task.card(0).styles
+    for name in network.style_parameters():
+        rows = state[name]
+        known = dict(zip(card.styles, rows, strict=False))
+        state[name] = torch.stack([known.get(style, rows.mean(0)) for style in wanted])
+    task.network.load_state_dict(state)
     origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(path)}"
     if card.began_from:
         origin += f", itself from {card.began_from}"
-    return replace(task, card=lambda step: replace(task.card(step), began_from=origin))
+    body, learnt = checkpoints.body_digest(network), task.card(0).settings["train"]["style_steps"]
+    return replace(
+        task,
+        card=lambda step: replace(task.card(step), began_from=origin, base=body if step <= learnt else ""),
+        identity={**task.identity, "began_from": origin},
+    )
+
+
+def layers_of(path: str | Path) -> NetworkConfig:
+    """The settings of a trained network, ready for new styles of its own; batch norm has none apart from the layers.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours.
+    """
+    return _open_to_styles(checkpoints.read_card(checkpoints.find_style(path)[0]).network)
+
+
+def _open_to_styles(config: NetworkConfig) -> NetworkConfig:
+    return config if config.norm == "batch" else replace(config, norm="conditional_instance", styles=1)

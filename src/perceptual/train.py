@@ -58,7 +58,7 @@ class Trainer:
         if tensorboard and not find_spec("tensorboard"):
             raise ConfigError("--tensorboard needs the package: pip install 'perceptual[tensorboard]'.")
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier Trainer may have left its own
-        self.task, self.config, self.out = task, config, Path(out)
+        self.task, self.config, self.out, self.step = task, config, Path(out), 0
         wanted = choose_device(device)
         if wanted.index is not None and wanted.type == "cuda":
             torch.cuda.set_device(wanted)
@@ -73,13 +73,16 @@ class Trainer:
             self.accelerator.init_trackers("")
         channels_last(task.network.to(self.device))
         task.loss.to(self.device)
+        if self.accelerator.num_processes > 1 and 0 < config.style_steps < config.steps:
+            raise ConfigError("Several processes want --style-steps to be 0, or all of --steps.")
+        self._thaw()
         optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
         self.compiled = config.compile and can_compile(self.device)
         if self.compiled:
             self.network.compile(dynamic=False)
             task.loss.compile(dynamic=False)
-        self.step = self.skipped = 0
+        self.skipped = 0
         self.unreadable: set[str] = set()
 
     def identity(self) -> dict[str, Any]:
@@ -188,6 +191,7 @@ class Trainer:
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
         """One optimiser step; weights and running statistics stay as they are when a loss or gradient is not finite."""
+        self._thaw()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         statistics = [buffer.clone() for buffer in self.task.network.buffers()]
@@ -214,6 +218,12 @@ class Trainer:
             )
         del numbers["the gradient"]
         return numbers
+
+    def _thaw(self) -> None:
+        """Learn gamma and beta alone as long as the settings say so, then all weights (Adam skips what has no grad)."""
+        style = set(self.task.network.style_parameters().values())
+        for parameter in self.task.network.parameters():
+            parameter.requires_grad_(self.step >= self.config.style_steps or parameter in style)
 
     def _tick(self, losses: dict[str, float], seconds: float, message: str | None) -> Step:
         preview = None
@@ -271,9 +281,10 @@ def _mended(error: RuntimeError) -> TrainingError | None:
 
 def learning_rate(config: TrainConfig, step: int) -> float:
     """The learning rate of the step after `step` steps."""
-    if config.decay == "cosine":
-        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.learning_rate
+    rate, done, steps = config.learning_rate, step - config.style_steps, config.steps - config.style_steps
+    if done < 0:
+        rate, done, steps = config.style_learning_rate, step, min(config.style_steps, config.steps)
+    return rate * 0.5 * (1 + math.cos(math.pi * done / steps)) if config.decay == "cosine" else rate
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

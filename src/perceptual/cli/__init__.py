@@ -7,30 +7,25 @@ import difflib
 import io
 import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from perceptual.cli.terminal import say, stop_on_signal, with_bar
 from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, differences, to_dict
 from perceptual.errors import ConfigError, PerceptualError
 from perceptual.recipes import STYLE_RECIPES, style_recipe
 
 if TYPE_CHECKING:
     from perceptual.data import Photographs
-    from perceptual.events import Step
     from perceptual.train import Trainer
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
@@ -54,8 +49,12 @@ class _TrainStyle(TrainStyleConfig):
 
     A recipe sets everything; any flag changes it. Recipes: RECIPES
     Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
+    In minutes, from the shipped network: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
+    --from gallery
     """
 
+    start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK")] = None
+    """A trained network, shipped (gallery) or a file, to begin with: its layers are taken, and its styles left out."""
     settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = dataclasses.field(default_factory=StyleRecipe)
 
 
@@ -71,23 +70,22 @@ def stylize(arguments: Sequence[str]) -> int:
     pairs = plan_outputs(config.inputs, config.out)
     stylizer = Stylizer.load(config.style, device=config.device)
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
-    paint = partial(
-        stylizer.stylize, style=config.name, strength=config.strength, keep_colors=config.keep_colors, size=config.size
-    )
+    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
+    paint = partial(stylizer.stylize, style=config.name, **how)
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     outcomes = convert_files(pairs, paint, skip_existing=config.skip_existing)
     for index, outcome in enumerate(outcomes, start=1):
         if outcome.error:
             failures.append(outcome)
-            _say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
+            say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
             print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
-    _say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
+    say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
     if len(pairs) > 1:
         for outcome in failures:
-            _say(f"  failed: {outcome.error}")
+            say(f"  failed: {outcome.error}")
     return _FAILED if failures else 0
 
 
@@ -104,10 +102,9 @@ def styles(arguments: Sequence[str]) -> int:
         return names, json
 
     wanted, as_json = tyro.cli(show, args=arguments, prog="perceptual styles")
-    from perceptual.apply import find_checkpoint, shipped
-    from perceptual.checkpoints import read_card
+    from perceptual.checkpoints import find_style, read_card, shipped
 
-    files = {name: find_checkpoint(name) for name in wanted} if wanted else shipped()
+    files = {name: find_style(name)[0] for name in wanted} if wanted else shipped()
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
     if as_json or wanted:
         print(json.dumps(cards, indent=2, ensure_ascii=False))
@@ -121,8 +118,14 @@ def styles(arguments: Sequence[str]) -> int:
 
 def train_style(arguments: Sequence[str]) -> int:
     """perceptual train style: a painting and a folder of photographs in, a checkpoint out."""
-    recipe = _value_of("--recipe", arguments) or TrainStyleConfig.recipe
-    defaults = _TrainStyle(recipe=recipe, settings=style_recipe(recipe))
+    base = _value_of("--from", arguments)
+    recipe = _value_of("--recipe", arguments) or ("own" if base else TrainStyleConfig.recipe)
+    settings = style_recipe(recipe)
+    if base:
+        from perceptual.tasks import layers_of
+
+        settings = dataclasses.replace(settings, network=layers_of(base))
+    defaults = _TrainStyle(recipe=recipe, settings=settings)
     listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
     _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
     config = tyro.cli(_TrainStyle, args=arguments, prog="perceptual train style", default=defaults)
@@ -132,16 +135,16 @@ def train_style(arguments: Sequence[str]) -> int:
     from perceptual.train import save_preview
 
     trainer, dataset = _prepare(config, recipe)
-    with closing(trainer.run(dataset)) as run, _stop_on_signal() as stopping:
-        for step in _with_bar(run, "training", trainer.step):
+    with closing(trainer.run(dataset)) as run, stop_on_signal() as stopping:
+        for step in with_bar(run, "training", trainer.step):
             if step.preview is not None:
                 save_preview(trainer.out, step)
             if stopping:
                 break
     skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
-    _say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
+    say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
     if stopping:
-        _say("Stopped early; the same command with --resume goes on from here.")
+        say("Stopped early; the same command with --resume goes on from here.")
     return _INTERRUPTED if stopping else 0
 
 
@@ -176,7 +179,7 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
         task = start_from(task, config.start_from)
     trainer = Trainer(task, train, config.out, device=config.device, tensorboard=config.tensorboard)
     trainer.begin(resume=config.resume, overwrite=config.overwrite)
-    _say(f"Training {', '.join(paintings)} on {len(dataset)} photographs with {trainer.describe()}.")
+    say(f"Training {', '.join(paintings)} on {len(dataset)} photographs with {trainer.describe()}.")
     return trainer, dataset
 
 
@@ -222,7 +225,7 @@ def fetch(arguments: Sequence[str]) -> int:
     if not wanted:
         raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
     for name in wanted:
-        for _ in _with_bar(fetch_weights(name), name):
+        for _ in with_bar(fetch_weights(name), name):
             pass
         print(locate(name))
     return 0
@@ -258,10 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return COMMANDS[name][0](words[count:])
         return _help(words)
     except PerceptualError as error:
-        _say(f"perceptual: {error}")
+        say(f"perceptual: {error}")
         return _FAILED
     except KeyboardInterrupt:
-        _say("perceptual: stopped.")
+        say("perceptual: stopped.")
         return _INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `perceptual styles | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -273,7 +276,7 @@ def _help(words: Sequence[str]) -> int:
         typed = " ".join(words[:2])
         groups = [name for name in COMMANDS if name.startswith(words[0] + " ")]
         close = groups or difflib.get_close_matches(words[0], COMMANDS, n=1) or list(COMMANDS)[:1]
-        _say(
+        say(
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return _USAGE
@@ -281,29 +284,6 @@ def _help(words: Sequence[str]) -> int:
     for name, (_, about) in COMMANDS.items():
         print(f"  {name:16} {about}")
     return 0 if words else _USAGE
-
-
-@contextmanager
-def _stop_on_signal() -> Generator[list[int], None, None]:
-    """Collect Ctrl-C and SIGTERM in a list, so that work can end between two steps; a second one ends it at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        _say("Stopping after this step; once more stops at once.")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    _console.print(escape(text))
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -340,50 +320,10 @@ def _fetch_weights(layers: Sequence[str], paths: dict[str, Path]) -> None:
         check_layer(layer)
     for name in networks:
         if name in PRETRAINED and locate(name, paths.get(name)) is None:
-            for _ in _with_bar(fetch_weights(name), f"downloading {name}"):
+            for _ in with_bar(fetch_weights(name), f"downloading {name}"):
                 pass
-
-
-def _with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Step, None, None]:
-    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere."""
-    if not _console.is_terminal:
-        began, shown = time.monotonic(), 0.0
-        for step in steps:
-            if step.message:
-                _say(step.message)
-            if time.monotonic() - shown > 30 or step.index == step.total:
-                shown = time.monotonic()
-                left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
-                _say(f"{title} {step.index}/{step.total or '?'}  {_losses(step)}  {left:.0f} s left")
-            yield step
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
-    )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
-        bar = None
-        for step in steps:
-            if bar is None:  # no bar for work that ends before its first step
-                bar = progress.add_task(title, completed=done, note="")
-            if step.message:
-                progress.console.print(escape(step.message))
-            note = f"step {step.index} {_losses(step)}" if step.losses else ""
-            progress.update(bar, completed=step.index, total=step.total, note=note)
-            yield step
-
-
-def _losses(step: Step) -> str:
-    return " ".join(
-        f"{name} {value:.4g}" for name, value in step.losses.items() if name == "total" or len(step.losses) < 4
-    )
 
 
 def entry() -> None:
     """Entry point of the installed command."""
     sys.exit(main())
-
-
-if __name__ == "__main__":
-    entry()

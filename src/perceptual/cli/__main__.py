@@ -1,0 +1,5 @@
+"""python -m perceptual.cli"""
+
+from perceptual.cli import entry
+
+entry()

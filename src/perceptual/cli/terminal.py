@@ -1,0 +1,78 @@
+"""What a person at a terminal sees while a command works: messages, bars, and Ctrl-C between two steps."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from perceptual.events import Step
+
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, as it is."""
+    _console.print(escape(text))
+
+
+@contextmanager
+def stop_on_signal() -> Generator[list[int], None, None]:
+    """Collect Ctrl-C and SIGTERM in a list, so that work can end between two steps; a second one ends it at once."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        say("Stopping after this step; once more stops at once.")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Step, None, None]:
+    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere."""
+    if not _console.is_terminal:
+        began, shown = time.monotonic(), 0.0
+        for step in steps:
+            if step.message:
+                say(step.message)
+            if time.monotonic() - shown > 30 or step.index == step.total:
+                shown = time.monotonic()
+                left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
+                say(f"{title} {step.index}/{step.total or '?'}  {_losses(step)}  {left:.0f} s left")
+            yield step
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
+        bar = None
+        for step in steps:
+            if bar is None:  # no bar for work that ends before its first step
+                bar = progress.add_task(title, completed=done, note="")
+            if step.message:
+                progress.console.print(escape(step.message))
+            note = f"step {step.index} {_losses(step)}" if step.losses else ""
+            progress.update(bar, completed=step.index, total=step.total, note=note)
+            yield step
+
+
+def _losses(step: Step) -> str:
+    return " ".join(
+        f"{name} {value:.4g}" for name, value in step.losses.items() if name == "total" or len(step.losses) < 4
+    )
