@@ -39,7 +39,7 @@ CHOICES = [
 EVERY_KIND: list[Any] = [
     NetworkConfig("c3s1-8 c3s1-3", "conditional_instance", "zero", 3, 150.0),
     LossConfig(("vgg19:relu4_2",), (), "relative", 0.5, 0.0, 1e-3, "gatys"),
-    TrainConfig(10, 1, 64, 1e-4, "cosine", "squash", 7, "bfloat16", True, 0, 5, 0, 6),
+    TrainConfig(10, 1, 64, 1e-4, "cosine", 4, 2e-3, "squash", 7, "bfloat16", True, 0, 5, 0, 6),
     StyleRecipe(NetworkConfig(norm="instance"), LossConfig(tv_weight=0.0), TrainConfig(steps=1), 256),
     StylizeConfig(style="wave.safetensors", name="wave", strength=0.5, keep_colors=True, size=640, skip_existing=True),
 ]
