@@ -1,44 +1,63 @@
-"""The objective (paper, eq. 5) of a trained network on photographs, per term, against the photographs' own.
+"""The objective (paper, eq. 5) of each style of a trained network on photographs, against the photographs' own.
 
-python benchmarks/objective.py STYLE PAINTING FOLDER [SIZE]
+python benchmarks/objective.py NETWORK PAINTINGS FOLDER [SIZE]
 
-STYLE is a shipped name or a trained file; PAINTING the style image that it was trained on; FOLDER holds photographs,
-squared to SIZE (256) as the paper does. The loss networks are those of its card, found by PERCEPTUAL_WEIGHTS.
+NETWORK is a shipped name or a trained file; PAINTINGS a folder that holds the images that it was trained on, under the
+names of its styles; FOLDER holds photographs, squared to SIZE (256) as the paper does. The loss networks are those of
+its card, found by PERCEPTUAL_WEIGHTS. Content, style and variation are weighted, so that they add up to the objective.
 """
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from perceptual import Stylizer, images
+from perceptual.checkpoints import find_style
 from perceptual.config import StyleRecipe, from_dict
 from perceptual.data import Photographs
 from perceptual.losses import style_transfer_loss
+from perceptual.tasks import style_name
 
-name, painting, folder = sys.argv[1:4]
+name, paintings, folder = sys.argv[1:4]
 size = int(sys.argv[4]) if len(sys.argv) > 4 else 256
-stylizer = Stylizer.load(name)
+stylizer = Stylizer.load(find_style(name)[0])
 recipe = from_dict(StyleRecipe, stylizer.card.settings)
-style = images.resize(images.read(painting).pixels, longer_side=recipe.style_size)
-loss = style_transfer_loss(recipe.loss, [style])
+files = {style_name(path): path for path in Path(paintings).iterdir()}
+pictures = [images.resize(images.read(files[s]).pixels, longer_side=recipe.style_size) for s in stylizer.styles]
+loss = style_transfer_loss(recipe.loss, pictures)
 loss.set_references(stylizer.card.references)
 assert loss.networks is not None
 assert loss.networks.hashes() == stylizer.card.loss_networks, "other weights than the network was trained with"
 
-sums: dict[str, list[torch.Tensor]] = {}
-photographs = replace(recipe.train, size=size, crop="squash")
-dataset = Photographs(folder, photographs.size, crop=photographs.crop)
-with torch.no_grad():
-    for k in range(len(dataset)):
-        photograph = dataset[k][0][None]
-        own, ours = loss(photograph, photograph), loss(stylizer.stylize(photograph), photograph)
-        for term in own:
-            sums.setdefault(term, []).append(torch.stack([own[term], ours[term]]))
 
-print(f"{name}: mean over {len(dataset)} photographs at {size} px")
-print(f"{'term':34} {'photographs':>12} {'network':>12} {'network / photographs':>22}")
-for term, values in sums.items():
-    own_mean, our_mean = torch.stack(values).mean(0).tolist()
-    ratio = f"{our_mean / own_mean:22.3f}" if own_mean else f"{'':22}"
-    print(f"{term:34} {own_mean:12.5g} {our_mean:12.5g} {ratio}")
+def parts(output: torch.Tensor, photograph: torch.Tensor, style: int) -> torch.Tensor:
+    """Content, style and variation, weighted, and their sum."""
+    chosen = torch.nn.functional.one_hot(torch.tensor([style]), len(stylizer.styles)).float()
+    values = loss(output, photograph, chosen)
+    sums = dict.fromkeys(("content", "style", "tv"), 0.0)
+    for term, module in loss.named_terms():
+        reference = module.reference[style if len(module.reference) > 1 else 0]
+        sums[term.split()[0]] += float(loss.weights[term] * values[term] / reference)
+    return torch.tensor([*sums.values(), float(values["total"])])
+
+
+dataset = Photographs(folder, size, crop=replace(recipe.train, crop="squash").crop)
+photographs = [dataset[k][0][None] for k in range(len(dataset))]
+print(f"{name}: mean over {len(photographs)} photographs at {size} px")
+print("| style | photographs | content | style | variation | network | network / photographs |")
+print("| --- | --- | --- | --- | --- | --- | --- |")
+ratios = []
+with torch.no_grad():
+    for index, style in enumerate(stylizer.styles):
+        own = torch.stack([parts(p, p, index) for p in photographs]).mean(0)
+        ours = torch.stack([parts(stylizer.stylize(p, style=style), p, index) for p in photographs]).mean(0)
+        content, painted, variation, total = ours.tolist()
+        ratios.append(total / own[-1].item())
+        print(
+            f"| {style} | {own[-1]:.3f} | {content:.3f} | {painted:.3f} | {variation:.3f} | {total:.3f} "
+            f"| {ratios[-1]:.3f} |",
+            flush=True,
+        )
+print(f"network / photographs: from {min(ratios):.3f} to {max(ratios):.3f}")

@@ -2,7 +2,7 @@
 
 python tools/publish.py TRAINED.safetensors NAME --data "..."
 
-Then look at its pictures (examples/pictures.py) and make its golden picture again, which this does too.
+The golden pictures of its styles are made anew too. Then look at its pictures: examples/pictures.py.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import skimage.data
+from paintings import TITLES
 from PIL import Image
 
 from perceptual import Stylizer
@@ -25,12 +26,12 @@ root = Path(__file__).parents[1]
 network, card = load(arguments.trained)
 if not card.about or not card.licence:
     parser.error("train it with --about and --licence")
-card = replace(card, data=arguments.data)
+card = replace(card, data=arguments.data, titles={style: TITLES[style] for style in card.styles})
 target = root / "src" / "perceptual" / "models" / f"{arguments.name}.safetensors"
 save(target, network, card, half=True)
 
 photograph = Image.fromarray(skimage.data.chelsea()).resize((225, 150), Image.Resampling.BICUBIC)
-golden = root / "tests" / "golden" / f"{arguments.name}.png"
-golden.parent.mkdir(exist_ok=True)
-Stylizer.load(target)(photograph).save(golden)
-print(f"{target}: {target.stat().st_size / 1e6:.2f} MB; {golden}")
+for style in card.styles:
+    golden = root / "tests" / "golden" / f"{style}.png"
+    Stylizer.load(target)(photograph, style=style).save(golden)
+print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(card.styles)} golden pictures")

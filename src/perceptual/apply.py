@@ -151,13 +151,18 @@ class Stylizer:
         return torch.cat(outputs)
 
     def _paint(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
-        """The network's painting, of the size of x; at another scale it is made smaller or larger, and resized."""
-        height, width = x.shape[-2:]
-        small = images.scaled_size(height, width, 1 / scale)
-        y = self.network(images.resize(x, size=small), weights).clamp_(0, 1)
+        """The network's painting, of the size of x.
+
+        At a scale above 1 a smaller picture is painted and enlarged, and the fine detail that the smaller one lacks is
+        taken from the photograph's luma: large strokes with edges as sharp as the photograph's.
+        """
+        size = (x.shape[-2], x.shape[-1])
+        small = images.resize(x, size=images.scaled_size(*size, 1 / scale))
+        y = self.network(small, weights).clamp_(0, 1)
         if not y.isfinite().all():
             raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
-        return images.resize(y, size=(height, width))
+        y = images.resize(y, size=size)
+        return y if scale <= 1 else (y + luma(x) - luma(images.resize(small, size=size))).clamp_(0, 1)
 
     def _weights(self, blend: str | None) -> Tensor:
         """The share of each style, (1, styles)."""

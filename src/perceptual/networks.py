@@ -7,7 +7,8 @@ A network is a string of layers (the notation of the authors' code, supplement T
     r128      residual block of two 3x3 convolutions, no ReLU after the sum   (Gross and Wilber)
     n128      its non-residual twin (supplement, Figure 1, right)
     u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
-    U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (no checkerboard)
+    U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (less checkerboard)
+    B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
     r128*5    the same layer five times
 
 A TransformationNetwork takes and gives RGB float [0, 1]; any height and width from 1 px up give exactly that size
@@ -37,7 +38,7 @@ SUPER_RESOLUTION_X8 = "c9s1-64 r64*4 u64 u64 u64 c9s1-3"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an architecture string: kind ("c", "d", "r", "n", "u" or "U"), kernel, stride and filters."""
+    """One layer of an architecture string: kind ("c", "d", "r", "n", "u", "U" or "B"), kernel, stride and filters."""
 
     kind: str
     filters: int
@@ -46,7 +47,7 @@ class Layer:
 
 
 _TOKEN = re.compile(
-    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuU])(?P<filters>\d+))(?:\*(?P<times>[1-9]\d{0,2}))?"
+    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuUB])(?P<filters>\d+))(?:\*(?P<times>[1-9]\d{0,2}))?"
 )
 
 
@@ -61,7 +62,8 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
         match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
         if match is None:
             raise ConfigError(
-                f"{word!r} in the architecture {text!r} is not a layer: write c9s1-32, d64, r128*5, n128, u64 or U64."
+                f"{word!r} in the architecture {text!r} is not a layer: "
+                "write c9s1-32, d64, r128*5, n128, u64, U64 or B64."
             )
         if match["kind"]:
             layer = Layer(match["kind"], int(match["filters"]), stride=2 if match["kind"] == "d" else 1)
@@ -126,11 +128,11 @@ class InstanceNorm(nn.Module):
 
 
 class ConvolutionLayer(nn.Module):
-    """Padding, convolution (or stride-1/2 convolution, or nearest doubling and convolution), norm and ReLU."""
+    """Padding, convolution (or stride-1/2 convolution, or doubling and convolution), norm and ReLU."""
 
     def __init__(self, channels: int, layer: Layer, padding: str, norm: nn.Module | None, relu: bool = True) -> None:
         super().__init__()
-        self.doubling = layer.kind == "U"
+        self.doubling = {"U": "nearest", "B": "bilinear"}.get(layer.kind)
         self.norm = norm
         self.relu = relu
         around = (layer.kernel - 1) // 2
@@ -147,7 +149,7 @@ class ConvolutionLayer(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         if self.doubling:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = F.interpolate(x, scale_factor=2, mode=self.doubling)
         if self.pad:
             x = F.pad(x, (self.pad,) * 4, mode=self.pad_mode)
         x = self.conv(x)
@@ -214,7 +216,7 @@ class TransformationNetwork(nn.Module):
         """Derive scale, needed multiple, smallest input and start padding from the layers."""
         shrink, grow, self.multiple, self.minimum, start = 1, 1, 1, 1, 0
         for layer in self.layers_spec:
-            if layer.kind in "uU":
+            if layer.kind in "uUB":
                 grow *= 2
             if self.config.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
@@ -245,7 +247,7 @@ class TransformationNetwork(nn.Module):
         """
         widest, channels, area = 0.0, 3, 1.0
         for layer in self.layers_spec:
-            inner = area * (4 if layer.kind in "uU" else 1)
+            inner = area * (4 if layer.kind in "uUB" else 1)
             area = inner / layer.stride**2
             widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
             channels = layer.filters

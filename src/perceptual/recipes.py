@@ -8,7 +8,7 @@ from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfi
 from perceptual.errors import ConfigError
 
 _LEAN = NetworkConfig(
-    architecture="c5s1-16 d32 d64 r64*5 U32 U16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
+    architecture="c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
 )
 _RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
 _SHORT = TrainConfig(steps=5_000, batch=1, learning_rate=2e-3, decay="cosine")

@@ -111,8 +111,10 @@ def styles(arguments: Sequence[str]) -> int:
         return 0
     for name, path in files.items():
         card = cards[name]
-        print(f"{name:16} {path.stat().st_size / 1e6:4.1f} MB  {card['about']}")
-        print(f"{'':16} {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
+        print(f"{name} ({path.stat().st_size / 1e6:.1f} MB): {card['about']}")
+        for style in card["styles"]:
+            print(f"  {style:18} {card['titles'].get(style, '')}".rstrip())
+        print(f"  {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
     return 0
 
 
@@ -158,6 +160,8 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     settings = config.settings
     if not config.style or config.data is None or config.out is None:
         raise ConfigError("Training needs --style PAINTING, --data FOLDER of photographs and --out FILE.")
+    if settings.train.style_steps and not config.start_from:
+        raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
     paintings = read_paintings(config.style, settings)
     leave_out = (*config.style, side_path(config.out, ".previews"))
