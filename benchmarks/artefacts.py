@@ -12,7 +12,6 @@ blobs         The brightest and the darkest share of a painting that is one flat
 """
 
 import sys
-from pathlib import Path
 
 import torch
 

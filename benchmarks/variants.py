@@ -6,6 +6,7 @@ Each variant learns all PAINTINGS (a folder) in one network, from the same seed 
 the recipe, on photographs not trained on; checkerboard and frame are those of artefacts.py; seconds are medians.
 """
 
+import itertools
 import sys
 import tempfile
 import time
@@ -67,7 +68,7 @@ for name, (architecture, padding) in VARIANTS.items():
             checks.append(checkerboard(painted))
             frames.append(rings(painted))
     ratio = (torch.stack(frames) / own_rings).log().median(0).values[:, 0]
-    step = median(later - earlier for earlier, later in zip(clock, clock[1:], strict=False))
+    step = median(later - earlier for earlier, later in itertools.pairwise(clock))
     print(
         f"| {name} | {sum(totals) / len(totals):.3f} | {sum(checks) / len(checks):.2f} "
         f"| {ratio[ratio.abs().argmax()].exp():.3f} | {step:.3f} | {median(seconds):.3f} |",
