@@ -13,19 +13,19 @@ from pathlib import Path
 
 import torch
 
-from perceptual import Stylizer, images
+from perceptual import Stylizer
 from perceptual.checkpoints import find_style
 from perceptual.config import StyleRecipe, from_dict
 from perceptual.data import Photographs
 from perceptual.losses import style_transfer_loss
-from perceptual.tasks import style_name
+from perceptual.tasks import read_painting, style_name
 
 name, paintings, folder = sys.argv[1:4]
 size = int(sys.argv[4]) if len(sys.argv) > 4 else 256
 stylizer = Stylizer.load(find_style(name)[0])
 recipe = from_dict(StyleRecipe, stylizer.card.settings)
 files = {style_name(path): path for path in Path(paintings).iterdir()}
-pictures = [images.resize(images.read(files[s]).pixels, longer_side=recipe.style_size) for s in stylizer.styles]
+pictures = [read_painting(files[s], recipe) for s in stylizer.styles]
 loss = style_transfer_loss(recipe.loss, pictures)
 loss.set_references(stylizer.card.references)
 assert loss.networks is not None

@@ -29,10 +29,10 @@ def train(arguments: argparse.Namespace) -> None:
     """Write one line for each mark: step, seconds, objective on the validation photographs."""
     began, paused = time.monotonic(), 0.0
     recipe = style_recipe(arguments.recipe)
-    style_steps = arguments.steps if arguments.start and not arguments.all else 0
+    style_steps = arguments.style_steps if arguments.start else 0
     settings = replace(recipe.train, steps=arguments.steps, size=arguments.size, style_steps=style_steps, workers=1)
-    if arguments.rate:
-        settings = replace(settings, learning_rate=arguments.rate, style_learning_rate=arguments.rate)
+    if arguments.start:
+        settings = replace(settings, learning_rate=arguments.rate)
     recipe = replace(recipe, train=settings, network=replace(recipe.network, norm="conditional_instance"))
     if arguments.layers:
         recipe = replace(recipe, loss=replace(recipe.loss, style_layers=tuple(arguments.layers)))
@@ -103,12 +103,12 @@ training.add_argument("data", type=Path)
 training.add_argument("val", type=Path)
 training.add_argument("-o", "--out", type=Path, required=True)
 training.add_argument("--from", dest="start")
-training.add_argument("--all", action="store_true", help="learn all weights, not gamma and beta alone")
+training.add_argument("--style-steps", type=int, default=300, help="with --from: steps that learn gamma and beta alone")
 training.add_argument("--recipe", default="sketch")
 training.add_argument("--layers", nargs="+", help="style layers in place of the recipe's")
 training.add_argument("--steps", type=int, default=10_000)
 training.add_argument("--size", type=int, default=256)
-training.add_argument("--rate", type=float)
+training.add_argument("--rate", type=float, default=1e-3, help="with --from: learning rate of all weights")
 training.add_argument("--photographs", type=int, default=24)
 training.add_argument("--label")
 training.add_argument("--network", type=Path, help="keep the trained network here")

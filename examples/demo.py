@@ -1,4 +1,4 @@
-"""Paint a photograph with a shipped network: what `make demo` runs."""
+"""Paint a photograph in every shipped style: what `make demo` runs."""
 
 import time
 from pathlib import Path
@@ -13,11 +13,12 @@ folder.mkdir(exist_ok=True)
 photograph = Image.fromarray(skimage.data.chelsea())  # a cat by Stefan van der Walt, in the public domain
 photograph.save(folder / "chelsea.png")
 
-stylizer = Stylizer.load("starry_night")
+stylizer = Stylizer.load("gallery")
 began = time.perf_counter()
-painting = stylizer(photograph)
+for style in stylizer.styles:
+    stylizer(photograph, style=style).save(folder / f"chelsea_{style}.png")
 seconds = time.perf_counter() - began
-painting.save(folder / "chelsea_starry_night.png")
 
-width, height = painting.size
-print(f"Painted {width} x {height} px in {seconds:.2f} s: {(folder / 'chelsea_starry_night.png').resolve()}")
+width, height = photograph.size
+print(f"Painted {width} x {height} px in {len(stylizer.styles)} styles, {seconds / len(stylizer.styles):.2f} s each:")
+print(folder.resolve())

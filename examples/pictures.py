@@ -4,24 +4,56 @@ from pathlib import Path
 
 import skimage.data
 import torch
+from PIL import Image, ImageDraw, ImageFont
 
 from perceptual import Stylizer, images
 
 docs = Path(__file__).parents[1] / "docs"
-stylizer = Stylizer.load("starry_night")
+gallery = Stylizer.load("gallery")
+astronaut, cat, coffee = (images.from_any(getattr(skimage.data, name)()) for name in ("astronaut", "chelsea", "coffee"))
+cat = images.resize(cat[..., :300, 75:375], shorter_side=512)
+coffee = images.resize(coffee[..., :400, 90:490], shorter_side=512)
 
 
-def row(pictures: list[torch.Tensor], height: int) -> torch.Tensor:
-    """Pictures (1, 3, h, w) side by side at one height."""
-    return torch.cat(
-        [images.resize(p, size=(height, round(p.shape[3] * height / p.shape[2]))) for p in pictures], dim=3
-    )
+def sheet(name: str, pictures: dict[str, torch.Tensor], columns: int, side: int) -> None:
+    """Write pictures (1, 3, h, w), made as wide as `side`, row by row with their names below."""
+    font, strip = ImageFont.load_default(side // 14), side // 9
+    high = round(side * next(iter(pictures.values())).shape[2] / next(iter(pictures.values())).shape[3])
+    rows = -(-len(pictures) // columns)
+    page = Image.new("RGB", (columns * side, rows * (high + strip)), "white")
+    draw = ImageDraw.Draw(page)
+    for k, (label, picture) in enumerate(pictures.items()):
+        left, top = k % columns * side, k // columns * (high + strip)
+        pixels = images.resize(picture, size=(high, side))[0].permute(1, 2, 0)
+        page.paste(Image.fromarray((pixels * 255).round().byte().numpy()), (left, top))
+        draw.text((left + side // 2, top + high + strip // 2), label.strip(), "black", font, anchor="mm")
+    page.save(docs / f"{name}.png", optimize=True)
 
 
-photographs = [images.from_any(getattr(skimage.data, name)()) for name in ("chelsea", "astronaut", "coffee")]
-photographs = [images.resize(p, shorter_side=384) for p in photographs]
-paintings = [stylizer.stylize(p) for p in photographs]
-images.write(docs / "starry_night.png", torch.cat([row(photographs, 288), row(paintings, 288)], dim=2))
+everything = {}
+for photograph, where in ((astronaut, ""), (cat, " ")):  # a name stands once in a dictionary, and a blank makes another
+    everything[f"photograph{where}"] = photograph
+    everything |= {f"{style}{where}": gallery.stylize(photograph, style=style) for style in gallery.styles}
+sheet("gallery", everything, 6, 256)
 
-steps = [stylizer.stylize(photographs[1], strength=s) for s in (0.0, 0.25, 0.5, 0.75, 1.0)]
-images.write(docs / "strength.png", row([*steps, stylizer.stylize(photographs[1], keep_colors=True)], 224))
+best = ("wave", "starry_night", "the_scream", "udnie", "olive_trees", "mondrian")
+sheet(
+    "best",
+    {f"{style}": gallery.stylize(p, style=style) for style, p in zip(best, 2 * (astronaut, cat, coffee), strict=False)},
+    3,
+    320,
+)
+
+strengths = {f"strength {s}": gallery.stylize(astronaut, style="wave", strength=s) for s in (0.0, 0.25, 0.5, 0.75, 1.0)}
+sheet("strength", strengths | {"keep colours": gallery.stylize(astronaut, style="wave", keep_colors=True)}, 6, 224)
+
+shares = (1.0, 0.7, 0.5, 0.3, 0.0)
+blends = {
+    f"the_scream:{s:.1f},wave:{1 - s:.1f}": gallery.stylize(coffee, style=f"the_scream:{s},wave:{1 - s}")
+    for s in shares
+}
+sheet("blend", blends, 5, 288)
+
+large = images.resize(astronaut[..., :384, :], longer_side=2048)
+sizes = {f"2048 px, style scale {k}": gallery.stylize(large, style="wheat_field", style_scale=k) for k in (1, 2, 4)}
+sheet("style_scale", sizes, 3, 480)

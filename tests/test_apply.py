@@ -11,7 +11,7 @@ from PIL import Image
 
 from perceptual import apply, images
 from perceptual.apply import Stylizer, convert_files, plan_outputs
-from perceptual.checkpoints import find_style, load, save, shipped
+from perceptual.checkpoints import find_style, gallery, load, save, shipped
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.functional import luma
 
@@ -113,7 +113,7 @@ def test_an_unknown_style_lists_the_shipped_ones() -> None:
 
 
 def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
-    assert "starry_night" in shipped()
+    assert "gallery" in shipped()
     for name in shipped():
         stylizer = Stylizer.load(name)
         card = stylizer.card
@@ -127,8 +127,8 @@ def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
         assert stylizer(torch.rand(3, 33, 47)).shape == (3, 33, 47)
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
-def test_shipped_networks_paint_the_golden_picture(name: str, photograph: Image.Image) -> None:
+@pytest.mark.parametrize("name", sorted(gallery()))
+def test_shipped_styles_paint_the_golden_picture(name: str, photograph: Image.Image) -> None:
     golden = np.asarray(Image.open(GOLDEN / f"{name}.png")).astype(int)
     error = np.abs(np.asarray(Stylizer.load(name)(photograph)).astype(int) - golden)
     assert error.max() <= 3

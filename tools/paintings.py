@@ -21,6 +21,7 @@ TITLES = {
     "wave": "The Great Wave off Kanagawa, Katsushika Hokusai, about 1831",
     "wheat_field": "Wheat Field with Cypresses, Vincent van Gogh, 1889",
 }
+SIDES = {"edtaonisl": 340, "udnie": 340}  # longer side in pixels: their shapes are large, and at 512 px none shows
 BELOW = {"night_cafe": 42, "olive_trees": 42}  # pixels to cut off: a mark of the scan's publisher lies there
 
 if __name__ == "__main__":
@@ -29,4 +30,7 @@ if __name__ == "__main__":
     for name in TITLES:
         with Image.open(folder / f"{name}.jpg") as scan:
             width, height = scan.size
-            scan.convert("RGB").crop((0, 0, width, height - BELOW.get(name, 0))).save(out / f"{name}.png")
+            painting = scan.convert("RGB").crop((0, 0, width, height - BELOW.get(name, 0)))
+            if name in SIDES:
+                painting.thumbnail((SIDES[name], SIDES[name]), Image.Resampling.BICUBIC)
+            painting.save(out / f"{name}.png")

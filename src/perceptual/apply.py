@@ -42,8 +42,8 @@ def parse_blend(text: str) -> dict[str, float]:
             raise ConfigError(f'{text!r} is no blend of styles: write "starry_night:0.7,wave:0.3".')
         found[name] = found.get(name, 0) + weight
     total = sum(found.values())
-    if not total:
-        raise ConfigError(f"All weights in {text!r} are 0: give one style at least a share.")
+    if not 0 < total < float("inf"):
+        raise ConfigError(f"The weights in {text!r} are all 0, or too large: give shares such as 0.7 and 0.3.")
     return {name: weight / total for name, weight in found.items()}
 
 

@@ -156,12 +156,19 @@ def body_digest(network: TransformationNetwork) -> str:
 def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[TransformationNetwork, Card]:
     """One network that holds the styles of several, in their order; its card is the first one's with all names.
 
+    A name that is there already gets a number: a second "wave" is "wave 2".
+
     Raises:
-        ConfigError: they differ in more than gamma and beta.
+        ConfigError: they differ in more than gamma and beta, or have none.
     """
     networks, cards = [network for network, _ in loaded], [card for _, card in loaded]
-    if len({body_digest(network) for network in networks}) > 1:
-        held = " and ".join(", ".join(card.styles) for card in cards)
+    names: list[str] = []
+    for network, card in loaded:
+        for name in card.styles or ("style",) * network.styles:
+            numbered = (f"{name} {k}" for k in itertools.count(2))
+            names.append(next(n for n in itertools.chain([name], numbered) if n not in names))
+    if len({body_digest(network) for network in networks}) > 1 or not networks[0].style_parameters():
+        held = " and ".join(", ".join(card.styles) or "a style without a name" for card in cards)
         raise ConfigError(f"{held} cannot be blended: they are styles of different networks.")
     config = dataclasses.replace(
         networks[0].config, norm="conditional_instance", styles=sum(network.styles for network in networks)
@@ -169,8 +176,8 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
     joined = TransformationNetwork(config)
     rows = {k: torch.cat([n.get_parameter(k).detach() for n in networks]) for k in networks[0].style_parameters()}
     joined.load_state_dict({**networks[0].state_dict(), **rows})
-    names = tuple(itertools.chain.from_iterable(card.styles for card in cards))
-    return joined.eval(), dataclasses.replace(cards[0], network=config, styles=names)
+    titles = {style: title for card in reversed(cards) for style, title in card.titles.items()}
+    return joined.eval(), dataclasses.replace(cards[0], network=config, styles=tuple(names), titles=titles, base="")
 
 
 def _base_of(path: str | Path, card: Card) -> TransformationNetwork:

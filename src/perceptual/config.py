@@ -138,7 +138,8 @@ class StyleRecipe:
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     style_size: int = 512
-    """Longer side to which the painting is scaled before its Gram matrices are taken, in pixels."""
+    """Longer side to which a larger painting is scaled before its Gram matrices are taken, in pixels; smaller ones
+    stay. It sets the size of the strokes."""
 
     def __post_init__(self) -> None:
         at_least("style-size", self.style_size, 32)
@@ -185,7 +186,7 @@ class TrainStyleConfig:
     data: Path | None = None
     """A folder of photographs, searched through; any sizes."""
     out: Path | None = None
-    """The checkpoint to write, such as wave.safetensors; log, previews and state lie beside it."""
+    """The checkpoint to write, wave.safetensors for wave.jpg when left out; log, previews and state lie beside it."""
     recipe: str = "fast"
     """A named set of settings, which any of the other flags changes; with --from it is own."""
     resume: bool = False

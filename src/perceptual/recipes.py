@@ -32,7 +32,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         "--steps go on with all weights",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
-            loss=_RELATIVE,
+            loss=replace(_RELATIVE, style_weight=2.0),  # as the gallery was trained
             train=replace(_SHORT, steps=300, style_steps=300, learning_rate=1e-3, preview_every=50, save_every=50),
         ),
     ),

@@ -132,8 +132,18 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
         raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
     if recipe.network.styles not in (1, len(names)):
         raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
-    pixels = [images.resize(images.read(path).pixels, longer_side=recipe.style_size) for path in styles]
+    pixels = [read_painting(path, recipe) for path in styles]
     return {name: (weights.sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+
+
+def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
+    """A painting (1, 3, H, W) of the recipe's size, or of its own when that is smaller.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    pixels = images.read(path).pixels
+    return images.resize(pixels, longer_side=min(recipe.style_size, max(pixels.shape[-2:])))
 
 
 def style_task(

@@ -284,7 +284,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     rate, done, steps = config.learning_rate, step - config.style_steps, config.steps - config.style_steps
     if done < 0:
         rate, done, steps = config.style_learning_rate, step, min(config.style_steps, config.steps)
-    return rate * 0.5 * (1 + math.cos(math.pi * done / steps)) if config.decay == "cosine" else rate
+    return rate * 0.5 * (1 + math.cos(math.pi * done / max(1, steps))) if config.decay == "cosine" else rate
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

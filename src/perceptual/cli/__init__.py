@@ -131,6 +131,8 @@ def train_style(arguments: Sequence[str]) -> int:
     listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
     _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
     config = tyro.cli(_TrainStyle, args=arguments, prog="perceptual train style", default=defaults)
+    if config.style and config.out is None:
+        config = dataclasses.replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
     if config.dry_run:
         print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
         return 0
@@ -159,7 +161,7 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
 
     settings = config.settings
     if not config.style or config.data is None or config.out is None:
-        raise ConfigError("Training needs --style PAINTING, --data FOLDER of photographs and --out FILE.")
+        raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
     if settings.train.style_steps and not config.start_from:
         raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
