@@ -7,8 +7,7 @@ checkerboard  A network that doubles sizes twice can repeat itself every 2 or 4 
               frequencies beside them: 1 is no pattern, in the painting as in any photograph.
 frame         Per ring of pixels from the edge inwards: the mean and the spread of the luma there over those 16 to 32 px
               inside, each divided by the same of the photograph: 1 is no frame. The worst of the rings 0 to 3 is shown.
-blobs         The brightest and the darkest share of a painting that is one flat patch: the largest share of 16 x 16
-              squares whose luma hardly varies (less than 1 in 255), less the photograph's own share.
+flat squares  The share of 16 x 16 squares whose luma hardly varies (by less than 1 in 255): pale patches.
 """
 
 import sys

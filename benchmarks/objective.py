@@ -8,7 +8,6 @@ its card, found by PERCEPTUAL_WEIGHTS. Content, style and variation are weighted
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,7 +42,7 @@ def parts(output: torch.Tensor, photograph: torch.Tensor, style: int) -> torch.T
     return torch.tensor([*sums.values(), float(values["total"])])
 
 
-dataset = Photographs(folder, size, crop=replace(recipe.train, crop="squash").crop)
+dataset = Photographs(folder, size, crop="squash")
 photographs = [dataset[k][0][None] for k in range(len(dataset))]
 print(f"{name}: mean over {len(photographs)} photographs at {size} px")
 print("| style | photographs | content | style | variation | network | network / photographs |")

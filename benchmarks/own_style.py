@@ -9,7 +9,7 @@ stands while it is measured. Seconds begin before the painting is read, so that 
 
 import argparse
 import json
-import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -67,7 +67,7 @@ def train(arguments: argparse.Namespace) -> None:
                 print(f"{arguments.painting.stem:16} {label:24} {line}", flush=True)
                 paused += time.monotonic() - stopped
         if arguments.network:
-            os.replace(trainer.out, arguments.network)
+            shutil.move(trainer.out, arguments.network)
 
 
 def plot(arguments: argparse.Namespace) -> None:

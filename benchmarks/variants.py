@@ -22,7 +22,7 @@ from perceptual.recipes import style_recipe
 from perceptual.tasks import read_paintings, style_task
 from perceptual.train import Trainer
 
-LEAN = "c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3"
+LEAN = style_recipe("sketch").network.architecture
 VARIANTS = {
     "lean": (LEAN, "reflect"),
     "nearest up-sampling": (LEAN.replace("B", "U"), "reflect"),

@@ -260,7 +260,7 @@ def test_networks_of_batch_norm_cannot_blend(tmp_path: Path) -> None:
         card = checkpoints.Card(task="style", network=config, styles=(name,))
         torch.manual_seed(0)
         checkpoints.save(tmp_path / f"{name}.safetensors", TransformationNetwork(config), card)
-    with pytest.raises(ConfigError, match="p and q cannot be blended"):
+    with pytest.raises(ConfigError, match="batch norm cannot be blended"):
         Stylizer.load(f"{tmp_path / 'p.safetensors'},{tmp_path / 'q.safetensors'}")
 
 

@@ -216,6 +216,38 @@ def test_several_paintings_make_one_network_of_several_styles(
     assert read_card(out).styles == ("1", "2")
 
 
+def test_a_new_style_is_learnt_from_a_trained_network_and_paints_beside_it(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path, small_vgg: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = [*TRAIN[2:], "--weights", f"vgg16={small_vgg}"]  # the architecture is that of the base
+    first = ["train", "style", "--style", pictures / "1.png", "--data", pictures, "--out", "base.safetensors"]
+    assert run(capsys, *first, *TRAIN[:2], *settings, "--norm", "instance")[0] == 0
+    second = ["train", "style", "--style", pictures / "2.png", "--data", pictures, "--from", "base.safetensors"]
+    code, _, err = run(capsys, *second, *settings)
+    assert code == 0, err
+    assert "Wrote 2.safetensors" in err
+    assert "keep the network base.safetensors in the same folder" in err
+    card = read_card(tmp_path / "2.safetensors")
+    assert (card.recipe, card.styles, card.settings["train"]["style_steps"]) == ("own", ("2",), 300)
+    assert len(card.base) == 64
+    assert Path("2.safetensors").stat().st_size < Path("base.safetensors").stat().st_size
+    blend = ["--style", "2.safetensors:0.5,base.safetensors:0.5", "-o", "painted.png"]
+    assert run(capsys, "stylize", pictures / "0.png", *blend)[0] == 0
+    code, _, err = run(capsys, *second, *settings, "--overwrite", "--padding", "zero")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "padding" in err
+
+
+def test_gamma_and_beta_alone_need_a_trained_network(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+) -> None:
+    words = ["train", "style", "--recipe", "own", "--style", pictures / "1.png", "--data", pictures]
+    code, _, err = run(capsys, *words, "--out", tmp_path / "x.safetensors")
+    assert code == 1
+    assert "--from gallery" in err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_saves_and_resume_goes_on(pictures: Path, tmp_path: Path, small_vgg: Path) -> None:

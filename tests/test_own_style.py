@@ -21,7 +21,7 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task, layers_of, start_from, style_task, style_weights
+from perceptual.tasks import Task, layers_of, read_paintings, start_from, style_task, style_weights
 from perceptual.train import Trainer, learning_rate
 
 Own = tuple[Path, TransformationNetwork]
@@ -142,12 +142,32 @@ def test_a_network_of_another_architecture_is_refused(
         start_from(make_task(base, photographs), other)
 
 
-def test_gamma_and_beta_alone_are_refused_under_batch_norm(photographs: Photographs) -> None:
-    recipe = StyleRecipe(network=replace(NETWORK, norm="batch", styles=1), train=ALONE)
-    painting = {"new": ("", noise(9))}
-    with pytest.raises(ConfigError, match="--style-steps 0"):
-        style_task(painting, photographs, recipe)
-    style_task(painting, photographs, replace(recipe, train=replace(ALONE, style_steps=0)))
+def test_gamma_and_beta_alone_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    images.write(tmp_path / "new.png", noise(9))
+    for network in (replace(NETWORK, norm="batch", styles=1), NetworkConfig("c3s1-3", "instance")):
+        recipe = StyleRecipe(network=network, train=ALONE)
+        with pytest.raises(ConfigError, match="--style-steps 0"):
+            read_paintings([tmp_path / "new.png"], recipe)
+        read_paintings([tmp_path / "new.png"], replace(recipe, train=replace(ALONE, style_steps=0)))
+
+
+def test_the_style_that_is_named_lends_its_gamma_and_beta(
+    monkeypatch: pytest.MonkeyPatch, base: Path, photographs: Photographs
+) -> None:
+    monkeypatch.setattr(checkpoints, "shipped", lambda: {"base": base})
+    network, card = checkpoints.load(base)
+    task = start_from(make_task(base, photographs), card.styles[1])
+    for name, rows in network.style_parameters().items():
+        new = task.network.get_parameter(name)[task.card(0).styles.index("new")]
+        assert torch.equal(new, rows[1])
+    assert card.styles[1] in task.card(0).began_from
+
+
+def test_the_weights_decide_whether_a_file_holds_the_style_alone(base: Path, photographs: Photographs) -> None:
+    task = start_from(make_task(base, photographs), base)
+    assert task.card(5).base == checkpoints.body_digest(checkpoints.load(base)[0])
+    next(p for n, p in task.network.named_parameters() if "conv" in n).data[0] += 1e-3
+    assert task.card(0).base == ""
 
 
 def test_only_gamma_and_beta_are_learnt_and_written(base: Path, own: Own) -> None:

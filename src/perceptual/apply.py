@@ -53,8 +53,8 @@ class Stylizer:
     >>> painting = Stylizer.load("starry_night")(photograph)    # PIL, numpy or tensor alike
     >>> blended = Stylizer.load("starry_night:0.7,wave:0.3")(photograph)
 
-    Attributes: `card`, what the network is and how it came to be; `styles`, the names that it knows; `blend`, the share
-    of each when no style is named; `device`.
+    Attributes: `card`, what the network is and how it came to be; `styles`, the names that it knows, in their
+    order; `blend`, the share of each by its number, when no style is named; `device`.
     """
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
@@ -72,7 +72,8 @@ class Stylizer:
             CheckpointError: no such style or file, or it is damaged, or not a style network.
             ConfigError: no blend, or one of styles of different networks.
         """
-        parts = [(*checkpoints.find_style(part), share) for part, share in parse_blend(str(name)).items()]
+        found = [(checkpoints.find_style(part), share) for part, share in parse_blend(str(name)).items()]
+        parts = [(path.resolve(), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task="style") for path in files]
         network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded)
@@ -168,7 +169,7 @@ class Stylizer:
         """The share of each style, (1, styles)."""
         shares = self.blend
         if blend is not None:
-            named = parse_blend(blend)
+            named = {blend: 1.0} if blend in self.styles else parse_blend(blend)
             unknown = [name for name in named if name not in self.styles]
             if unknown:
                 known = ", ".join(self.styles) or "one without a name"

@@ -77,7 +77,11 @@ def shipped() -> dict[str, Path]:
 
 def gallery() -> dict[str, Path]:
     """The styles that come with the package, by name, with the file of the network that holds each."""
-    return {style: path for path in shipped().values() for style in read_card(path).styles}
+    found: dict[str, Path] = {}
+    for path in shipped().values():
+        for style in read_card(path).styles:
+            found.setdefault(style, path)
+    return found
 
 
 def find_style(name: str | Path) -> tuple[Path, str | None]:
@@ -100,7 +104,8 @@ def find_style(name: str | Path) -> tuple[Path, str | None]:
         raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
         return path, None
-    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {', '.join(styles)}.")
+    known = ", ".join(dict.fromkeys((*networks, *styles)))
+    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {known}.")
 
 
 def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: bool = False) -> None:
@@ -129,6 +134,10 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     card = read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
+    if card.styles and len(card.styles) != card.network.styles:
+        raise CheckpointError(
+            f"{path} names {len(card.styles)} styles and holds {card.network.styles}: get the file again."
+        )
     state = {k: v.float() if v.dtype == torch.float16 else v for k, v in _read(path).items()}
     if card.base:
         state = {**_base_of(path, card).state_dict(), **state}
@@ -145,7 +154,7 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
 def body_digest(network: TransformationNetwork) -> str:
     """SHA-256 of a network's layers and weights in float32, gamma and beta left out: styles of one body can blend."""
     config = network.config
-    digest = hashlib.sha256(f"{config.architecture} {config.padding} {config.tanh_scale}".encode())
+    digest = hashlib.sha256(f"{config.architecture} {config.padding} {float(config.tanh_scale)}".encode())
     styles = network.style_parameters()
     for name, value in sorted(network.state_dict().items()):
         if name not in styles:
@@ -167,7 +176,9 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
         for name in card.styles or ("style",) * network.styles:
             numbered = (f"{name} {k}" for k in itertools.count(2))
             names.append(next(n for n in itertools.chain([name], numbered) if n not in names))
-    if len({body_digest(network) for network in networks}) > 1 or not networks[0].style_parameters():
+    if not all(network.style_parameters() for network in networks):
+        raise ConfigError("Networks of batch norm cannot be blended: train with --norm conditional_instance.")
+    if len({body_digest(network) for network in networks}) > 1:
         held = " and ".join(", ".join(card.styles) or "a style without a name" for card in cards)
         raise ConfigError(f"{held} cannot be blended: they are styles of different networks.")
     config = dataclasses.replace(
@@ -191,8 +202,8 @@ def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
         except CheckpointError:
             continue
     raise CheckpointError(
-        f"{path} holds a style only, and the network that it was learnt with is not here: put it into the same folder "
-        f"(it is that of {card.began_from})."
+        f"{path} holds a style only, and the whole network that it was learnt with is not here: put that file into the "
+        f"same folder (the style began with {card.began_from})."
     )
 
 

@@ -153,7 +153,7 @@ class StylizeConfig:
     """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of several
     that share one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
-    """Which style of a network that holds several, or a blend of them; the first when left out."""
+    """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
     strength: float = 1.0
     """From 0, the photograph, to 1, the full style."""
     keep_colors: bool = False
@@ -188,11 +188,12 @@ class TrainStyleConfig:
     out: Path | None = None
     """The checkpoint to write, wave.safetensors for wave.jpg when left out; log, previews and state lie beside it."""
     recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes; with --from it is own."""
+    """A named set of settings, which any of the other flags changes; own when --from is given and this is not."""
     resume: bool = False
     """Go on from the state that an interrupted run with the same --out left."""
     start_from: str | None = None
-    """A trained network, shipped (gallery) or a file, to begin with: its layers are taken, and its styles left out."""
+    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
+    begin with the mean of its styles, or with the one that is named here (wave)."""
     overwrite: bool = False
     """Begin anew although --out exists."""
     weights: tuple[str, ...] = ()
@@ -218,7 +219,7 @@ class TrainStyleConfig:
         if (
             self.out is not None
             and self.start_from is not None
-            and self.out.resolve() == Path(self.start_from).resolve()
+            and self.out.resolve() == Path(self.start_from).expanduser().resolve()
         ):
             raise ConfigError("--out and --from are the same file: choose another --out.")
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from perceptual import checkpoints, images, weights
 from perceptual.checkpoints import Card
-from perceptual.config import NetworkConfig, StyleRecipe, to_dict
+from perceptual.config import NetworkConfig, StyleRecipe, differences, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
 from perceptual.losses import PerceptualLoss, style_transfer_loss
@@ -83,12 +83,13 @@ class _StyleRun:
 
     def preview(self) -> Tensor:
         device, styles = next(self.network.parameters()).device, len(self.paintings)
-        style = nn.functional.one_hot(torch.arange(len(self.samples)) % styles, styles).float()
+        shown = torch.arange(max(len(self.samples), styles))
+        samples, style = self.samples[shown % len(self.samples)], nn.functional.one_hot(shown % styles, styles).float()
         self.network.eval()
         with torch.no_grad():
-            shown = self.network(self.samples.to(device), style.to(device)).clamp(0, 1)
+            painted = self.network(samples.to(device), style.to(device)).clamp(0, 1)
         self.network.train()
-        return torch.cat([self.samples, shown.float().cpu()])
+        return torch.cat([samples, painted.float().cpu()])
 
     def card(self, step: int) -> Card:
         return replace(
@@ -121,11 +122,14 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
     """{name: (SHA-256 of the file, pixels at the recipe's size)}; checks the recipe against them before any work.
 
     Raises:
-        ConfigError: several styles under another norm, two of one name, or an architecture that is none.
+        ConfigError: several styles under another norm, two of one name, an architecture that is none, or gamma and beta
+            to be learnt alone in one that has none.
         ImageError: a painting cannot be read.
     """
     names, norm = [style_name(path) for path in styles], recipe.network.norm
-    parse_architecture(recipe.network.architecture)
+    normed = len(parse_architecture(recipe.network.architecture)) > 1 and norm != "batch"  # the last layer has no norm
+    if recipe.train.style_steps and not normed:
+        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
     if not names or len(set(names)) < len(names):
         raise ConfigError("Give at least one style image, and no two of the same name.")
     if len(names) > 1 and norm != "conditional_instance":
@@ -161,10 +165,7 @@ def style_task(
 
     Raises:
         WeightsError: the weights of a loss network are missing.
-        ConfigError: gamma and beta are to be learnt alone, under batch norm.
     """
-    if recipe.train.style_steps and recipe.network.norm == "batch":
-        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
     recipe = replace(recipe, network=replace(recipe.network, styles=len(paintings)))
     loss = style_transfer_loss(recipe.loss, [pixels for _, pixels in paintings.values()], paths=paths)
     if recipe.loss.weighting == "relative":
@@ -189,31 +190,46 @@ def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[floa
 def start_from(task: Task, path: str | Path) -> Task:
     """The task beginning with the weights of a trained network of the same architecture; its card says so.
 
-    A style that both networks hold, by name, keeps its gamma and beta; any other begins with the mean of those there.
+    A style that both networks hold, by name, keeps its gamma and beta; any other begins with those of the style that
+    `path` names ("wave"), or with the mean of all that are there. As long as only gamma and beta differ, the task's
+    card names the network as its base, and its files hold the style alone.
 
     Raises:
         CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
     """
-    path, _ = checkpoints.find_style(path)
-    network, card = checkpoints.load(path, task="style")
-    here, there = _open_to_styles(task.network.config), _open_to_styles(network.config)
-    if here != there:
-        raise ConfigError(f"{path} is a network of {there}, which differs from this recipe's {here}.")
+    network, card = read_base(path, task.network.config)
+    file, chosen = checkpoints.find_style(path)
     state, wanted = network.state_dict(), task.card(0).styles
     for name in network.style_parameters():
         rows = state[name]
+        first = rows[card.styles.index(chosen)] if chosen else rows.mean(0)
         known = dict(zip(card.styles, rows, strict=False))
-        state[name] = torch.stack([known.get(style, rows.mean(0)) for style in wanted])
+        state[name] = torch.stack([known.get(style, first) for style in wanted])
     task.network.load_state_dict(state)
-    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(path)}"
+    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(file)}"
+    origin = f"{chosen!r} in {origin}" if chosen else origin
     if card.began_from:
         origin += f", itself from {card.began_from}"
-    body, learnt = checkpoints.body_digest(network), task.card(0).settings["train"]["style_steps"]
-    return replace(
-        task,
-        card=lambda step: replace(task.card(step), began_from=origin, base=body if step <= learnt else ""),
-        identity={**task.identity, "began_from": origin},
-    )
+    body = checkpoints.body_digest(network) if network.style_parameters() else ""
+
+    def labelled(step: int) -> Card:
+        same = body and checkpoints.body_digest(task.network) == body
+        return replace(task.card(step), began_from=origin, base=body if same else "")
+
+    return replace(task, card=labelled, identity={**task.identity, "began_from": origin})
+
+
+def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNetwork, Card]:
+    """The network to begin with, when it has the layers of `config`.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
+    """
+    network, card = checkpoints.load(checkpoints.find_style(path)[0], task="style")
+    here, there = to_dict(_open_to_styles(config)), to_dict(_open_to_styles(network.config))
+    for key, (ours, theirs) in differences(here, there).items():
+        raise ConfigError(f"{path} has {key} {theirs}, which differs from this recipe's {ours}.")
+    return network, card
 
 
 def layers_of(path: str | Path) -> NetworkConfig:

@@ -221,6 +221,8 @@ class Trainer:
 
     def _thaw(self) -> None:
         """Learn gamma and beta alone as long as the settings say so, then all weights (Adam skips what has no grad)."""
+        if not self.config.style_steps:
+            return
         style = set(self.task.network.style_parameters().values())
         for parameter in self.task.network.parameters():
             parameter.requires_grad_(self.step >= self.config.style_steps or parameter in style)

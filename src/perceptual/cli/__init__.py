@@ -1,4 +1,4 @@
-"""The command `perceptual`; the only file that prints."""
+"""The command `perceptual`; the only room that prints."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class _TrainStyle(TrainStyleConfig):
     """
 
     start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK")] = None
-    """A trained network, shipped (gallery) or a file, to begin with: its layers are taken, and its styles left out."""
+    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
+    begin with the mean of its styles, or with the one that is named here (wave)."""
     settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = dataclasses.field(default_factory=StyleRecipe)
 
 
@@ -126,7 +127,10 @@ def train_style(arguments: Sequence[str]) -> int:
     if base:
         from perceptual.tasks import layers_of
 
-        settings = dataclasses.replace(settings, network=layers_of(base))
+        network, train = layers_of(base), settings.train
+        if network.norm == "batch":  # whose styles cannot be learnt alone
+            train = dataclasses.replace(train, style_steps=0)
+        settings = dataclasses.replace(settings, network=network, train=train)
     defaults = _TrainStyle(recipe=recipe, settings=settings)
     listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
     _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
@@ -147,6 +151,8 @@ def train_style(arguments: Sequence[str]) -> int:
                 break
     skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
     say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
+    if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:
+        say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
     if stopping:
         say("Stopped early; the same command with --resume goes on from here.")
     return _INTERRUPTED if stopping else 0
@@ -156,7 +162,7 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     """Check everything that can be checked before downloads and work, then set the run up."""
     from perceptual.checkpoints import Card
     from perceptual.data import Photographs
-    from perceptual.tasks import read_paintings, start_from, style_task
+    from perceptual.tasks import read_base, read_paintings, start_from, style_task
     from perceptual.train import Trainer, check_out, side_path
 
     settings = config.settings
@@ -166,6 +172,8 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
         raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
     paintings = read_paintings(config.style, settings)
+    if config.start_from:
+        read_base(config.start_from, settings.network)
     leave_out = (*config.style, side_path(config.out, ".previews"))
     train = settings.train
     dataset = Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=leave_out)
@@ -295,7 +303,7 @@ def _help(words: Sequence[str]) -> int:
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value of a flag that decides the defaults of the others, before they are parsed."""
     for index, word in enumerate(arguments):
-        if word == flag and index + 1 < len(arguments):
+        if word == flag and index + 1 < len(arguments) and not arguments[index + 1].startswith("--"):
             return arguments[index + 1]
         if word.startswith(flag + "="):
             return word.partition("=")[2]
