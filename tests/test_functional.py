@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perceptual.functional import feature_distance, gram_distance, gram_matrix, luma, pixel_distance, total_variation
+from perceptual.functional import (
+    crossfade,
+    feature_distance,
+    gram_distance,
+    gram_matrix,
+    luma,
+    pixel_distance,
+    total_variation,
+)
 
 SCALES = ("paper", "gatys", "none")
 # Two channels of 1 x 2 pixels: (1, 2) and (3, 4). Products: 1 + 4 = 5, 3 + 8 = 11, 9 + 16 = 25.
@@ -242,3 +250,19 @@ def test_arguments_are_not_changed(function: Callable[[Tensor, Tensor], Tensor])
     function(a, b)
     assert torch.equal(a, before[0])
     assert torch.equal(b, before[1])
+
+
+@given(share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_a_crossfade_has_the_mixed_means_and_the_mixed_spreads(share: float, seed: int) -> None:
+    one, other = torch.rand(2, 1, 3, 6, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    faded = crossfade(one, other, share)
+    for measure in (torch.mean, torch.std):
+        ends = measure(one, dim=(2, 3)), measure(other, dim=(2, 3))
+        assert torch.allclose(measure(faded, dim=(2, 3)), torch.lerp(*ends, share))
+
+
+def test_a_crossfade_of_flat_images_is_flat_and_its_ends_are_the_images() -> None:
+    flat, picture = torch.full((1, 3, 4, 5), 0.25), torch.rand(1, 3, 4, 5)
+    assert torch.allclose(crossfade(flat, flat + 0.5, 0.5), flat + 0.25)
+    assert torch.allclose(crossfade(flat, picture, 0.0), flat)
+    assert torch.allclose(crossfade(flat, picture, 1.0), picture, atol=1e-6)

@@ -18,7 +18,7 @@ from perceptual.checkpoints import Card
 from perceptual.config import StylizeConfig
 from perceptual.devices import channels_last, choose_device, free_memory, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
-from perceptual.functional import luma
+from perceptual.functional import crossfade, luma
 from perceptual.networks import TransformationNetwork
 
 Image = TypeVar("Image")
@@ -101,7 +101,7 @@ class Stylizer:
         image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
         style: one of the network's styles, by name, or a blend of them such as "starry_night:0.7,wave:0.3"; when left
             out, what was loaded.
-        strength: 0 gives the photograph back, 1 the full style; between them the two are mixed pixel by pixel.
+        strength: 0 gives the photograph back, 1 the full style; between them a mix, with the contrast of both.
         keep_colors: take only the luma from the painting and the colours from the photograph.
         style_scale: size of the strokes, 1 as the network learnt them. 4 gives a picture of 2048 px strokes as large,
             relative to it, as 1 gives one of 512.
@@ -147,7 +147,7 @@ class Stylizer:
             if keep_colors:
                 y = (x + luma(y) - luma(x)).clamp_(0, 1)
             if strength < 1:
-                y = torch.lerp(x, y, strength)
+                y = crossfade(x, y, strength).clamp_(0, 1) if strength else x
             outputs.append(y.cpu().contiguous())
         return torch.cat(outputs)
 
