@@ -19,7 +19,7 @@ import torch
 
 from perceptual.data import Photographs
 from perceptual.recipes import style_recipe
-from perceptual.tasks import read_paintings, start_from, style_task
+from perceptual.tasks import calibrate, read_paintings, start_from, style_task
 from perceptual.train import Trainer
 
 MARKS = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000, 5000, 7000, 10000)
@@ -38,6 +38,8 @@ def train(arguments: argparse.Namespace) -> None:
         recipe = replace(recipe, loss=replace(recipe.loss, style_layers=tuple(arguments.layers)))
     dataset = Photographs(arguments.data, settings.size)
     task = style_task(read_paintings([arguments.painting], recipe), dataset, recipe)
+    if arguments.references:  # so that runs on different photographs have one objective
+        calibrate(task.loss, Photographs(arguments.references, settings.size))
     if arguments.start:
         task = start_from(task, arguments.start)
     seen = Photographs(arguments.val, settings.size)
@@ -110,6 +112,7 @@ training.add_argument("--steps", type=int, default=10_000)
 training.add_argument("--size", type=int, default=256)
 training.add_argument("--rate", type=float, default=2e-3, help="with --from: learning rate of all weights")
 training.add_argument("--photographs", type=int, default=24)
+training.add_argument("--references", help="photographs to measure the relative weights on, when not DATA")
 training.add_argument("--label")
 training.add_argument("--network", type=Path, help="keep the trained network here")
 plotting = commands.add_parser("plot")
