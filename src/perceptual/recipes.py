@@ -33,7 +33,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
             loss=replace(_RELATIVE, style_weight=2.0),  # as the gallery was trained
-            train=replace(_SHORT, steps=300, style_steps=300, learning_rate=1e-3, preview_every=50, save_every=50),
+            train=replace(_SHORT, steps=300, style_steps=300, preview_every=50, save_every=50),
         ),
     ),
     "paper": (
