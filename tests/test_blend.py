@@ -1,5 +1,6 @@
 """Blends of styles and the size of strokes: what the text means, what is mixed, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from perceptual import checkpoints, cli, images
 from perceptual.apply import Stylizer, parse_blend
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import CheckpointError, ConfigError
 from perceptual.functional import luma
 from perceptual.networks import TransformationNetwork
 
@@ -268,3 +269,10 @@ def test_networks_of_batch_norm_cannot_blend(tmp_path: Path) -> None:
 def test_weights_too_large_to_add_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="too large"):
         parse_blend(text)
+
+
+def test_a_file_that_names_more_styles_than_it_holds_is_refused(tmp_path: Path, tiny_style: Path) -> None:
+    network, card = checkpoints.load(tiny_style)
+    checkpoints.save(tmp_path / "bad.safetensors", network, dataclasses.replace(card, styles=("a", "b", "c")))
+    with pytest.raises(CheckpointError, match="names 3 styles and holds 2"):
+        Stylizer.load(tmp_path / "bad.safetensors")

@@ -76,6 +76,11 @@ class Stylizer:
         parts = [(path.resolve(), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task="style") for path in files]
+        for path, (network, card) in zip(files, loaded, strict=True):
+            if card.styles and len(card.styles) != network.styles:
+                raise CheckpointError(
+                    f"{path} names {len(card.styles)} styles and holds {network.styles}: get the file again."
+                )
         network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded)
         stylizer = cls(network, card, device=device)
         firsts = list(itertools.accumulate((each.styles for each, _ in loaded), initial=0))

@@ -134,10 +134,6 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     card = read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
-    if card.styles and len(card.styles) != card.network.styles:
-        raise CheckpointError(
-            f"{path} names {len(card.styles)} styles and holds {card.network.styles}: get the file again."
-        )
     state = {k: v.float() if v.dtype == torch.float16 else v for k, v in _read(path).items()}
     if card.base:
         state = {**_base_of(path, card).state_dict(), **state}
