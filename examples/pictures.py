@@ -18,7 +18,8 @@ coffee = images.resize(coffee[..., :400, 90:490], shorter_side=512)
 def sheet(name: str, pictures: dict[str, torch.Tensor], columns: int, side: int) -> None:
     """Write pictures (1, 3, h, w), made as wide as `side`, row by row with their names below."""
     font, strip = ImageFont.load_default(side // 14), side // 9
-    high = round(side * next(iter(pictures.values())).shape[2] / next(iter(pictures.values())).shape[3])
+    height, width = next(iter(pictures.values())).shape[2:]
+    high = round(side * height / width)
     rows = -(-len(pictures) // columns)
     page = Image.new("RGB", (columns * side, rows * (high + strip)), "white")
     draw = ImageDraw.Draw(page)
@@ -39,7 +40,7 @@ sheet("gallery", everything, 6, 256)
 best = ("wave", "starry_night", "the_scream", "udnie", "olive_trees", "mondrian")
 sheet(
     "best",
-    {f"{style}": gallery.stylize(p, style=style) for style, p in zip(best, 2 * (astronaut, cat, coffee), strict=False)},
+    {style: gallery.stylize(p, style=style) for style, p in zip(best, 2 * (astronaut, cat, coffee), strict=False)},
     3,
     320,
 )
