@@ -246,6 +246,30 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return _read(path), info
 
 
+def save_targets(path: str | Path, targets: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write Gram matrices by style and layer, each (1, C, C), in float16 relative to its largest entry."""
+    state: dict[str, Tensor] = {}
+    for style, grams in targets.items():
+        for layer, gram in grams.items():
+            top = gram.abs().amax()
+            state |= {f"{style} {layer}": (gram / top).half(), f"{style} {layer} top": top}
+    _write(path, state, {"format": "pt"})
+
+
+def shipped_targets(style: str) -> dict[str, Tensor]:
+    """The Gram matrices (eq. 3) of a gallery painting by NETWORK:LAYER, for measuring without the painting.
+
+    Raises:
+        CheckpointError: no matrices of that style come with the package.
+    """
+    state = _read(Path(str(resources.files("perceptual"))) / "targets" / "gallery.safetensors")
+    tops = {name: value for name, value in state.items() if name.startswith(f"{style} ") and name.endswith(" top")}
+    if not tops:
+        raise CheckpointError(f"The style targets of {style!r} do not come with perceptual: give its painting.")
+    names = {name: name.removesuffix(" top") for name in tops}
+    return {name.removeprefix(f"{style} "): state[name].float() * tops[top] for top, name in names.items()}
+
+
 def _write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with write_beside(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(state, metadata))

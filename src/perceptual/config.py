@@ -224,6 +224,45 @@ class TrainStyleConfig:
             raise ConfigError("--out and --from are the same file: choose another --out.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizeConfig:
+    """How `perceptual optimize` makes a picture; what it minimises has settings of its own."""
+
+    size: int | None = 512
+    """Longer side of the result in pixels; in Python, None keeps the image's own size."""
+    iterations: int = 500
+    """Iterations, at each of the sizes of --scales."""
+    method: Literal["lbfgs", "adam"] = "lbfgs"
+    """lbfgs: projected L-BFGS, as in the paper. adam: Adam, clipped to the valid range after each step."""
+    learning_rate: float = 0.02
+    """Adam's learning rate, on [0, 1] pixels."""
+    history: int = 10
+    """Steps that L-BFGS remembers."""
+    init: Literal["noise", "content"] = "noise"
+    """Begin with white noise, as in the paper, or with the content image."""
+    seed: int = 0
+    """Seed of the white noise."""
+    scales: int = 1
+    """Sizes to go through, coarse to fine, each twice the one before; the last is the result's."""
+    style_size: int | None = None
+    """Longer side to which the painting is scaled; that of the result when left out. It sets the size of the strokes."""
+    preview_every: int = 50
+    """Iterations between preview pictures; 0 for none."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, ("lbfgs", "adam"))
+        one_of("init", self.init, ("noise", "content"))
+        for name in ("iterations", "history", "scales"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("seed", "preview_every"):
+            at_least(name.replace("_", "-"), getattr(self, name), 0)
+        at_least("size", 32 if self.size is None else self.size, 32)
+        at_least("style-size", 32 if self.style_size is None else self.style_size, 32)
+        at_least("learning-rate", self.learning_rate, 1e-12)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain dictionary of a config, nested configs included; paths become text, tuples lists."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}

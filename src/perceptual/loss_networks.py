@@ -6,6 +6,7 @@ module. The preprocessing that a weight file was trained with lives inside: ever
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from perceptual import weights
 from perceptual.devices import channels_last
-from perceptual.errors import ConfigError, WeightsError
+from perceptual.errors import ConfigError, ImageError, WeightsError
 
 Features = dict[str, Tensor]
 Stage = tuple[str, nn.Module]
@@ -103,11 +104,13 @@ class LossNetwork(nn.Module):
         layers: the layers whose features are wanted, such as ("relu2_2", "relu3_3").
         path: a weight file; without it the weights folders and the cache are searched.
 
-    Attributes: `weights_sha256`, the hash of the file, and `weights_file`, its name.
+    Attributes: `weights_sha256`, the hash of the file, and `weights_file`, its name; `smallest`, the least height and
+        width of an image by layer, in pixels.
 
     Raises:
         ConfigError: unknown network or layer.
         WeightsError: the weights are missing or damaged, or the file ends before a layer asked for.
+        ImageError: when called, that the image is too small for a layer.
     """
 
     mean: Tensor
@@ -121,6 +124,7 @@ class LossNetwork(nn.Module):
         self.name, self.layers = name, tuple(layers)
         self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
         _fill(stages, loaded)
+        self.smallest = {layer: _smallest_side(trim(name, stages, [layer])) for layer in layers}
         self.stages = nn.ModuleDict(dict(stages))
         p = loaded.preprocessing
         self.reverse, self.scale = p.order == "BGR", p.scale
@@ -138,6 +142,13 @@ class LossNetwork(nn.Module):
         Only what the deepest of `layers` needs is computed. `image` is not changed.
         """
         wanted = set(self.layers if layers is None else layers)
+        height, width = image.shape[-2:]
+        needed = max((self.smallest.get(layer, 1) for layer in wanted), default=1)
+        if min(height, width) < needed:
+            raise ImageError(
+                f"An image of {width} x {height} px is too small for the layers asked of {self.name}: each side must "
+                f"have at least {needed} px; give a larger one, or choose earlier layers."
+            )
         x = image.flip(1) if self.reverse else image
         x = (x * self.scale - self.mean) / self.std
         features: Features = {}
@@ -220,6 +231,31 @@ def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
         check_layer(f"{name}:{layer}")
     names = [stage for stage, _ in stages]
     return stages[: 1 + max(names.index(layer) for layer in layers)]
+
+
+def _smallest_side(stages: list[Stage]) -> int:
+    """The least side of an image of which one pixel is left at the last stage, and none before it cannot be padded."""
+
+    def _int(size: int | tuple[int, ...]) -> int:
+        return size if isinstance(size, int) else size[0]
+
+    def after(side: int, stage: nn.Module) -> int:
+        if isinstance(stage, nn.Conv2d):
+            size, pad, step = stage.kernel_size[0], int(stage.padding[0]), stage.stride[0]
+            reflects = stage.padding_mode == "reflect"  # only what the image has can be reflected
+            return 0 if reflects and side <= pad else (side + 2 * pad - size) // step + 1
+        if isinstance(stage, nn.MaxPool2d):
+            window, stride = _int(stage.kernel_size), _int(stage.stride)
+            return (side - window + (stride - 1 if stage.ceil_mode else 0)) // stride + 1
+        return side
+
+    for side in itertools.count(1):
+        left = side
+        for _, stage in stages:
+            left = after(left, stage) if left > 0 else 0
+        if left > 0:
+            return side
+    raise AssertionError("unreachable")
 
 
 def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:

@@ -160,22 +160,29 @@ class PerceptualLoss(nn.Module):
         found = self.networks(image, deep) if deep and self.networks is not None else {}
         return {**found, PIXELS: image}
 
-    def forward(self, output: Tensor, target: Tensor | None = None, style: Tensor | None = None) -> dict[str, Tensor]:
-        """output, target: (N, 3, H, W) RGB [0, 1]; style: (N, styles) weights, None for the first style.
+    @torch.no_grad()
+    def goal(self, target: Tensor) -> Features:
+        """What the terms compare with, of a target (N, 3, H, W) RGB [0, 1]: to be kept when it stays the same."""
+        return self.features(target.detach(), self.target_layers)
+
+    def forward(
+        self, output: Tensor, target: Tensor | Features | None = None, style: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """output, target: (N, 3, H, W) RGB [0, 1], or what `goal` gave for the target; style: (N, styles) weights, None
+        for the first style.
 
         Returns {name: mean over the batch, unweighted} for every term, and "total", the weighted sum; each a scalar
         tensor through which gradients flow to `output`.
         """
         if not self.calibrated:
             raise ConfigError("Relative weights need their references: call calibrate(photographs) first.")
-        goal: Features = {}
-        if self.target_layers:
+        goal = target if isinstance(target, dict) else {}
+        if self.target_layers and not isinstance(target, dict):
             if target is None or target.shape[-2:] != output.shape[-2:]:
                 raise ConfigError(
                     "The losses compare with a target: give one of the same height and width as the output."
                 )
-            with torch.no_grad():
-                goal = self.features(target.detach(), self.target_layers)
+            goal = self.goal(target)
         seen = self.features(output, self.layers)
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
@@ -220,19 +227,19 @@ class PerceptualLoss(nn.Module):
 
 def style_transfer_loss(
     config: LossConfig,
-    styles: Sequence[Tensor],
+    styles: Sequence[Tensor | Features],
     *,
     paths: Mapping[str, str | Path] | None = None,
     device: torch.device | str = "cpu",
 ) -> PerceptualLoss:
     """The objective of style transfer (paper, eq. 5) for one or several style images.
 
-    styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared.
+    styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared. Or what
+        `style_targets` made of such an image, under a convention that scales Gram matrices alike.
     """
-    style_layers = [full_name(layer) for layer in config.style_layers]
-    networks = LossNetworks((*map(full_name, config.content_layers), *style_layers), paths=paths).to(device)
-    with torch.no_grad():
-        features = [networks(style.to(device), style_layers) for style in styles]
+    layers = (*map(full_name, config.content_layers), *map(full_name, config.style_layers))
+    networks = LossNetworks(layers, paths=paths).to(device)
+    targets = [s if isinstance(s, dict) else style_targets(config, s.to(device), networks) for s in styles]
     share = config.weighting == "relative"
     terms: dict[str, tuple[Term, float]] = {}
     for layer in config.content_layers:
@@ -240,11 +247,18 @@ def style_transfer_loss(
         terms[_term_name("content", layer)] = (FeatureLoss(layer), weight)
     for layer in config.style_layers:
         weight = config.style_weight * (RELATIVE_STYLE / len(config.style_layers) if share else 1)
-        grams = torch.cat([StyleLoss.gram(f[full_name(layer)], config.style_convention) for f in features])
+        grams = torch.cat([target[full_name(layer)] for target in targets])
         terms[_term_name("style", layer)] = (StyleLoss(layer, grams, config.style_convention), weight)
     if config.tv_weight:
         terms["tv"] = (TotalVariation(), config.tv_weight)
     return PerceptualLoss(terms, networks=networks, relative=share).to(device)
+
+
+@torch.no_grad()
+def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> Features:
+    """The Gram matrices (1, C, C) of a style image (1, 3, h, w) by style layer, as NETWORK:LAYER."""
+    features = networks(style, [full_name(layer) for layer in config.style_layers])
+    return {layer: StyleLoss.gram(value, config.style_convention) for layer, value in features.items()}
 
 
 def full_name(layer: str) -> str:

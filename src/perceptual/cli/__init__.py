@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import say, stop_on_signal, with_bar
+from perceptual.cli.optimize import invert, optimize_style, texture
+from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say, stop_on_signal, with_bar
+from perceptual.cli.weights import fetch, fetch_missing, weight_paths, weights
 from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, differences, to_dict
 from perceptual.errors import ConfigError, PerceptualError
 from perceptual.recipes import STYLE_RECIPES, style_recipe
@@ -25,8 +27,6 @@ from perceptual.recipes import STYLE_RECIPES, style_recipe
 if TYPE_CHECKING:
     from perceptual.data import Photographs
     from perceptual.train import Trainer
-
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def stylize(arguments: Sequence[str]) -> int:
     if len(pairs) > 1:
         for outcome in failures:
             say(f"  failed: {outcome.error}")
-    return _FAILED if failures else 0
+    return FAILED if failures else 0
 
 
 def styles(arguments: Sequence[str]) -> int:
@@ -155,7 +155,7 @@ def train_style(arguments: Sequence[str]) -> int:
         say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
     if stopping:
         say("Stopped early; the same command with --resume goes on from here.")
-    return _INTERRUPTED if stopping else 0
+    return INTERRUPTED if stopping else 0
 
 
 def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
@@ -177,8 +177,8 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     leave_out = (*config.style, side_path(config.out, ".previews"))
     train = settings.train
     dataset = Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=leave_out)
-    paths = _weight_paths(config.weights)
-    _fetch_weights((*settings.loss.content_layers, *settings.loss.style_layers), paths)
+    paths = weight_paths(config.weights)
+    fetch_missing((*settings.loss.content_layers, *settings.loss.style_layers), paths)
     label = Card(
         task="style",
         network=settings.network,
@@ -197,54 +197,6 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     return trainer, dataset
 
 
-def weights(arguments: Sequence[str]) -> int:
-    """perceptual weights: which loss networks there are, which are on this computer, and their layers."""
-
-    def show(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
-        """List the loss networks, what they are and where their weights lie.
-
-        Args:
-            names: Loss networks whose layers to list too; all networks without their layers when left out.
-        """
-        return names
-
-    wanted = tyro.cli(show, args=arguments, prog="perceptual weights")
-    from perceptual.weights import PRETRAINED, locate
-
-    for name in wanted or PRETRAINED:
-        place = locate(name) or "not on this computer"
-        print(f"{name:24} {place}\n{'':24} {PRETRAINED[name].about}")
-        if wanted:
-            from perceptual.loss_networks import layer_names
-
-            print(f"{'':24} {' '.join(layer_names(name))}")
-    return 0
-
-
-def fetch(arguments: Sequence[str]) -> int:
-    """perceptual weights fetch NAME ...: download weights of loss networks into the cache."""
-
-    def names(names: tyro.conf.Positional[tuple[str, ...]]) -> tuple[str, ...]:
-        """Download the weights of loss networks, checked against their SHA-256; an interrupted download goes on.
-
-        Args:
-            names: Loss networks, as `perceptual weights` lists them.
-        """
-        return names
-
-    from perceptual.weights import fetch as fetch_weights
-    from perceptual.weights import locate
-
-    wanted = tyro.cli(names, args=arguments, prog="perceptual weights fetch")
-    if not wanted:
-        raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
-    for name in wanted:
-        for _ in with_bar(fetch_weights(name), name):
-            pass
-        print(locate(name))
-    return 0
-
-
 def version(arguments: Sequence[str]) -> int:
     """perceptual --version."""
     from importlib.metadata import version as installed
@@ -257,6 +209,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "stylize": (stylize, "paint photographs in a style"),
     "styles": (styles, "list the styles that come with perceptual, with their cards"),
     "train style": (train_style, "train a network for a painting of your own"),
+    "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
+    "optimize invert": (invert, "rebuild a picture from its features at one layer"),
+    "optimize texture": (texture, "make a texture with the style of a picture"),
     "weights": (weights, "list the loss networks that training uses"),
     "weights fetch": (fetch, "download the weights of a loss network"),
     "--version": (version, "print the version"),
@@ -276,13 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _help(words)
     except PerceptualError as error:
         say(f"perceptual: {error}")
-        return _FAILED
+        return FAILED
     except KeyboardInterrupt:
         say("perceptual: stopped.")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `perceptual styles | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
+        return FAILED
 
 
 def _help(words: Sequence[str]) -> int:
@@ -293,11 +248,11 @@ def _help(words: Sequence[str]) -> int:
         say(
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
-        return _USAGE
+        return USAGE
     print("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n")
     for name, (_, about) in COMMANDS.items():
         print(f"  {name:16} {about}")
-    return 0 if words else _USAGE
+    return 0 if words else USAGE
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
@@ -308,34 +263,6 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
         if word.startswith(flag + "="):
             return word.partition("=")[2]
     return None
-
-
-def _weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    paths = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
-        paths[name] = Path(path).expanduser()
-    return paths
-
-
-def _fetch_weights(layers: Sequence[str], paths: dict[str, Path]) -> None:
-    """Download what the layers' loss networks lack, with a bar."""
-    from perceptual.loss_networks import check_layer, split_layer
-    from perceptual.weights import PRETRAINED, locate
-    from perceptual.weights import fetch as fetch_weights
-
-    networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
-    for name in paths:
-        if name not in networks:
-            raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks)}.")
-    for layer in layers:
-        check_layer(layer)
-    for name in networks:
-        if name in PRETRAINED and locate(name, paths.get(name)) is None:
-            for _ in with_bar(fetch_weights(name), f"downloading {name}"):
-                pass
 
 
 def entry() -> None:

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 if TYPE_CHECKING:
     from perceptual.events import Step
 
+FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
+
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -1,0 +1,88 @@
+"""The commands about the weights of loss networks, and what the commands that use them need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tyro
+
+from perceptual.cli.terminal import with_bar
+from perceptual.errors import ConfigError
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """perceptual weights: which loss networks there are, which are on this computer, and their layers."""
+
+    def show(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
+        """List the loss networks, what they are and where their weights lie.
+
+        Args:
+            names: Loss networks whose layers to list too; all networks without their layers when left out.
+        """
+        return names
+
+    wanted = tyro.cli(show, args=arguments, prog="perceptual weights")
+    from perceptual.weights import PRETRAINED, locate
+
+    for name in wanted or PRETRAINED:
+        place = locate(name) or "not on this computer"
+        print(f"{name:24} {place}\n{'':24} {PRETRAINED[name].about}")
+        if wanted:
+            from perceptual.loss_networks import layer_names
+
+            print(f"{'':24} {' '.join(layer_names(name))}")
+    return 0
+
+
+def fetch(arguments: Sequence[str]) -> int:
+    """perceptual weights fetch NAME ...: download weights of loss networks into the cache."""
+
+    def names(names: tyro.conf.Positional[tuple[str, ...]]) -> tuple[str, ...]:
+        """Download the weights of loss networks, checked against their SHA-256; an interrupted download goes on.
+
+        Args:
+            names: Loss networks, as `perceptual weights` lists them.
+        """
+        return names
+
+    from perceptual.weights import fetch as fetch_weights
+    from perceptual.weights import locate
+
+    wanted = tyro.cli(names, args=arguments, prog="perceptual weights fetch")
+    if not wanted:
+        raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
+    for name in wanted:
+        for _ in with_bar(fetch_weights(name), name):
+            pass
+        print(locate(name))
+    return 0
+
+
+def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
+    """Weight files by loss network, from the NAME=FILE of --weights."""
+    paths = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
+        paths[name] = Path(path).expanduser()
+    return paths
+
+
+def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
+    """Download what the layers' loss networks lack, with a bar."""
+    from perceptual.loss_networks import check_layer, split_layer
+    from perceptual.weights import PRETRAINED, locate
+    from perceptual.weights import fetch as fetch_weights
+
+    networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
+    for name in paths:
+        if name not in networks:
+            raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks)}.")
+    for layer in layers:
+        check_layer(layer)
+    for name in networks:
+        if name in PRETRAINED and locate(name, paths.get(name)) is None:
+            for _ in with_bar(fetch_weights(name), f"downloading {name}"):
+                pass

@@ -1,0 +1,28 @@
+"""Write the Gram matrices of the gallery's paintings, for the paper's experiments where no painting is at hand.
+
+python tools/targets.py PAINTINGS    PAINTINGS is what tools/paintings.py wrote; loss networks by PERCEPTUAL_WEIGHTS
+
+They are the style targets of the recipes `fast` and `sketch` at the sizes that the gallery was trained with: sums over
+a whole painting, of which it cannot be put together again.
+"""
+
+import sys
+from pathlib import Path
+
+from perceptual.checkpoints import gallery, save_targets
+from perceptual.config import LossConfig
+from perceptual.loss_networks import LossNetworks
+from perceptual.losses import full_name, style_targets
+from perceptual.recipes import style_recipe
+from perceptual.tasks import read_painting, style_name
+
+LAYERS = ("relu1_2", "relu2_2", "relu3_3", *(f"vgg19-distilled:relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3")))
+
+config = LossConfig(style_layers=LAYERS)
+networks = LossNetworks([full_name(layer) for layer in LAYERS])
+files = {style_name(path): path for path in Path(sys.argv[1]).iterdir()}
+recipe = style_recipe("fast")
+targets = {style: style_targets(config, read_painting(files[style], recipe), networks) for style in gallery()}
+path = Path(__file__).parents[1] / "src" / "perceptual" / "targets" / "gallery.safetensors"
+save_targets(path, targets)
+print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {len(targets)} styles")
