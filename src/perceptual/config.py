@@ -245,7 +245,7 @@ class OptimizeConfig:
     scales: int = 1
     """Sizes to go through, coarse to fine, each twice the one before; the last is the result's."""
     style_size: int | None = None
-    """Longer side to which the painting is scaled; that of the result when left out. It sets the size of the strokes."""
+    """Longer side to which the painting is scaled, the result's when left out. It sets the size of the strokes."""
     preview_every: int = 50
     """Iterations between preview pictures; 0 for none."""
     device: str = "auto"
@@ -261,6 +261,39 @@ class OptimizeConfig:
         at_least("size", 32 if self.size is None else self.size, 32)
         at_least("style-size", 32 if self.style_size is None else self.style_size, 32)
         at_least("learning-rate", self.learning_rate, 1e-12)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReproduceConfig:
+    """What `perceptual reproduce` works on, and how much of it; each experiment has its own defaults."""
+
+    photos: Path | None = None
+    """A folder of photographs; the free samples of scikit-image when left out."""
+    network: str | None = None
+    """A trained network, shipped or a file, whose objective and styles are used."""
+    styles: tuple[str, ...] = ()
+    """Styles of the network, by name."""
+    paintings: Path | None = None
+    """A folder with the paintings, under the names of the styles; for shipped styles their Gram matrices come along."""
+    sizes: tuple[int, ...] = ()
+    """Sides of the pictures in pixels."""
+    images: tuple[int, ...] = ()
+    """Photographs: one number for all sizes, or one for each."""
+    iterations: tuple[int, ...] = ()
+    """Iterations of L-BFGS, or steps of training: one number for all sizes, or one for each."""
+    full: bool = False
+    """The paper's numbers, where this computer has the days."""
+    weights: tuple[str, ...] = ()
+    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("sizes", 32), ("images", 1), ("iterations", 1)):
+            for value in getattr(self, name):
+                at_least(name, value, least)
+        if len(set(self.sizes)) < len(self.sizes):
+            raise ConfigError("sizes has a number twice: give each size once.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

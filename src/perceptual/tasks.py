@@ -20,6 +20,7 @@ from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig, StyleRecipe, differences, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
+from perceptual.loss_networks import Features
 from perceptual.losses import PerceptualLoss, style_transfer_loss
 from perceptual.networks import TransformationNetwork, parse_architecture
 
@@ -151,7 +152,7 @@ def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
 
 
 def style_task(
-    paintings: Mapping[str, tuple[str, Tensor]],
+    paintings: Mapping[str, tuple[str, Tensor | Features]],
     dataset: Photographs,
     recipe: StyleRecipe,
     *,
@@ -160,7 +161,8 @@ def style_task(
 ) -> Task:
     """Style transfer (paper, section 4.1) for one painting, or several under conditional instance normalisation.
 
-    paintings: what `read_paintings` gave. label: a card with what people should know, such as the recipe's name.
+    paintings: what `read_paintings` gave, or Gram matrices (`losses.style_targets`) in place of pixels. label: a card
+    with what people should know, such as the recipe's name.
     paths: weight files by loss network, for those that are not in the cache.
 
     Raises:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli.optimize import invert, optimize_style, texture
+from perceptual.cli.reproduce import reproduce
 from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch, fetch_missing, weight_paths, weights
 from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, differences, to_dict
@@ -212,6 +213,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
     "optimize invert": (invert, "rebuild a picture from its features at one layer"),
     "optimize texture": (texture, "make a texture with the style of a picture"),
+    "reproduce": (reproduce, "repeat an experiment of the paper: its figure, its numbers, and how ours differ"),
     "weights": (weights, "list the loss networks that training uses"),
     "weights fetch": (fetch, "download the weights of a loss network"),
     "--version": (version, "print the version"),

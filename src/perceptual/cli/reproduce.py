@@ -1,0 +1,56 @@
+"""The command that repeats the paper's experiments: `perceptual reproduce NAME`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.weights import weight_paths
+from perceptual.config import ReproduceConfig
+from perceptual.errors import ConfigError
+
+if TYPE_CHECKING:
+    from perceptual.events import Step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Reproduce(ReproduceConfig):
+    """Repeat an experiment of the paper: a picture, its numbers, and a page with the paper's beside ours.
+
+    NAME is one of figure3, figure4, figure5, figure6, figure7, table1, supplement-figure2. Interrupted, the same
+    command goes on with the parts that are done. Example: perceptual reproduce figure5 --out figures/
+    """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """The figure or table."""
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
+    """The folder to write to."""
+
+
+def reproduce(arguments: Sequence[str]) -> int:
+    """perceptual reproduce NAME: an experiment in, a page with its figure and numbers out."""
+    config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
+    from perceptual.reproduce import reproduce as run
+
+    if config.out.is_file():
+        raise ConfigError(f"{config.out} is a file: give a folder to write to.")
+    settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})
+    written: list[Path] = []
+
+    def steps() -> Generator[Step, None, None]:
+        written.extend((yield from run(config.name, config.out, settings, paths=weight_paths(config.weights))))
+
+    with closing(steps()) as work, stop_on_signal() as stopping:
+        for step in with_bar(work, config.name):
+            if stopping and step.index != step.total:
+                say("Stopped early; the same command goes on with the parts that are done.")
+                return INTERRUPTED
+    for path in written:
+        print(path)
+    return 0

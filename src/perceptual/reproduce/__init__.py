@@ -1,0 +1,45 @@
+"""The style experiments of the paper, each by one command: figures 3 to 7, Table 1, and the supplement's Figure 2.
+
+An experiment is a module with ABOUT, a line, and `run(lab)`, a generator of Steps whose value is a Report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from perceptual.config import ReproduceConfig
+from perceptual.errors import ConfigError
+from perceptual.events import Step
+from perceptual.reproduce import figure3, figure4, figure5, figure6, figure7, supplement_figure2, table1
+from perceptual.reproduce.lab import Lab
+from perceptual.reproduce.report import write
+
+EXPERIMENTS: dict[str, ModuleType] = {
+    "figure3": figure3,
+    "figure4": figure4,
+    "figure5": figure5,
+    "figure6": figure6,
+    "figure7": figure7,
+    "table1": table1,
+    "supplement-figure2": supplement_figure2,
+}
+
+
+def reproduce(
+    name: str, out: str | Path, config: ReproduceConfig | None = None, *, paths: Mapping[str, Path] | None = None
+) -> Generator[Step, None, list[Path]]:
+    """Run an experiment of the paper; a generator of Steps whose value is the files written, the page first.
+
+    paths: weight files by loss network. Interrupted, the same call goes on with the parts that are done.
+
+    Raises:
+        ConfigError: there is no such experiment, or a setting does not fit. WeightsError, CheckpointError, ImageError:
+            what the experiment needs is not there.
+    """
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
+    config = config or ReproduceConfig()
+    report = yield from EXPERIMENTS[name].run(Lab(config, Path(out), paths or {}))
+    return write(report, Path(out), config)

@@ -1,0 +1,19 @@
+"""Figure 6: style transfer at 256 px, the baseline and our network side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from perceptual.events import Step
+from perceptual.reproduce import sheets
+from perceptual.reproduce.lab import Lab, Work
+from perceptual.reproduce.report import Report
+
+ABOUT = "paintings of both methods side by side, 256 px"
+DEFAULT, FULL = (Work(256, 4, 150),), (Work(256, 3, 500),)
+
+
+def run(lab: Lab) -> Generator[Step, None, Report]:
+    """Paint and draw; the value is the Report."""
+    paper = "Four styles, three photographs of MS-COCO each: the results are qualitatively similar to the baseline's."
+    return (yield from sheets.compare(lab, "figure6", lab.plan(DEFAULT, FULL), styles=sheets.STYLES, paper=paper))

@@ -1,0 +1,156 @@
+"""What an experiment leaves: a picture (PNG and PDF), its numbers (CSV and JSON), and a page of Markdown about them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from perceptual.config import ReproduceConfig, to_dict
+from perceptual.errors import ConfigError
+from perceptual.files import write_beside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Report:
+    """The result of one experiment.
+
+    name: such as figure5. title: a line. figure: matplotlib's. rows: the numbers, one dictionary for each line of the
+    CSV. table: the few of them that the page shows. paper: what the paper found. differences: of set-up, a line each.
+    """
+
+    name: str
+    title: str
+    figure: Figure
+    rows: Sequence[Row]
+    table: Sequence[Row]
+    paper: str
+    found: str = ""
+    differences: Sequence[str] = field(default_factory=list)
+
+
+def write(report: Report, out: Path, config: ReproduceConfig) -> list[Path]:
+    """Write NAME.png, .pdf, .csv, .json and .md into the folder `out`; returns them, the page first."""
+    paths = [out / f"{report.name}.{end}" for end in ("md", "png", "pdf", "csv", "json")]
+    for path, options in ((paths[1], {"dpi": 150}), (paths[2], {"dpi": 200, "metadata": {"CreationDate": None}})):
+        with write_beside(path) as temporary:
+            report.figure.savefig(temporary, **options)
+    lines = io.StringIO()
+    names = list(dict.fromkeys(name for row in report.rows for name in row))
+    writer = csv.DictWriter(lines, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(report.rows)
+    numbers = {"name": report.name, "machine": machine(), "settings": to_dict(config), "table": list(report.table)}
+    texts = (
+        _page(report, config),
+        lines.getvalue(),
+        json.dumps({**numbers, "rows": list(report.rows)}, indent=1) + "\n",
+    )
+    for path, text in zip((paths[0], *paths[3:]), texts, strict=True):
+        with write_beside(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _page(report: Report, config: ReproduceConfig) -> str:
+    differences = "\n".join(f"- {line}" for line in report.differences) or "- None."
+    return f"""# {report.title}
+
+![{report.title}]({report.name}.png)
+
+```sh
+{command(report.name, config)}
+```
+
+{table(report.table)}
+
+**Here.** {report.found}
+
+**The paper.** {report.paper}
+
+## What differs from the paper's set-up
+
+{differences}
+
+Measured on {machine()}. All numbers: [{report.name}.csv]({report.name}.csv).
+"""
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows of like keys as a Markdown table; numbers with four digits."""
+    if not rows:
+        return ""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_cell(row[name]) for name in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def command(name: str, config: ReproduceConfig) -> str:
+    """The command that gives this report; of a folder only its name is told."""
+    words = ["perceptual", "reproduce", name, "--out", "FOLDER"]
+    default = to_dict(ReproduceConfig())
+    for key, value in to_dict(config).items():
+        if value == default[key] or key in ("weights", "device"):
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{key}", *(f"{Path(str(v)).name}/" if key in ("photos", "paintings") else str(v) for v in values)]
+    return " ".join(words)
+
+
+def machine() -> str:
+    """What this was measured on, in words."""
+    processor = platform.processor() or platform.machine()
+    if os.path.isfile("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), processor)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    return f"{processor}, {device}, torch {torch.__version__}, perceptual {version('perceptual')}"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of matplotlib, in inches, that knows no screen.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("Figures need matplotlib: pip install 'perceptual[reproduce]'.") from error
+    return Figure((width, height), layout="constrained")
+
+
+def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float = 2.0) -> Figure:
+    """Pictures (1, 3, H, W), or a text in the place of one, row by row, each with its label above."""
+    columns = max(map(len, rows))
+    figure = new_figure(inches * columns, inches * 1.14 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for axis in line:
+            axis.axis("off")
+        for axis, (label, picture) in zip(line, row, strict=False):
+            axis.set_title(label, fontsize=8, pad=3)
+            if isinstance(picture, str):
+                axis.text(0.5, 0.5, picture, ha="center", va="center", fontsize=8, wrap=True)
+            else:
+                axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="antialiased")
+    return figure
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
