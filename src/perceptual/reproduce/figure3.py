@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from torch import Tensor
+
 from perceptual.config import OptimizeConfig
 from perceptual.events import Step
 from perceptual.optimize import invert
 from perceptual.recipes import INVERT_TV
-from perceptual.reproduce.lab import Lab, Work, digest
+from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 
 ABOUT = "a photograph rebuilt from its features, layer by layer"
@@ -26,25 +28,11 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         for name, photograph in lab.photographs(work.images, work.size):
             line = [(f"{name}, {work.size} px", photograph)]
             for layer, used in layers.items():
-                config = OptimizeConfig(
-                    size=None, iterations=work.iterations, preview_every=0, device=lab.config.device
-                )
-                optimisation = invert(photograph, used, config=config, paths=lab.paths)
-                identity = {"photograph": digest(photograph), "layer": used, "iterations": work.iterations}
-                curve = yield from lab.optimize(optimisation, lab.part("invert", {**identity, "tv": INVERT_TV}))
+                curve = yield from _rebuild(lab, photograph, used, work.iterations)
+                distance = (curve.picture - photograph).square().mean().item()
+                row = {"photograph": name, "px": work.size, "the paper's layer": layer, "layer": used}
+                rows.append({**row, **curve.ends(), "pixel distance": distance})
                 line.append((used, curve.picture))
-                rows.append(
-                    {
-                        "photograph": name,
-                        "px": work.size,
-                        "the paper's layer": layer,
-                        "layer": used,
-                        "iterations": len(curve.totals) - 1,
-                        "at white noise": curve.totals[0],
-                        "at the end": curve.totals[-1],
-                        "pixel distance": (curve.picture - photograph).square().mean().item(),
-                    }
-                )
             lines.append(line)
     return Report(
         "figure3",
@@ -62,3 +50,10 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
             *lab.notes,
         ],
     )
+
+
+def _rebuild(lab: Lab, photograph: Tensor, layer: str, iterations: int) -> Generator[Step, None, Curve]:
+    config = OptimizeConfig(size=None, iterations=iterations, preview_every=0, device=lab.config.device)
+    identity = {"photograph": digest(photograph), "layer": layer, "iterations": iterations, "tv": INVERT_TV}
+    optimisation = invert(photograph, layer, config=config, paths=lab.paths)
+    return (yield from lab.optimize(optimisation, lab.part("invert", identity)))

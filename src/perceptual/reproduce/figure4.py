@@ -9,8 +9,9 @@ from torch import Tensor
 
 from perceptual.config import LossConfig, OptimizeConfig, StyleRecipe
 from perceptual.events import Step
+from perceptual.loss_networks import Features
 from perceptual.optimize import texture
-from perceptual.reproduce.lab import Lab, Work, digest
+from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 
 ABOUT = "textures with the style of a painting, layer by layer and by all of them"
@@ -30,24 +31,10 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         targets = lab.style_targets(style, recipe)
         line: list[tuple[str, Tensor | str]] = [("painting", lab.painting(style, recipe))]
         for layers in choices:
-            config = OptimizeConfig(
-                size=work.size, iterations=work.iterations, preview_every=0, device=lab.config.device
-            )
-            optimisation = texture(targets, layers, config=config, paths=lab.paths)
-            identity = {"target": [digest(targets[layer]) for layer in layers], "layers": layers, **work._asdict()}
-            curve = yield from lab.optimize(optimisation, lab.part("texture", identity))
+            curve = yield from _rebuild(lab, targets, layers, work)
             label = layers[0] if len(layers) == 1 else f"all {len(layers)}"
+            rows.append({"style": style, "px": work.size, "layers": label, **curve.ends()})
             line.append((label, curve.picture))
-            rows.append(
-                {
-                    "style": style,
-                    "px": work.size,
-                    "layers": label,
-                    "iterations": len(curve.totals) - 1,
-                    "at white noise": curve.totals[0],
-                    "at the end": curve.totals[-1],
-                }
-            )
         lines.append(line)
     return Report(
         "figure4",
@@ -65,3 +52,10 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
             *lab.notes,
         ],
     )
+
+
+def _rebuild(lab: Lab, targets: Features, layers: tuple[str, ...], work: Work) -> Generator[Step, None, Curve]:
+    config = OptimizeConfig(size=work.size, iterations=work.iterations, preview_every=0, device=lab.config.device)
+    identity = {"target": [digest(targets[layer]) for layer in layers], "layers": layers, **work._asdict()}
+    optimisation = texture(targets, layers, config=config, paths=lab.paths)
+    return (yield from lab.optimize(optimisation, lab.part("texture", identity)))

@@ -48,6 +48,14 @@ class Curve(NamedTuple):
     seconds: list[float]
     picture: Tensor
 
+    def ends(self) -> dict[str, float]:
+        """Iterations, and the objective before and after them."""
+        return {
+            "iterations": len(self.totals) - 1,
+            "at white noise": self.totals[0],
+            "at the end": self.totals[-1],
+        }
+
 
 @dataclass
 class Lab:
