@@ -2,7 +2,7 @@
 
 python tools/publish.py TRAINED.safetensors NAME --data "..."
 
-The golden pictures of its styles are made anew too. Then look at its pictures: examples/pictures.py.
+The golden pictures of the gallery's styles are made anew when it is the one that holds them. Then look at its pictures: examples/pictures.py.
 """
 
 import argparse
@@ -14,24 +14,29 @@ from paintings import TITLES
 from PIL import Image
 
 from perceptual import Stylizer
-from perceptual.checkpoints import load, save
+from perceptual.checkpoints import gallery, load, save
 
 parser = argparse.ArgumentParser()
 parser.add_argument("trained", type=Path)
 parser.add_argument("name")
 parser.add_argument("--data", required=True, help="what it was trained on, in words")
+parser.add_argument("--about", help="one line for people, when training gave none")
+parser.add_argument("--licence", help="its terms, when training gave none")
 arguments = parser.parse_args()
 
 root = Path(__file__).parents[1]
 network, card = load(arguments.trained)
-if not card.about or not card.licence:
-    parser.error("train it with --about and --licence")
-card = replace(card, data=arguments.data, titles={style: TITLES[style] for style in card.styles})
+about, licence = arguments.about or card.about, arguments.licence or card.licence
+if not about or not licence:
+    parser.error("give --about and --licence: its card has none")
+titles = {style: TITLES[style] for style in card.styles}
+card = replace(card, data=arguments.data, about=about, licence=licence, titles=titles)
 target = root / "src" / "perceptual" / "models" / f"{arguments.name}.safetensors"
 save(target, network, card, half=True)
 
 photograph = Image.fromarray(skimage.data.chelsea()).resize((225, 150), Image.Resampling.BICUBIC)
-for style in card.styles:
+golden_styles = [style for style in card.styles if gallery()[style] == target]
+for style in golden_styles:
     golden = root / "tests" / "golden" / f"{style}.png"
     Stylizer.load(target)(photograph, style=style).save(golden)
-print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(card.styles)} golden pictures")
+print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(golden_styles)} golden pictures")

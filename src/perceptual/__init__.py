@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceptual.apply import Stylizer
-    from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
+    from perceptual.config import LossConfig, NetworkConfig, OptimizeConfig, StyleRecipe, TrainConfig
     from perceptual.errors import PerceptualError
     from perceptual.events import Step
     from perceptual.functional import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         style_transfer_loss,
     )
     from perceptual.networks import TransformationNetwork
+    from perceptual.optimize import Optimization, invert, optimize_style, texture
 
 __all__ = [
     "FeatureLoss",
@@ -41,6 +42,8 @@ __all__ = [
     "LossNetwork",
     "LossNetworks",
     "NetworkConfig",
+    "Optimization",
+    "OptimizeConfig",
     "PerceptualError",
     "PerceptualLoss",
     "PixelLoss",
@@ -54,15 +57,18 @@ __all__ = [
     "feature_distance",
     "gram_distance",
     "gram_matrix",
+    "invert",
     "luma",
+    "optimize_style",
     "pixel_distance",
     "style_transfer_loss",
+    "texture",
     "total_variation",
 ]
 
 _HOMES = {
     "apply": ["Stylizer"],
-    "config": ["LossConfig", "NetworkConfig", "StyleRecipe", "TrainConfig"],
+    "config": ["LossConfig", "NetworkConfig", "OptimizeConfig", "StyleRecipe", "TrainConfig"],
     "errors": ["PerceptualError"],
     "events": ["Step"],
     "functional": [
@@ -76,6 +82,7 @@ _HOMES = {
     "loss_networks": ["LossNetwork", "LossNetworks"],
     "losses": ["FeatureLoss", "PerceptualLoss", "PixelLoss", "StyleLoss", "TotalVariation", "style_transfer_loss"],
     "networks": ["TransformationNetwork"],
+    "optimize": ["Optimization", "invert", "optimize_style", "texture"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

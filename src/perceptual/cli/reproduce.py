@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class _Reproduce(ReproduceConfig):
     """Repeat an experiment of the paper: a picture, its numbers, and a page with the paper's beside ours.
 
-    NAME is one of figure3, figure4, figure5, figure6, figure7, table1, supplement-figure2. Interrupted, the same
-    command goes on with the parts that are done. Example: perceptual reproduce figure5 --out figures/
+    NAME is one of EXPERIMENTS. Interrupted, the same command goes on with the parts that are done.
+    Example: perceptual reproduce figure5 --out figures/
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -35,9 +35,12 @@ class _Reproduce(ReproduceConfig):
 
 def reproduce(arguments: Sequence[str]) -> int:
     """perceptual reproduce NAME: an experiment in, a page with its figure and numbers out."""
-    config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
+    from perceptual.reproduce import EXPERIMENTS
     from perceptual.reproduce import reproduce as run
 
+    listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
+    _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
+    config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
     if config.out.is_file():
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})

@@ -21,6 +21,7 @@ DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Rebuild and draw; the value is the Report."""
     plan = lab.plan(DEFAULT, FULL)
+    yield from lab.fetch(LAYERS)
     layers = lab.reachable(LAYERS)
     lab.total = sum(work.images * work.iterations for work in plan) * len(layers)
     rows, lines = [], []

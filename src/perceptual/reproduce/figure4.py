@@ -22,6 +22,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     """Rebuild and draw; the value is the Report."""
     (work, *_) = lab.plan(DEFAULT, FULL)
     styles = lab.config.styles or ("starry_night",)
+    yield from lab.fetch(LossConfig.style_layers)
     used = tuple(lab.reachable(LossConfig.style_layers).values())
     recipe = StyleRecipe(loss=replace(LossConfig(), style_layers=used))
     choices = [*((layer,) for layer in used), used]

@@ -76,6 +76,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     """Measure and draw; the value is the Report."""
     plan = lab.plan(DEFAULT, FULL)
     judge = lab.judge(NETWORK)
+    yield from lab.fetch(judge.layers)
     lab.total = sum(work.images * work.iterations for work in plan)
     panels = []
     for work in plan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, images
+from perceptual import checkpoints, images, weights
 from perceptual.apply import Stylizer
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
@@ -27,7 +27,6 @@ from perceptual.loss_networks import Features, LossNetwork, LossNetworks, layer_
 from perceptual.losses import full_name, style_targets
 from perceptual.optimize import Objective, Optimization, optimize_style
 from perceptual.tasks import read_painting, style_name
-from perceptual.weights import locate
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
 SUBSTITUTE = "vgg19-distilled"
@@ -169,6 +168,17 @@ class Lab:
                                   "--paintings FOLDER.")  # fmt: skip
         return targets
 
+    def fetch(self, layers: Sequence[str]) -> Iterator[Step]:
+        """Download the loss networks of these layers that are not here.
+
+        Raises:
+            WeightsError: one cannot be downloaded; said before any other is.
+        """
+        names = dict.fromkeys(split_layer(layer)[0] for layer in layers)
+        missing = [name for name in names if weights.locate(name, self.paths.get(name)) is None]
+        for name in sorted(missing, key=lambda name: weights.PRETRAINED[name].files[0].url is not None):
+            yield from weights.fetch(name)
+
     def reachable(self, layers: Sequence[str]) -> dict[str, str]:
         """{layer wanted: layer to use}: itself where the weights at hand reach it, else the distilled VGG-19's of the
         same name, which `notes` tells; layers that neither has are left out."""
@@ -179,8 +189,8 @@ class Lab:
                 LossNetwork(network, [name], path=self.paths.get(network))
                 used[layer] = full_name(layer)
             except WeightsError:
-                there = name in layer_names(SUBSTITUTE) and locate(SUBSTITUTE, self.paths.get(SUBSTITUTE))
-                if locate(network, self.paths.get(network)) is None:
+                there = name in layer_names(SUBSTITUTE) and weights.locate(SUBSTITUTE, self.paths.get(SUBSTITUTE))
+                if weights.locate(network, self.paths.get(network)) is None:
                     raise
                 if there:
                     used[layer] = f"{SUBSTITUTE}:{name}"
@@ -233,6 +243,11 @@ class Judge:
     def loss(self) -> LossConfig:
         """The settings of the objective."""
         return self.recipe.loss
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of the objective."""
+        return (*self.loss.content_layers, *self.loss.style_layers)
 
     def baseline(self, photograph: Tensor, iterations: int, *, seed: int = 0) -> Optimization:
         """The optimisation method on one photograph (1, 3, H, W), from white noise (paper, section 4.1)."""

@@ -146,6 +146,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float =
         for axis, (label, picture) in zip(line, row, strict=False):
             axis.set_title(label, fontsize=8, pad=3)
             if isinstance(picture, str):
+                axis.set_box_aspect(1)
                 axis.text(0.5, 0.5, picture, ha="center", va="center", fontsize=8, wrap=True)
             else:
                 axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="antialiased")

@@ -23,6 +23,7 @@ def compare(
     """Paint each style's photographs by both methods: the k-th style the k-th one, or all of them in full."""
     (work, *_) = plan
     judges = [lab.judge(NETWORK, style) for style in lab.config.styles or styles]
+    yield from lab.fetch(judges[0].layers)
     photographs = lab.photographs(work.images, work.size)
     chosen = [photographs if lab.config.full else [photographs[k % len(photographs)]] for k in range(len(judges))]
     lab.total = work.iterations * sum(map(len, chosen))

@@ -33,6 +33,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     """Train both and draw; the value is the Report."""
     (work, *_) = lab.plan(DEFAULT, FULL)
     base = style_recipe("paper" if lab.config.full else "sketch")
+    yield from lab.fetch((*base.loss.content_layers, *base.loss.style_layers))
     train = TrainConfig(steps=work.iterations, size=work.size, crop="squash", tick_every=TICK, preview_every=0)
     style = (lab.config.styles or (STYLE,))[0]
     lab.total = len(BLOCKS) * work.iterations

@@ -28,6 +28,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     """Time and draw; the value is the Report."""
     plan = lab.plan(DEFAULT, FULL)
     judge = lab.judge(NETWORK)
+    yield from lab.fetch(judge.layers)
     lab.total = sum(work.iterations for work in plan)
     rows = []
     for work in plan:
