@@ -504,7 +504,6 @@ SHALLOW = LossConfig(("relu1_2",), ("relu1_1", "vgg16:relu2_1"))
 def test_a_goal_stands_for_the_target(vgg_file: Path) -> None:
     loss = style_transfer_loss(SHALLOW, [picture(seed=2)], paths={"vgg16": vgg_file})
     output, target = picture(seed=3), picture(seed=4)
-    assert output.shape == target.shape
     goal = loss.goal(target.requires_grad_())
     assert not any(value.requires_grad for value in goal.values())
     whole, kept = loss(output, target), loss(output, goal)
@@ -522,14 +521,14 @@ def test_a_goal_holds_no_more_than_the_terms_compare_with() -> None:
 @pytest.mark.parametrize("convention", ["paper", "gatys"])
 def test_style_targets_stand_for_the_painting(vgg_file: Path, convention: str) -> None:
     config = LossConfig(SHALLOW.content_layers, SHALLOW.style_layers, style_convention=convention)
-    paths, painting, other = {"vgg16": vgg_file}, picture(20, 30, seed=5), picture(30, 20, seed=6)
+    paths, painting, other = {"vgg16": vgg_file}, picture(10, 15, seed=5), picture(15, 10, seed=6)
     networks = LossNetworks([full_name(layer) for layer in SHALLOW.style_layers], paths=paths)
     targets = style_targets(config, painting, networks)
     assert {name: tuple(gram.shape) for name, gram in targets.items()} == {
         "vgg16:relu1_1": (1, 64, 64),
         "vgg16:relu2_1": (1, 128, 128),
     }
-    output, target, second = picture(seed=3), picture(seed=4), torch.tensor([[0.0, 1.0]])
+    output, target, second = picture(8, 9, seed=3), picture(8, 9, seed=4), torch.tensor([[0.0, 1.0]])
     one = style_transfer_loss(config, [other, painting], paths=paths)(output, target, second)
     two = style_transfer_loss(config, [other, targets], paths=paths)(output, target, second)
     assert [name for name in one if not torch.equal(one[name], two[name])] == []

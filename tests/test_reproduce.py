@@ -309,6 +309,7 @@ def test_a_report_without_differences_says_so(tmp_path: Path) -> None:
 def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = (write(report(), tmp_path / name, ReproduceConfig()) for name in ("one", "two"))
     assert [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
+    assert b"CreationDate" not in one[2].read_bytes()
 
 
 def test_a_full_disk_leaves_the_old_files_as_they_were(tmp_path: Path) -> None:

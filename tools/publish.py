@@ -2,7 +2,8 @@
 
 python tools/publish.py TRAINED.safetensors NAME --data "..."
 
-The golden pictures of the gallery's styles are made anew when it is the one that holds them. Then look at its pictures: examples/pictures.py.
+The golden pictures of its styles are made anew too, where the gallery takes them from it. Then look at its pictures:
+examples/pictures.py.
 """
 
 import argparse
