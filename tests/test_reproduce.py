@@ -101,9 +101,15 @@ def test_the_rows_are_the_photograph_the_network_and_every_iteration() -> None:
 # --- how much is done
 
 
+def folder_of(count: int, folder: Path) -> Path:
+    for index in range(count):
+        images.write(folder / f"{index}.png", torch.zeros(1, 3, 1, 1))
+    return folder
+
+
 def test_without_settings_the_plan_is_the_default_and_full_is_the_papers(tmp_path: Path) -> None:
     assert lab().plan(DEFAULT, FULL) == list(DEFAULT)
-    assert lab(full=True, photos=tmp_path).plan(DEFAULT, FULL) == list(FULL)
+    assert lab(full=True, photos=folder_of(50, tmp_path)).plan(DEFAULT, FULL) == list(FULL)
 
 
 def test_a_size_that_is_planned_keeps_its_numbers_and_another_has_those_of_the_last() -> None:
@@ -126,7 +132,17 @@ def test_more_images_than_samples_need_a_folder(tmp_path: Path) -> None:
     assert lab(images=(len(SAMPLES),)).plan(DEFAULT, FULL)[0].images == 5
     with pytest.raises(ConfigError, match="5 sample photographs: give --photos FOLDER for 6 images"):
         lab(images=(6,)).plan(DEFAULT, FULL)
-    assert lab(images=(6,), photos=tmp_path).plan(DEFAULT, FULL)[0].images == 6
+    assert lab(images=(6,), photos=folder_of(6, tmp_path)).plan(DEFAULT, FULL)[0].images == 6
+
+
+def test_too_few_photographs_are_told_with_the_plan(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds 3 images, not 4: lower --images"):
+        lab(images=(2, 4, 1), photos=folder_of(3, tmp_path)).plan(DEFAULT, FULL)
+
+
+def test_several_sizes_are_refused_where_there_is_one() -> None:
+    with pytest.raises(ConfigError, match="one size"):
+        lab(sizes=(32, 48)).plan(DEFAULT, FULL, one_size=True)
 
 
 @pytest.mark.parametrize("settings", [{"sizes": (16,)}, {"sizes": (64, 64)}, {"images": (0,)}, {"iterations": (0,)}])
@@ -155,8 +171,6 @@ def test_the_photographs_of_a_folder_are_taken_in_the_order_of_their_names(tmp_p
     assert [name for name, _ in found] == ["a", "b"]
     assert [pixels.shape for _, pixels in found] == [(1, 3, 32, 32)] * 2
     assert found[0][1].mean().item() == pytest.approx(0.4)
-    with pytest.raises(ConfigError, match="holds 3 images, not 4: lower --images"):
-        lab(photos=tmp_path).photographs(4, 32)
 
 
 def test_a_folder_without_photographs_is_told(tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ class LossNetwork(nn.Module):
     def __init__(self, name: str, layers: Sequence[str], *, path: str | Path | None = None) -> None:
         super().__init__()
         layer_names(name)  # refuses a network that is not known
-        stages = trim(name, ARCHITECTURES[weights.PRETRAINED[name].network](weights.PRETRAINED[name].network), layers)
+        network = weights.PRETRAINED[name].network
+        with torch.device("meta"):  # no memory and no first weights, which would take longer than reading the real ones
+            stages = trim(name, ARCHITECTURES[network](network), layers)
         loaded = weights.load(name, path)
         self.name, self.layers = name, tuple(layers)
         self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
@@ -262,6 +264,7 @@ def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:
     """Copy weights into the stages, by torchvision's running index (features.N) or the distilled file's own names."""
     for index, (name, stage) in enumerate(stages):
         prefix = name.replace("_", "") if loaded.network == "vgg19_distilled" else f"features.{index}"
+        state = {}
         for key, parameter in stage.named_parameters():
             value = loaded.state.get(f"{prefix}.{key}")
             if value is None:
@@ -272,4 +275,5 @@ def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:
                 raise WeightsError(
                     f"{loaded.file} is not weights of {loaded.network}: {prefix}.{key} has shape {tuple(value.shape)}."
                 )
-            parameter.data = value.detach().clone()
+            state[key] = value.detach().clone()
+        stage.load_state_dict(state, assign=True)

@@ -239,6 +239,6 @@ def _optimization(
             noise = white_noise(here, config.seed).to(device).expand(2, -1, -1, -1)
             terms.calibrate([noise if target is None else reference_photographs(target)])
         goal = {} if target is None else terms.goal(target)
-        return lambda image: terms(image, goal)
+        return lambda image: terms(image.to(device), goal)
 
     return Optimization(objective, start, size, config)

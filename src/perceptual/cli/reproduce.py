@@ -37,17 +37,21 @@ def reproduce(arguments: Sequence[str]) -> int:
     """perceptual reproduce NAME: an experiment in, a page with its figure and numbers out."""
     from perceptual.reproduce import EXPERIMENTS
     from perceptual.reproduce import reproduce as run
+    from perceptual.weights import PRETRAINED
 
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
     config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
     if config.out.is_file():
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
+    paths = weight_paths(config.weights)
+    if unknown := [name for name in paths if name not in PRETRAINED]:
+        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})
     written: list[Path] = []
 
     def steps() -> Generator[Step, None, None]:
-        written.extend((yield from run(config.name, config.out, settings, paths=weight_paths(config.weights))))
+        written.extend((yield from run(config.name, config.out, settings, paths=paths)))
 
     with closing(steps()) as work, stop_on_signal() as stopping:
         for step in with_bar(work, config.name):

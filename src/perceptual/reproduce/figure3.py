@@ -56,5 +56,6 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 def _rebuild(lab: Lab, photograph: Tensor, layer: str, iterations: int) -> Generator[Step, None, Curve]:
     config = OptimizeConfig(size=None, iterations=iterations, preview_every=0, device=lab.config.device)
     identity = {"photograph": digest(photograph), "layer": layer, "iterations": iterations, "tv": INVERT_TV}
+    identity |= {"weights": lab.hashes([layer])}
     optimisation = invert(photograph, layer, config=config, paths=lab.paths)
     return (yield from lab.optimize(optimisation, lab.part("invert", identity)))

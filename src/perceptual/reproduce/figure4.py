@@ -20,7 +20,7 @@ DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Rebuild and draw; the value is the Report."""
-    (work, *_) = lab.plan(DEFAULT, FULL)
+    (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     styles = lab.config.styles or ("starry_night",)
     yield from lab.fetch(LossConfig.style_layers)
     used = tuple(lab.reachable(LossConfig.style_layers).values())
@@ -58,5 +58,6 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 def _rebuild(lab: Lab, targets: Features, layers: tuple[str, ...], work: Work) -> Generator[Step, None, Curve]:
     config = OptimizeConfig(size=work.size, iterations=work.iterations, preview_every=0, device=lab.config.device)
     identity = {"target": [digest(targets[layer]) for layer in layers], "layers": layers, **work._asdict()}
+    identity |= {"weights": lab.hashes(layers)}
     optimisation = texture(targets, layers, config=config, paths=lab.paths)
     return (yield from lab.optimize(optimisation, lab.part("texture", identity)))

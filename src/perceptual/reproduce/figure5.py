@@ -107,6 +107,8 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 def plateau(panel: Panel) -> str:
     """How much the last fifth of the iterations still brings."""
     last = panel.length - 1
+    if last < 5:
+        return ""
     before, after, start = panel.mean(last - last // 5), panel.mean(last), panel.mean(0)
     share = (before - after) / before
     return f" At {panel.size} px the last {last // 5} of {last} iterations lower it by {share:.1%} (from {start:.3g})."

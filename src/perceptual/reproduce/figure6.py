@@ -16,4 +16,8 @@ DEFAULT, FULL = (Work(256, 4, 150),), (Work(256, 3, 500),)
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Paint and draw; the value is the Report."""
     paper = "Four styles, three photographs of MS-COCO each: the results are qualitatively similar to the baseline's."
-    return (yield from sheets.compare(lab, "figure6", lab.plan(DEFAULT, FULL), styles=sheets.STYLES, paper=paper))
+    return (
+        yield from sheets.compare(
+            lab, "figure6", lab.plan(DEFAULT, FULL, one_size=True), styles=sheets.STYLES, paper=paper
+        )
+    )

@@ -19,5 +19,5 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         "The networks, trained at 256 x 256, are applied in a fully-convolutional manner at 512 x 512: people and "
         "animals stay clearly recognizable, backgrounds are warped. The paper shows no baseline there."
     )
-    plan = lab.plan(DEFAULT, FULL)
+    plan = lab.plan(DEFAULT, FULL, one_size=True)
     return (yield from sheets.compare(lab, "figure7", plan, styles=sheets.STYLES[1:3], paper=paper))

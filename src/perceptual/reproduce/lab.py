@@ -70,11 +70,18 @@ class Lab:
 
     def __post_init__(self) -> None:
         self.notes: list[str] = []
+        self._hashes: dict[str, str] = {}
         self.total = self.done = 0
 
-    def plan(self, default: Sequence[Work], full: Sequence[Work]) -> list[Work]:
-        """The work at each size: the defaults, or the paper's, with what the settings change."""
+    def plan(self, default: Sequence[Work], full: Sequence[Work], *, one_size: bool = False) -> list[Work]:
+        """The work at each size: the defaults, or the paper's, with what the settings change.
+
+        Raises:
+            ConfigError: numbers that do not fit the sizes, several sizes where there is one, or too few photographs.
+        """
         chosen, config = list(full if self.config.full else default), self.config
+        if one_size and len(config.sizes) > 1:
+            raise ConfigError("This experiment has one size: give one number to --sizes, and run it once for each.")
         if config.sizes:
             by_size = {work.size: work for work in chosen}
             chosen = [by_size.get(size, chosen[-1]._replace(size=size)) for size in config.sizes]
@@ -87,12 +94,12 @@ class Lab:
             if values:
                 numbers = values if len(values) > 1 else values * len(chosen)
                 chosen = [work._replace(**{name: number}) for work, number in zip(chosen, numbers, strict=True)]
-        if not config.photos:
-            most = max(work.images for work in chosen)
-            if most > len(SAMPLES):
-                raise ConfigError(
-                    f"There are {len(SAMPLES)} sample photographs: give --photos FOLDER for {most} images."
-                )
+        most = max(work.images for work in chosen)
+        if config.photos:
+            if (count := len(images.find([config.photos]))) < most:
+                raise ConfigError(f"{config.photos} holds {count} images, not {most}: lower --images.")
+        elif most > len(SAMPLES):
+            raise ConfigError(f"There are {len(SAMPLES)} sample photographs: give --photos FOLDER for {most} images.")
         return chosen
 
     def photographs(self, count: int, size: int) -> list[tuple[str, Tensor]]:
@@ -100,8 +107,6 @@ class Lab:
         found = []
         if self.config.photos:
             paths = [file.path for file in images.find([self.config.photos])][:count]
-            if len(paths) < count:
-                raise ConfigError(f"{self.config.photos} holds {len(paths)} images, not {count}: lower --images.")
             found = [(path.stem, images.read(path).pixels) for path in paths]
         else:
             found = self.samples()[:count]
@@ -149,8 +154,34 @@ class Lab:
         """A trained network with the objective that it was trained for, in one of its styles."""
         file, named = checkpoints.find_style(self.config.network or network)
         stylizer = Stylizer.load(file, device=self.config.device)
+        if not stylizer.styles or not stylizer.card.settings:
+            raise ConfigError(f"The card of {file.name} names no style or no objective: take a network trained by "
+                              "`perceptual train style`.")  # fmt: skip
         recipe = from_dict(StyleRecipe, stylizer.card.settings)
-        return Judge(self, stylizer, recipe, style or (self.config.styles or (named,))[0] or stylizer.styles[0])
+        return Judge(self, stylizer, recipe, style or self.one_style(named or stylizer.styles[0]))
+
+    def one_style(self, default: str) -> str:
+        """The style that is asked for, where there can be but one.
+
+        Raises:
+            ConfigError: several are.
+        """
+        if len(self.config.styles) > 1:
+            raise ConfigError("This experiment has one style: give one name to --styles, and run it once for each.")
+        return self.config.styles[0] if self.config.styles else default
+
+    def hashes(self, layers: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of the weight file of each loss network that these layers name.
+
+        Raises:
+            WeightsError: one is missing.
+        """
+        found = {}
+        for network in dict.fromkeys(split_layer(layer)[0] for layer in layers):
+            if network not in self._hashes:
+                self._hashes[network] = weights.load(network, self.paths.get(network)).sha256
+            found[network] = self._hashes[network]
+        return found
 
     def style_targets(self, style: str, recipe: StyleRecipe) -> Features:
         """The Gram matrices of a style at the recipe's layers: of the painting if there is one, else the shipped ones.
@@ -181,8 +212,13 @@ class Lab:
 
     def reachable(self, layers: Sequence[str]) -> dict[str, str]:
         """{layer wanted: layer to use}: itself where the weights at hand reach it, else the distilled VGG-19's of the
-        same name, which `notes` tells; layers that neither has are left out."""
+        same name, which `notes` tells; layers that neither has are left out.
+
+        Raises:
+            WeightsError: the weights are missing, damaged or of something else, or no layer is in reach.
+        """
         used = {}
+        self.hashes(layers)  # refuses what cannot be read; what is left to fail is the depth
         for layer in layers:
             network, name = split_layer(layer)
             try:
@@ -190,12 +226,12 @@ class Lab:
                 used[layer] = full_name(layer)
             except WeightsError:
                 there = name in layer_names(SUBSTITUTE) and weights.locate(SUBSTITUTE, self.paths.get(SUBSTITUTE))
-                if weights.locate(network, self.paths.get(network)) is None:
-                    raise
                 if there:
                     used[layer] = f"{SUBSTITUTE}:{name}"
                 what = f"{used[layer]} stands for it" if there else "it is left out"
                 self.notes.append(f"The weights of {network} at hand end before {name}: {what}.")
+        if not used:
+            raise WeightsError(f"The weights at hand end before {layers[0]}: get whole ones.")
         return used
 
     def part(self, kind: str, identity: Mapping[str, Any]) -> Path:
@@ -203,11 +239,18 @@ class Lab:
         text = json.dumps(dict(identity), sort_keys=True, default=str)
         return self.out / "parts" / f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.part"
 
+    def kept(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The tensors and numbers of a part; None where there is none, or it was damaged and is to be made again."""
+        try:
+            return checkpoints.load_state(file)
+        except CheckpointError:
+            return None
+
     def optimize(self, run: Optimization, file: Path) -> Generator[Step, None, Curve]:
         """Run an optimisation, or read what it gave the last time; the value is its Curve."""
         planned = run.config.iterations * run.config.scales
-        if file.exists():
-            tensors, info = checkpoints.load_state(file)
+        if (kept := self.kept(file)) is not None:
+            tensors, info = kept
             self.done += planned
             yield Step(self.done, self.total)
             return Curve(info["totals"], info["seconds"], tensors["picture"].float() / 255)
@@ -216,7 +259,7 @@ class Lab:
         self.done += planned
         curve = Curve([line["total"] for line in run.trace], [line["seconds"] for line in run.trace], run.best)
         info = {"totals": curve.totals, "seconds": curve.seconds}
-        picture = (run.best * 255).round().to(torch.uint8)
+        picture = (run.best * 255).round().to(torch.uint8).contiguous()
         checkpoints.save_state(file, {"picture": picture}, info)
         return curve._replace(picture=picture.float() / 255)
 
@@ -274,7 +317,7 @@ class Judge:
             "photograph": digest(photograph),
             "iterations": iterations,
             "seed": seed,
-            "weights": {name: str(path) for name, path in self.lab.paths.items()},
+            "weights": self.lab.hashes(self.layers),
         }
         run = self.baseline(photograph, iterations, seed=seed)
         return (yield from self.lab.optimize(run, self.lab.part("baseline", identity)))

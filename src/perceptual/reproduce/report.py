@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from perceptual.config import ReproduceConfig, to_dict
+from perceptual.devices import choose_device
 from perceptual.errors import ConfigError
 from perceptual.files import write_beside
 
@@ -55,7 +57,8 @@ def write(report: Report, out: Path, config: ReproduceConfig) -> list[Path]:
     writer = csv.DictWriter(lines, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(report.rows)
-    numbers = {"name": report.name, "machine": machine(), "settings": to_dict(config), "table": list(report.table)}
+    numbers: dict[str, Any] = {"name": report.name, "machine": machine(config.device), "settings": told(config)}
+    numbers |= {"table": list(report.table)}
     texts = (
         _page(report, config),
         lines.getvalue(),
@@ -87,7 +90,7 @@ def _page(report: Report, config: ReproduceConfig) -> str:
 
 {differences}
 
-Measured on {machine()}. All numbers: [{report.name}.csv]({report.name}.csv).
+Measured on {machine(config.device)}. All numbers: [{report.name}.csv]({report.name}.csv).
 """
 
 
@@ -100,26 +103,32 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def told(config: ReproduceConfig) -> dict[str, Any]:
+    """The settings that are not the defaults; of files and folders only the names, and nothing of the device."""
+    default, chosen = to_dict(ReproduceConfig()), to_dict(config)
+    for key in ("photos", "paintings"):
+        chosen[key] = chosen[key] and f"{Path(chosen[key]).name}/"
+    chosen["network"] = chosen["network"] and Path(chosen["network"]).name
+    return {key: chosen[key] for key in default if chosen[key] != default[key] and key not in ("weights", "device")}
+
+
 def command(name: str, config: ReproduceConfig) -> str:
-    """The command that gives this report; of a folder only its name is told."""
+    """The command that gives this report."""
     words = ["perceptual", "reproduce", name, "--out", "FOLDER"]
-    default = to_dict(ReproduceConfig())
-    for key, value in to_dict(config).items():
-        if value == default[key] or key in ("weights", "device"):
-            continue
-        values = value if isinstance(value, list) else [] if value is True else [value]
-        words += [f"--{key}", *(f"{Path(str(v)).name}/" if key in ("photos", "paintings") else str(v) for v in values)]
-    return " ".join(words)
+    for key, value in told(config).items():
+        words += [f"--{key}", *map(str, value if isinstance(value, list) else [] if value is True else [value])]
+    return shlex.join(words)
 
 
-def machine() -> str:
-    """What this was measured on, in words."""
+def machine(device: str = "auto") -> str:
+    """What a device is and what runs on it, in words."""
     processor = platform.processor() or platform.machine()
     if os.path.isfile("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), processor)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
-    return f"{processor}, {device}, torch {torch.__version__}, perceptual {version('perceptual')}"
+    chosen = choose_device(device)
+    unit = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else f"threads: {torch.get_num_threads()}"
+    return f"{processor}, {unit}, torch {torch.__version__}, perceptual {version('perceptual')}"
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -17,7 +17,7 @@ from perceptual.config import StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.events import Step
 from perceptual.recipes import style_recipe
-from perceptual.reproduce.lab import Lab, Work
+from perceptual.reproduce.lab import Lab, Work, digest
 from perceptual.reproduce.report import Report, new_figure
 from perceptual.tasks import style_task
 from perceptual.train import Trainer, side_path
@@ -31,11 +31,11 @@ TICK = 5  # steps between two values of a curve
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Train both and draw; the value is the Report."""
-    (work, *_) = lab.plan(DEFAULT, FULL)
+    (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     base = style_recipe("paper" if lab.config.full else "sketch")
     yield from lab.fetch((*base.loss.content_layers, *base.loss.style_layers))
     train = TrainConfig(steps=work.iterations, size=work.size, crop="squash", tick_every=TICK, preview_every=0)
-    style = (lab.config.styles or (STYLE,))[0]
+    style = lab.one_style(STYLE)
     lab.total = len(BLOCKS) * work.iterations
     curves, pictures = {}, {}
     ((_, photograph),) = lab.photographs(1, 256)
@@ -62,7 +62,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
             f"Trained on {len(Photographs(folder, 32))} photographs: {lab.told_photographs()} (the paper: MS-COCO).",
             f"Layers: content {', '.join(base.loss.content_layers)}; style {', '.join(base.loss.style_layers)}; "
             f"{base.loss.weighting} weights.",
-            f"Style: {lab.title(style)}, as in the paper.",
+            f"Style: {lab.title(style)}{', as in the paper' if style == STYLE else ' (the paper: The Great Wave)'}.",
             *lab.notes,
         ],
     )
@@ -81,15 +81,20 @@ def _folder(lab: Lab) -> Path:
 
 def _train(lab: Lab, name: str, recipe: StyleRecipe, style: str, folder: Path) -> Generator[Step, None, Path]:
     """A training run that is kept and goes on where it stopped; the value is its checkpoint."""
-    file = lab.part(name, {"recipe": to_dict(recipe), "style": style, "photos": str(folder)}).with_suffix(
-        ".safetensors"
-    )
+    targets = lab.style_targets(style, recipe)
+    identity = {
+        "recipe": to_dict(recipe),
+        "targets": {layer: digest(gram) for layer, gram in targets.items()},
+        "photos": str(folder.resolve()) if lab.config.photos else "samples",
+        "weights": lab.hashes((*recipe.loss.content_layers, *recipe.loss.style_layers)),
+    }
+    file = lab.part(name, identity).with_suffix(".safetensors")
     state = side_path(file, ".state")
     if not file.exists() or state.exists():
         train = recipe.train
         dataset = Photographs(folder, train.size, seed=train.seed, crop=train.crop)
-        targets = {style: ("", lab.style_targets(style, recipe))}
-        trainer = Trainer(style_task(targets, dataset, recipe, paths=lab.paths), train, file, device=lab.config.device)
+        task = style_task({style: ("", targets)}, dataset, recipe, paths=lab.paths)
+        trainer = Trainer(task, train, file, device=lab.config.device)
         trainer.begin(resume=state.exists())
         for step in trainer.run(dataset):
             yield replace(step, index=lab.done + step.index, total=lab.total)

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from perceptual import checkpoints
+from perceptual.config import to_dict
+from perceptual.errors import TrainingError
 from perceptual.events import Step
 from perceptual.reproduce.figure5 import differences
 from perceptual.reproduce.lab import Judge, Lab, Work
@@ -47,7 +49,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         f"Medians of passes and iterations taken in turn, {measured}; where fewer iterations were run than the column "
         "says, the median of one times their number. The set-up (loading, the target's features) counts on no side.",
         [
-            f"Machine: {machine()}; the ratios are comparable, the seconds are not.",
+            f"Machine: {machine(lab.config.device)}; the ratios are comparable, the seconds are not.",
             *differences(judge, plan)[2:],
             *lab.notes,
         ],
@@ -57,11 +59,13 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 def _times(judge: Judge, photograph: Tensor, work: Work) -> Generator[Step, None, dict[str, list[float]]]:
     """Seconds of iterations of the baseline, and of a pass of the network after each."""
     lab = judge.lab
-    file = lab.part("times", {"network": judge.stylizer.network.config.architecture, **work._asdict(), "on": machine()})
-    if file.exists():
+    network = to_dict(judge.stylizer.network.config)
+    identity = {"network": network, "loss": to_dict(judge.loss), "weights": lab.hashes(judge.layers), **work._asdict()}
+    file = lab.part("times", {**identity, "machine": machine(lab.config.device)})
+    if (kept := lab.kept(file)) is not None:
         lab.done += work.iterations
         yield Step(lab.done, lab.total)
-        times: dict[str, list[float]] = checkpoints.load_state(file)[1]["times"]
+        times: dict[str, list[float]] = kept[1]["times"]
         return times
     passes, iterations = [], []
     steps = judge.baseline(photograph, work.iterations).run()
@@ -70,13 +74,15 @@ def _times(judge: Judge, photograph: Tensor, work: Work) -> Generator[Step, None
     for index in itertools.count(1):
         began = time.perf_counter()
         step = next(steps, None)
-        if step is None or index > work.iterations:
+        if step is None or step.message or index > work.iterations:  # a message: no step is lower any more
             break
         iterations.append(time.perf_counter() - began)
         began = time.perf_counter()
         judge.ours(photograph)
         passes.append(time.perf_counter() - began)
         yield Step(lab.done + index, lab.total, step.losses)
+    if not iterations:
+        raise TrainingError("No iteration lowers the objective, so there is none to time: choose another network.")
     lab.done += work.iterations
     times = {"network": passes, "iterations": iterations}
     checkpoints.save_state(file, {}, {"times": times})
