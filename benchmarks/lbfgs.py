@@ -22,7 +22,7 @@ from torch import Tensor
 from perceptual import images, lbfgs
 from perceptual.checkpoints import shipped_targets
 from perceptual.losses import style_transfer_loss
-from perceptual.optimize import reference_photographs, white_noise
+from perceptual.optimize import measure_references, white_noise
 from perceptual.recipes import BASELINE_LOSS
 
 size = int(sys.argv[1]) if len(sys.argv) > 1 else 128
@@ -33,9 +33,9 @@ photograph = images.resize(images.from_any(skimage.data.astronaut()), size=(size
 loss = style_transfer_loss(
     replace(BASELINE_LOSS, style_layers=("relu1_2", "relu2_2", "relu3_3")), [shipped_targets("starry_night")]
 )
-loss.calibrate([reference_photographs(photograph)])
-goal = loss.goal(photograph)
 start = white_noise((size, size), 0)
+loss.set_references(measure_references(loss, photograph, start))
+goal = loss.goal(photograph)
 spent = {"evaluations": 0, "seconds": 0.0}
 
 

@@ -164,7 +164,6 @@ def test_not_a_number_shortens_the_step() -> None:
     close(points[-1].x, vector(0.03, 0.03), atol=1e-6, rtol=0)
 
 
-@pytest.mark.xfail(strict=True, reason="a step is judged by the value alone")
 def test_a_gradient_of_not_a_number_shortens_the_step() -> None:
     slope = with_gradient(lambda x: (x - 0.03).square().sum())
 
@@ -199,7 +198,7 @@ def test_the_start_is_not_changed() -> None:
     assert start.tolist() == [-4, 0.5, 9]
 
 
-STEEP = pytest.param(2.0**40, marks=pytest.mark.xfail(strict=True, reason="CURVATURE has a unit: 1 over that of f"))
+STEEP = 2.0**40
 
 
 @pytest.mark.parametrize("factor", [2.0**-40, 2.0**20, STEEP])

@@ -251,7 +251,7 @@ def save_targets(path: str | Path, targets: Mapping[str, Mapping[str, Tensor]]) 
     state: dict[str, Tensor] = {}
     for style, grams in targets.items():
         for layer, gram in grams.items():
-            top = gram.abs().amax()
+            top = gram.abs().amax().clamp_min(1e-30)
             state |= {f"{style} {layer}": (gram / top).half(), f"{style} {layer} top": top}
     _write(path, state, {"format": "pt"})
 

@@ -48,6 +48,18 @@ def write_beside(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_folder(folder: str | Path) -> None:
+    """Say before hours of work that its folder cannot be written to; makes the folder.
+
+    Raises:
+        OutputError: as `write_beside`.
+    """
+    proof = Path(folder) / ".proof"
+    with write_beside(proof):
+        pass
+    proof.unlink(missing_ok=True)
+
+
 def append_line(path: str | Path, line: str) -> None:
     """Add a line to a text file.
 

@@ -20,7 +20,7 @@ from torch import Tensor
 Function = Callable[[Tensor], tuple[float, Tensor]]
 
 DECREASE = 1e-4  # share of the decrease that the slope promises which a step must bring (Armijo's rule)
-CURVATURE = 1e-10  # pairs whose s.y is a smaller share of y.y say nothing about the curvature
+CURVATURE = 1e-8  # pairs whose s and y are nearer to a right angle than this cosine say nothing about the curvature
 FIRST_MOVE = 0.05  # mean change of a variable in a step that no curvature is known for, as a share of the box
 TRIES = 20  # shorter and shorter steps before a direction is given up
 
@@ -60,7 +60,7 @@ def minimize(
         new = _search(function, point, direction, step, (low, high))
         if new is not None:
             s, y = new.x - x, new.gradient - gradient
-            if float((s * y).sum()) > CURVATURE * float((y * y).sum()):
+            if float((s * y).sum()) > CURVATURE * float(s.norm() * y.norm()):
                 pairs = [*pairs, (s, y)][-history:]
             point = new
             yield point
@@ -78,7 +78,8 @@ def _search(function: Function, point: Point, direction: Tensor, step: float, bo
         if not slope < 0:  # a stationary point, or rounding
             return None
         value, gradient = function(x)
-        if value <= point.value + DECREASE * slope and value < point.value:
+        lower = value <= point.value + DECREASE * slope and value < point.value
+        if lower and bool(gradient.isfinite().all()):
             return Point(x, value, gradient)
         curve = 2 * (value - point.value - slope)  # of the parabola through both values and the slope
         step *= min(0.5, max(0.1, -slope / curve)) if math.isfinite(curve) and curve > 0 else 0.1
@@ -93,7 +94,7 @@ def _direction(gradient: Tensor, free: Tensor, pairs: list[tuple[Tensor, Tensor]
     for s, y in pairs:
         s, y = s * free, y * free
         curvature = (s * y).sum()
-        if curvature > CURVATURE * (y * y).sum():
+        if curvature > CURVATURE * s.norm() * y.norm():
             known.append((s, y, curvature))
     if not known:
         return None

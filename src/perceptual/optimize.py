@@ -20,11 +20,13 @@ from perceptual.devices import choose_device, out_of_memory
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.events import Step
 from perceptual.loss_networks import Features
-from perceptual.losses import style_transfer_loss
+from perceptual.losses import PerceptualLoss, style_transfer_loss
 from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
 Objective = Callable[[Tensor], dict[str, Tensor]]
 Size = tuple[int, int]
+
+SAME = 1e-4  # a reference that is a smaller share of white noise's value is none
 
 
 class Optimization:
@@ -58,13 +60,14 @@ class Optimization:
     @property
     def best(self) -> Tensor:
         """The best image so far, of the final size, on the CPU; empty before the first step."""
-        return images.resize(self._best.cpu(), size=self.size) if self._best.numel() else self._best
+        return images.resize(self._best.cpu(), size=self.size).clone() if self._best.numel() else self._best
 
     def run(self) -> Generator[Step, None, None]:
         """Optimise, yielding a Step with all terms for the start (0) and after each iteration.
 
         Raises:
-            TrainingError: a term is not a finite number, or the memory ran out; `best` is what there was before.
+            TrainingError: a term or the gradient is not a finite number (at the start; L-BFGS shortens a later step
+                that leads there), or the memory ran out; `best` is what there was before.
             ImageError: the image is too small for the layers of the objective.
         """
         config, began = self.config, time.monotonic()
@@ -86,7 +89,7 @@ class Optimization:
                         break
                 else:
                     yield Step(index, total, terms, message=f"No step lowers the objective after iteration {index}.")
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 raise TrainingError("The memory ran out: choose a smaller --size.") from error
@@ -104,6 +107,8 @@ class Optimization:
             terms = objective(pixels)
             (gradient,) = torch.autograd.grad(terms["total"], pixels)
             self._terms = {name: value.item() for name, value in terms.items()}
+            if not gradient.isfinite().all():
+                self._terms["total"] = math.nan
             self._evaluations += 1
             return self._terms["total"], gradient
 
@@ -122,11 +127,12 @@ class Optimization:
             x.clamp_(0, 1)
 
     def _check(self) -> None:
+        done = max(0, len(self.trace) - 1)
         for name, value in self._terms.items():
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"The optimisation stopped after {len(self.trace)} iterations: {name} is not a finite number. "
-                    "Lower its weight, or choose another layer."
+                    f"The optimisation stopped after {done} iterations: {name} is not a finite number. Lower its "
+                    "weight, or choose another layer."
                 )
 
 
@@ -200,12 +206,23 @@ def white_noise(size: Size, seed: int) -> Tensor:
     return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def reference_photographs(content: Tensor) -> Tensor:
-    """What relative weights are measured on when there is one photograph: itself and its half turn, (2, 3, H, W).
+@torch.no_grad()
+def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Tensor) -> dict[str, list[float]]:
+    """References of relative weights from one image (1, 3, H, W), and white noise of its size, for `set_references`.
 
-    Turned, it has the same styles and variation and its features elsewhere: an unrelated picture of the same kind.
+    As in training, content is 1 where the features are as far as those of an unrelated picture of the same kind, which
+    the image's half turn is; style and variation are 1 at the image itself. A term that vanishes there (a picture that
+    is its own half turn, a plain colour) is 1 at the white noise, and so are all without an image.
     """
-    return torch.cat([content, content.flip(2, 3)])
+    terms.set_references({name: [1.0] for name, _ in terms.named_terms()})
+    goal = {} if content is None else terms.goal(content)
+    at_noise = terms(noise, goal)
+    own, turned = (at_noise, at_noise) if content is None else (terms(content, goal), terms(content.flip(2, 3), goal))
+    references = {}
+    for name, term in terms.named_terms():
+        value = (turned if term.target_layers else own)[name]
+        references[name] = [(value if value > SAME * at_noise[name] else at_noise[name]).item()]
+    return references
 
 
 def _optimization(
@@ -233,12 +250,12 @@ def _optimization(
         at_side = images.resize(style, longer_side=side) if isinstance(style, Tensor) else style
         paintings = [] if at_side is None else [at_side]
         terms = style_transfer_loss(loss, paintings, paths=paths, device=device)
+        goal = {} if target is None else terms.goal(target)
         if references:
             terms.set_references(references)
-        elif loss.weighting == "relative":  # without a photograph a term is 1 where it is that of white noise
-            noise = white_noise(here, config.seed).to(device).expand(2, -1, -1, -1)
-            terms.calibrate([noise if target is None else reference_photographs(target)])
-        goal = {} if target is None else terms.goal(target)
+        elif loss.weighting == "relative":
+            noise = white_noise(here, config.seed).to(device)
+            terms.set_references(measure_references(terms, target, noise))
         return lambda image: terms(image.to(device), goal)
 
     return Optimization(objective, start, size, config)

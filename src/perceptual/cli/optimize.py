@@ -116,14 +116,18 @@ def texture(arguments: Sequence[str]) -> int:
 def _check(config: _Files, layers: Sequence[str]) -> dict[str, Path]:
     """Say before the work what would stop it at its end, and get the loss networks; returns their files."""
     from perceptual import images
+    from perceptual.files import check_folder
 
     out = config.out
     if out.suffix.lower() not in images.WRITABLE_SUFFIXES:
         raise OutputError(f"{out} ends in no format to write: choose {', '.join(sorted(images.WRITABLE_SUFFIXES))}.")
+    if os.path.isdir(out):
+        raise OutputError(f"{out} is a folder: give the name of a file to write.")
     if os.path.exists(out) and not config.overwrite:
         raise OutputError(f"{out} exists: choose another --out, or add --overwrite.")
     if not layers:
         raise ConfigError("Name at least one layer.")
+    check_folder(out.parent)
     paths = weight_paths(config.weights)
     fetch_missing(layers, paths)
     return paths
@@ -133,17 +137,20 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
     """Optimise with a bar, previews and a trace; Ctrl-C ends it between two iterations and keeps the best so far."""
     from perceptual import images
     from perceptual.errors import PerceptualError
-    from perceptual.files import append_line, write_beside
+    from perceptual.files import append_line
 
     trace, previews = (config.out.with_name(config.out.name + end) for end in (".jsonl", ".previews"))
-    shutil.rmtree(previews, ignore_errors=True)
-    with write_beside(trace):
-        pass  # an empty trace, and proof that the folder can be written to
-    failure: PerceptualError | None = None
+    written, failure = 0, None
     with closing(run.run()) as steps, stop_on_signal() as stopping:
         try:
             for step in with_bar(steps, "optimising"):
-                append_line(trace, json.dumps(run.trace[-1]))
+                if not written:  # what is wrong with the input has been said by now
+                    trace.unlink(missing_ok=True)
+                    if config.overwrite:
+                        shutil.rmtree(previews, ignore_errors=True)
+                for line in run.trace[written:]:
+                    append_line(trace, json.dumps(line))
+                written = len(run.trace)
                 if step.preview is not None:
                     images.write(previews / f"{step.index:06d}.png", step.preview)
                 if stopping:

@@ -12,7 +12,7 @@ from types import ModuleType
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
 from perceptual.events import Step
-from perceptual.files import write_beside
+from perceptual.files import check_folder
 from perceptual.reproduce import figure3, figure4, figure5, figure6, figure7, supplement_figure2, table1
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import write
@@ -43,10 +43,8 @@ def reproduce(
         raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
     config = config or ReproduceConfig()
     steps = EXPERIMENTS[name].run(Lab(config, Path(out), paths or {}))
-    first, proof = next(steps), Path(out) / "parts" / ".proof"
-    with write_beside(proof):
-        pass  # that the folder can be written to, before the hours of work, and after what can be said without it
-    proof.unlink()
+    first = next(steps)  # what can be said without touching the folder comes before
+    check_folder(out)
     yield first
     report = yield from steps
     return write(report, Path(out), config)
