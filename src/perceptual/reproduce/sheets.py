@@ -45,7 +45,7 @@ def compare(
     return Report(
         name,
         f"Figure {name[-1]}: style transfer at {work.size} px",
-        sheet(lines, inches=2.6),
+        sheet(lines, inches=max(2.6, work.size / 150)),  # at 150 dots an inch no picture is made smaller
         rows,
         rows,
         paper,
