@@ -11,7 +11,7 @@ from perceptual.events import Step
 from perceptual.reproduce.lab import Judge, Lab, Work, mean_and_deviation
 from perceptual.reproduce.report import Report, new_figure
 
-ABOUT = "objective against iterations of the baseline, and our network's (an hour on two cores)"
+ABOUT = "objective against iterations of the baseline, and our network's (half an hour on two cores)"
 NETWORK = "starry_night_solo"
 DEFAULT = (Work(256, 4, 500), Work(512, 2, 120), Work(1024, 1, 50))
 FULL = tuple(Work(size, 50, 500) for size in (256, 512, 1024))
