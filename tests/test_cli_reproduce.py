@@ -16,8 +16,9 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from test_cli import run as run_command
 
-from perceptual import checkpoints, cli, images, lbfgs, weights
+from perceptual import checkpoints, images, lbfgs, weights
 from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import WeightsError
@@ -86,14 +87,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, loss_networks: dict[str, P
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """perceptual reproduce with these words: exit code, stdout, stderr."""
 
-    def run(*words: object) -> tuple[int, str, str]:
-        try:
-            code = cli.main(["reproduce", *map(str, words)])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return (code, *capsys.readouterr())
-
-    return run
+    return partial(run_command, capsys, "reproduce")
 
 
 @pytest.fixture

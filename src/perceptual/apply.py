@@ -222,10 +222,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     found = images.find(inputs)
     single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
     if single and out.suffix and not os.path.isdir(out):
-        if out.suffix.lower() not in images.WRITABLE_SUFFIXES:
-            raise OutputError(
-                f"{out} ends in no format to write: choose {', '.join(sorted(images.WRITABLE_SUFFIXES))}."
-            )
+        images.check_ending(out)
         pairs = [(found[0].path, out)]
     else:
         if out.suffix.lower() in images.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:

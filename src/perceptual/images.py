@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from perceptual.codecs import DAMAGE, WRITABLE, Array, Format, decoding, encode, identify, layers
-from perceptual.errors import ConfigError, ImageError
+from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.files import write_beside
 
 Kind = TypeVar("Kind")
@@ -222,6 +222,16 @@ def find(inputs: Sequence[str | Path]) -> list[Found]:
             for match in _matches(entry):
                 found.setdefault(os.path.abspath(match.path), match)
     return list(found.values())
+
+
+def check_ending(path: Path) -> None:
+    """Say before the work that a file's name ends in no format to write.
+
+    Raises:
+        OutputError: it does.
+    """
+    if path.suffix.lower() not in WRITABLE_SUFFIXES:
+        raise OutputError(f"{path} ends in no format to write: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
 def _matches(entry: str | Path) -> list[Found]:

@@ -6,7 +6,7 @@ curvature: the step that it remembers is not the step that was taken. Here the s
 decrease are those of the clipped points. Every point is inside the box, and no accepted one is worse than the last.
 
 SciPy's L-BFGS-B does as well per evaluation (`benchmarks/lbfgs.py`), but works on the CPU alone, in float64, and its
-own share of an iteration at 1024 x 1024 px is seconds.
+own share of an iteration at 512 x 512 px is a second.
 """
 
 from __future__ import annotations

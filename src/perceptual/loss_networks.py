@@ -203,6 +203,16 @@ def split_layer(layer: str) -> tuple[str, str]:
     return network or "vgg16", name
 
 
+def missing_networks(layers: Sequence[str], paths: Mapping[str, str | Path]) -> list[str]:
+    """The loss networks that these layers name and whose weights are not on this computer.
+
+    Raises:
+        WeightsError: a path is given and there is no such file, or there is no such network.
+    """
+    names = dict.fromkeys(split_layer(layer)[0] for layer in layers)
+    return [name for name in names if weights.locate(name, paths.get(name)) is None]
+
+
 def layer_names(name: str) -> list[str]:
     """All layers of a loss network, in order.
 
@@ -251,13 +261,12 @@ def _smallest_side(stages: list[Stage]) -> int:
             return (side - window + (stride - 1 if stage.ceil_mode else 0)) // stride + 1
         return side
 
-    for side in itertools.count(1):
-        left = side
+    def left(side: int) -> int:
         for _, stage in stages:
-            left = after(left, stage) if left > 0 else 0
-        if left > 0:
-            return side
-    raise AssertionError("unreachable")
+            side = after(side, stage) if side > 0 else 0
+        return side
+
+    return next(side for side in itertools.count(1) if left(side) > 0)
 
 
 def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:

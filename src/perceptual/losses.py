@@ -176,12 +176,13 @@ class PerceptualLoss(nn.Module):
         """
         if not self.calibrated:
             raise ConfigError("Relative weights need their references: call calibrate(photographs) first.")
-        goal = target if isinstance(target, dict) else {}
-        if self.target_layers and not isinstance(target, dict):
-            if target is None or target.shape[-2:] != output.shape[-2:]:
-                raise ConfigError(
-                    "The losses compare with a target: give one of the same height and width as the output."
-                )
+        if isinstance(target, dict):
+            goal = target
+        elif not self.target_layers:
+            goal = {}
+        elif target is None or target.shape[-2:] != output.shape[-2:]:
+            raise ConfigError("The losses compare with a target: give one of the same height and width as the output.")
+        else:
             goal = self.goal(target)
         seen = self.features(output, self.layers)
         values: dict[str, Tensor] = {}

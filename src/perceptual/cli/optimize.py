@@ -119,8 +119,7 @@ def _check(config: _Files, layers: Sequence[str]) -> dict[str, Path]:
     from perceptual.files import check_folder
 
     out = config.out
-    if out.suffix.lower() not in images.WRITABLE_SUFFIXES:
-        raise OutputError(f"{out} ends in no format to write: choose {', '.join(sorted(images.WRITABLE_SUFFIXES))}.")
+    images.check_ending(out)
     if os.path.isdir(out):
         raise OutputError(f"{out} is a folder: give the name of a file to write.")
     if os.path.exists(out) and not config.overwrite:

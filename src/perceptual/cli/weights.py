@@ -72,8 +72,7 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
     """Download what the layers' loss networks lack, with a bar."""
-    from perceptual.loss_networks import check_layer, split_layer
-    from perceptual.weights import PRETRAINED, locate
+    from perceptual.loss_networks import check_layer, missing_networks, split_layer
     from perceptual.weights import fetch as fetch_weights
 
     networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
@@ -82,7 +81,6 @@ def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
             raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks)}.")
     for layer in layers:
         check_layer(layer)
-    for name in networks:
-        if name in PRETRAINED and locate(name, paths.get(name)) is None:
-            for _ in with_bar(fetch_weights(name), f"downloading {name}"):
-                pass
+    for name in missing_networks(layers, paths):
+        for _ in with_bar(fetch_weights(name), f"downloading {name}"):
+            pass

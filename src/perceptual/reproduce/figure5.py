@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from perceptual.events import Step
-from perceptual.reproduce.lab import Judge, Lab, Work, mean_and_deviation
+from perceptual.reproduce.lab import Lab, Work, mean_and_deviation
 from perceptual.reproduce.report import Report, new_figure
 
 ABOUT = "objective against iterations of the baseline, and our network's (half an hour on two cores)"
@@ -91,6 +91,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         panels.append(panel)
     crossings = [panel.summary()["iterations that equal it"] for panel in panels]
     sizes = ", ".join(f"{c} iterations at {p.size} px" for c, p in zip(crossings, panels, strict=True))
+    counts = ", ".join(f"{w.images} at {w.size} px for {w.iterations} iterations" for w in plan)
     return Report(
         "figure5",
         f"Figure 5: the objective, by optimisation and by one pass of a network ({judge.style})",
@@ -100,7 +101,13 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         "Over 50 images of MS-COCO with Picasso's The Muse, the networks reach the objective of 50 to 100 iterations, "
         "at 256, 512 and 1024 px alike; most optimisations have converged at 500.",
         f"The baseline's mean objective falls below our network's after {sizes}.{plateau(panels[0])}",
-        [*differences(judge, plan), *lab.notes],
+        [
+            f"Photographs: {lab.told_photographs()}, their middle squares; {counts} (the paper: 50 of MS-COCO, 500).",
+            f"Style: {judge.stylizer.card.titles.get(judge.style, judge.style)} (the paper: The Muse, Picasso, which "
+            "is not free).",
+            *judge.set_up(),
+            *lab.notes,
+        ],
     )
 
 
@@ -112,22 +119,6 @@ def plateau(panel: Panel) -> str:
     before, after, start = panel.mean(last - last // 5), panel.mean(last), panel.mean(0)
     share = (before - after) / before
     return f" At {panel.size} px the last {last // 5} of {last} iterations lower it by {share:.1%} (from {start:.3g})."
-
-
-def differences(judge: Judge, plan: Sequence[Work]) -> list[str]:
-    """What the set-up has other than the paper's, for the page."""
-    lab, loss, card = judge.lab, judge.loss, judge.stylizer.card
-    counts = ", ".join(f"{w.images} at {w.size} px for {w.iterations} iterations" for w in plan)
-    return [
-        f"Photographs: {lab.told_photographs()}, their middle squares; {counts} (the paper: 50 of MS-COCO, 500).",
-        f"Style: {card.titles.get(judge.style, judge.style)} (the paper: The Muse, Picasso, which is not free).",
-        f"Layers: content {', '.join(loss.content_layers)}; style {', '.join(loss.style_layers)}.",
-        f"Weights: {loss.weighting}, content {loss.content_weight:g}, style {loss.style_weight:g}, total variation "
-        f"{loss.tv_weight:g}, as the network was trained with; both sides have the same.",
-        f"Network: {judge.stylizer.network.config.architecture}, {card.steps} steps of recipe {card.recipe!r}"
-        f"{', begun from a trained network' if card.began_from else ''} (the paper: 40,000 steps of batch 4).",
-        "Optimiser: the projected L-BFGS of perceptual.lbfgs, with Armijo's rule and 10 remembered steps.",
-    ]
 
 
 def draw(panels: Sequence[Panel]) -> Any:

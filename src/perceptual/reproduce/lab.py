@@ -23,7 +23,14 @@ from perceptual.apply import Stylizer
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
-from perceptual.loss_networks import Features, LossNetwork, LossNetworks, layer_names, split_layer
+from perceptual.loss_networks import (
+    Features,
+    LossNetwork,
+    LossNetworks,
+    layer_names,
+    missing_networks,
+    split_layer,
+)
 from perceptual.losses import full_name, style_targets
 from perceptual.optimize import Objective, Optimization, optimize_style
 from perceptual.tasks import read_painting, style_name
@@ -205,8 +212,7 @@ class Lab:
         Raises:
             WeightsError: one cannot be downloaded; said before any other is.
         """
-        names = dict.fromkeys(split_layer(layer)[0] for layer in layers)
-        missing = [name for name in names if weights.locate(name, self.paths.get(name)) is None]
+        missing = missing_networks(layers, self.paths)
         for name in sorted(missing, key=lambda name: weights.PRETRAINED[name].files[0].url is not None):
             yield from weights.fetch(name)
 
@@ -257,11 +263,10 @@ class Lab:
         for step in run.run():
             yield replace(step, index=self.done + step.index, total=self.total)
         self.done += planned
-        curve = Curve([line["total"] for line in run.trace], [line["seconds"] for line in run.trace], run.best)
-        info = {"totals": curve.totals, "seconds": curve.seconds}
+        info = {key: [line[name] for line in run.trace] for key, name in (("totals", "total"), ("seconds", "seconds"))}
         picture = (run.best * 255).round().to(torch.uint8).contiguous()
         checkpoints.save_state(file, {"picture": picture}, info)
-        return curve._replace(picture=picture.float() / 255)
+        return Curve(info["totals"], info["seconds"], picture.float() / 255)
 
 
 @dataclass
@@ -322,7 +327,18 @@ class Judge:
         run = self.baseline(photograph, iterations, seed=seed)
         return (yield from self.lab.optimize(run, self.lab.part("baseline", identity)))
 
-    @torch.no_grad()
+    def set_up(self) -> list[str]:
+        """The objective, the network and the optimiser, in words, beside the paper's."""
+        loss, card = self.loss, self.stylizer.card
+        return [
+            f"Layers: content {', '.join(loss.content_layers)}; style {', '.join(loss.style_layers)}.",
+            f"Weights: {loss.weighting}, content {loss.content_weight:g}, style {loss.style_weight:g}, total variation "
+            f"{loss.tv_weight:g}, as the network was trained with; both sides have the same.",
+            f"Network: {self.stylizer.network.config.architecture}, {card.steps} steps of recipe {card.recipe!r}"
+            f"{', begun from a trained network' if card.began_from else ''} (the paper: 40,000 steps of batch 4).",
+            "Optimiser: the projected L-BFGS of perceptual.lbfgs, with Armijo's rule and 10 remembered steps.",
+        ]
+
     def ours(self, photograph: Tensor) -> Tensor:
         """The network's painting of a photograph (1, 3, H, W), clipped to [0, 1]."""
         return self.stylizer.stylize(photograph, style=self.style)

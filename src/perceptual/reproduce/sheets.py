@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from perceptual.events import Step
-from perceptual.reproduce.figure5 import differences
 from perceptual.reproduce.lab import Judge, Lab, Work
 from perceptual.reproduce.report import Report, sheet
 
@@ -53,7 +52,7 @@ def compare(
         [
             f"Photographs: {lab.told_photographs()}, their middle squares (the paper: MS-COCO); {work.iterations} "
             "iterations of the baseline (the paper: 500).",
-            *differences(judges[0], plan)[2:],
+            *judges[0].set_up(),
             *lab.notes,
         ],
     )

@@ -14,7 +14,6 @@ from perceptual import checkpoints
 from perceptual.config import to_dict
 from perceptual.errors import TrainingError
 from perceptual.events import Step
-from perceptual.reproduce.figure5 import differences
 from perceptual.reproduce.lab import Judge, Lab, Work
 from perceptual.reproduce.report import Report, machine, new_figure
 
@@ -50,7 +49,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         "says, the median of one times their number. The set-up (loading, the target's features) counts on no side.",
         [
             f"Machine: {machine(lab.config.device)}; the ratios are comparable, the seconds are not.",
-            *differences(judge, plan)[2:],
+            *judge.set_up(),
             *lab.notes,
         ],
     )
