@@ -113,8 +113,8 @@ def test_an_unknown_style_lists_the_shipped_ones() -> None:
 
 
 def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
-    assert "gallery" in shipped()
-    for name in shipped():
+    assert "gallery" in shipped("style")
+    for name in shipped("style"):
         stylizer = Stylizer.load(name)
         card = stylizer.card
         assert card.about

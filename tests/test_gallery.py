@@ -25,12 +25,12 @@ def test_it_holds_eleven_paintings_by_name_in_less_than_8_megabytes(network: Sty
     assert len(network.styles) == len(set(network.styles)) == 11
     assert set(network.card.titles) == set(network.styles)
     assert all(len(digest) == 64 for digest in network.card.paintings.values())
-    assert shipped()["gallery"].stat().st_size < 8e6
-    assert sum(path.stat().st_size for path in shipped().values()) < 40e6
+    assert shipped("style")["gallery"].stat().st_size < 8e6
+    assert sum(path.stat().st_size for path in shipped("style").values()) < 40e6
 
 
 def test_a_shipped_style_is_found_by_its_own_name(network: Stylizer, photograph: Image.Image) -> None:
-    assert find_style("wave") == (shipped()["gallery"], "wave")
+    assert find_style("wave") == (shipped("style")["gallery"], "wave")
     assert np.array_equal(Stylizer.load("wave")(photograph), network(photograph, style="wave"))
 
 

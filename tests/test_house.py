@@ -14,9 +14,9 @@ import perceptual
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
     1: {"errors", "events", "functional", "lbfgs"},
-    2: {"codecs", "config", "devices", "files", "weights"},
-    3: {"images", "loss_networks", "networks", "recipes"},
-    4: {"checkpoints", "data", "losses"},
+    2: {"codecs", "config", "devices", "files", "resampling", "weights"},
+    3: {"images", "loss_networks", "networks"},
+    4: {"checkpoints", "data", "losses", "recipes"},
     5: {"apply", "optimize", "tasks"},
     6: {"train"},
     7: {"reproduce"},

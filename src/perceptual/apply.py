@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
-from perceptual.config import StylizeConfig
+from perceptual.config import StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma
@@ -32,18 +31,8 @@ def parse_blend(text: str) -> dict[str, float]:
     """
     if os.path.isfile(os.path.expanduser(text)):  # whose name may hold a comma
         return {text: 1.0}
-    found: dict[str, float] = {}
-    for part in text.split(","):
-        name, weight = part.strip(), 1.0
-        before, colon, number = name.rpartition(":")
-        with suppress(ValueError):  # a colon without a number behind it belongs to a path
-            name, weight = (before.strip(), float(number)) if colon else (name, 1.0)
-        if not name or not 0 <= weight < float("inf"):
-            raise ConfigError(f'{text!r} is no blend of styles: write "starry_night:0.7,wave:0.3".')
-        found[name] = found.get(name, 0) + weight
+    found = named_weights(text)
     total = sum(found.values())
-    if not 0 < total < float("inf"):
-        raise ConfigError(f"The weights in {text!r} are all 0, or too large: give shares such as 0.7 and 0.3.")
     return {name: weight / total for name, weight in found.items()}
 
 

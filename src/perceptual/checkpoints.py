@@ -33,7 +33,7 @@ class Card:
     """What a network is, how it came to be and under which terms; JSON in the header of its file."""
 
     task: str
-    """What the network does: "style"."""
+    """What the network does: "style" or "upscale"."""
     network: NetworkConfig
     styles: tuple[str, ...] = ()
     """Names of the styles that it holds, in their order."""
@@ -69,16 +69,16 @@ class Card:
     format: int = FORMAT
 
 
-def shipped() -> dict[str, Path]:
-    """The networks that come with the package, by name."""
-    folder = Path(str(resources.files("perceptual"))) / "models"
+def shipped(task: str) -> dict[str, Path]:
+    """The networks for a task, "style" or "upscale", that come with the package, by name."""
+    folder = Path(str(resources.files("perceptual"))) / "models" / task
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def gallery() -> dict[str, Path]:
     """The styles that come with the package, by name, with the file of the network that holds each."""
     found: dict[str, Path] = {}
-    for path in shipped().values():
+    for path in shipped("style").values():
         for style in read_card(path).styles:
             found.setdefault(style, path)
     return found
@@ -90,22 +90,34 @@ def find_style(name: str | Path) -> tuple[Path, str | None]:
     Raises:
         CheckpointError: none of them is there; the text lists the shipped styles.
     """
-    networks, styles = shipped(), gallery()
+    styles = gallery()
     if str(name) in styles:
         return styles[str(name)], str(name)
+    return find_network(name, task="style"), None
+
+
+def find_network(name: str | Path, *, task: str) -> Path:
+    """The file of a shipped network of a task, by name, or a path.
+
+    Raises:
+        CheckpointError: none of them is there; the text lists what is shipped for the task.
+    """
+    networks = shipped(task)
     if str(name) in networks:
-        return networks[str(name)], None
+        return networks[str(name)]
     path = Path(name).expanduser()
     if path.suffix.lower() in images.IMAGE_SUFFIXES:
+        flag = f"--style {path}" if task == "style" else "--scale 4"
         raise CheckpointError(
-            f"{path} is a picture, not a trained network: make one with `perceptual train style --style {path} ...`."
+            f"{path} is a picture, not a trained network: make one with `perceptual train {task} {flag} ...`."
         )
     if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
         raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
-        return path, None
+        return path
+    kind, styles = ("style", tuple(gallery())) if task == "style" else ("network", ())
     known = ", ".join(dict.fromkeys((*networks, *styles)))
-    raise CheckpointError(f"There is no style {str(name)!r}: give a trained network, or one of {known}.")
+    raise CheckpointError(f"There is no {kind} {str(name)!r}: give a trained network, or one of {known}.")
 
 
 def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: bool = False) -> None:
@@ -189,7 +201,7 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
 
 def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
     """The network that a file of gamma and beta was learnt with: a shipped one, or one in the same folder."""
-    for candidate in (*shipped().values(), *sorted(Path(path).parent.glob("*.safetensors"))):
+    for candidate in (*shipped("style").values(), *sorted(Path(path).parent.glob("*.safetensors"))):
         try:
             if not read_card(candidate).base:
                 network, _ = load(candidate)

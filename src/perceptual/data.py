@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from perceptual import images
+from perceptual.codecs import Array
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
 
@@ -84,7 +85,10 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         )
 
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
-        image = images.open_rgb(path, draft_size=round(1.15 * self.size))
+        native = self.crop == "native"
+        image = images.open_rgb(path, draft_size=4 * self.size if native else round(1.15 * self.size))
+        if native:
+            return _native(np.array(image), self.size, rng)
         width, height = image.size
         if self.crop == "squash":
             box: tuple[float, float, float, float] = (0, 0, width, height)
@@ -95,7 +99,21 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         image = image.resize((self.size, self.size), _BICUBIC, box=box, reducing_gap=2.0)
         if rng.random() < 0.5:
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float() / 255
+        return _tensor(np.array(image))
+
+
+def _native(array: Array, size: int, rng: random.Random) -> Tensor:
+    """A crop at the picture's own resolution, flipped and turned at random; a small picture is continued in mirrors."""
+    short = [max(0, size - side) for side in array.shape[:2]]
+    if any(short):
+        array = np.pad(array, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
+    top, left = (rng.randint(0, side - size) for side in array.shape[:2])
+    array = np.rot90(array[top : top + size, left : left + size], rng.randrange(4))
+    return _tensor(np.ascontiguousarray(array[:, ::-1] if rng.random() < 0.5 else array))
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous().float() / 255
 
 
 def batches(

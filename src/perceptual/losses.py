@@ -18,7 +18,8 @@ weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice; less is g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import feature_distance, gram_distance, gram_matrix, mix, total_variation
+from perceptual.functional import absolute_distance, feature_distance, gram_distance, gram_matrix, mix, total_variation
 from perceptual.loss_networks import Features, LossNetworks, split_layer
 
 PIXELS = "pixels"
@@ -73,6 +74,13 @@ class PixelLoss(FeatureLoss):
 
     def __init__(self) -> None:
         super().__init__(PIXELS)
+
+
+class AbsoluteLoss(PixelLoss):
+    """Absolute error over C * H * W of the images themselves, on [0, 1] pixels."""
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return absolute_distance(output[PIXELS], target[PIXELS])
 
 
 class StyleLoss(Term):
@@ -255,6 +263,30 @@ def style_transfer_loss(
     return PerceptualLoss(terms, networks=networks, relative=share).to(device)
 
 
+_PLAIN: dict[str, Callable[[], Term]] = {
+    "pixel": PixelLoss,
+    "l1": AbsoluteLoss,
+    "tv": TotalVariation,
+    "feature": FeatureLoss,
+}
+
+
+def reconstruction_terms(weights: Mapping[str, float]) -> dict[str, tuple[Term, float]]:
+    """The terms of super-resolution's objective by name: pixel, l1, tv, feature (the paper's, vgg16:relu2_2), or the
+    NETWORK:LAYER of another feature loss."""
+    return {_safe(name): (_PLAIN.get(name, partial(FeatureLoss, name))(), weight) for name, weight in weights.items()}
+
+
+def reconstruction_loss(
+    weights: Mapping[str, float], *, paths: Mapping[str, str | Path] | None = None
+) -> PerceptualLoss:
+    """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original picture.
+
+    weights: by name, as `reconstruction_terms` knows them. paths: weight files of loss networks.
+    """
+    return PerceptualLoss(reconstruction_terms(weights), paths=paths)
+
+
 @torch.no_grad()
 def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> Features:
     """The Gram matrices (1, C, C) of a style image (1, 3, h, w) by style layer, as NETWORK:LAYER."""
@@ -268,4 +300,8 @@ def full_name(layer: str) -> str:
 
 
 def _term_name(kind: str, layer: str) -> str:
-    return f"{kind} {layer}".replace(".", "_")  # a module's name may not hold a dot
+    return _safe(f"{kind} {layer}")
+
+
+def _safe(name: str) -> str:
+    return name.replace(".", "_")  # a module's name may not hold a dot

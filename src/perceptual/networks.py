@@ -9,9 +9,11 @@ A network is a string of layers (the notation of the authors' code, supplement T
     u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
     U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (less checkerboard)
     B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
+    s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     r128*5    the same layer five times
 
-A TransformationNetwork takes and gives RGB float [0, 1]; any height and width from 1 px up give exactly that size
+A network ends in a convolution (c or s) to RGB, or to luma alone. A TransformationNetwork takes and gives RGB float
+[0, 1]; any height and width from 1 px up give exactly that size
 (times the scale for super-resolution), so that callers never pad.
 """
 
@@ -28,7 +30,7 @@ from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import mix
+from perceptual.functional import luma, mix
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 SUPER_RESOLUTION_X2 = "c9s1-64 r64*4 u64 c9s1-3"  # not in the paper: one stride-1/2 convolution less
@@ -38,24 +40,31 @@ SUPER_RESOLUTION_X8 = "c9s1-64 r64*4 u64 u64 u64 c9s1-3"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an architecture string: kind ("c", "d", "r", "n", "u", "U" or "B"), kernel, stride and filters."""
+    """One layer of an architecture string: kind (one of c d r n u U B s), kernel, stride and filters.
+
+    grow: how many times larger it makes the image, before the stride makes it smaller.
+    """
 
     kind: str
     filters: int
     kernel: int = 3
     stride: int = 1
+    grow: int = 1
 
 
 _TOKEN = re.compile(
-    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|(?P<kind>[drnuUB])(?P<filters>\d+))(?:\*(?P<times>[1-9]\d{0,2}))?"
+    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|s(?P<grow>\d{1,2})-(?P<s>\d+)|(?P<kind>[drnuUB])(?P<filters>\d+))"
+    r"(?:\*(?P<times>[1-9]\d{0,2}))?"
 )
 
 
-def parse_architecture(text: str) -> tuple[Layer, ...]:
+def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
     """Turn an architecture string into its layers; `R128` and `C128` of the authors' code mean r128 and n128.
 
+    channels: of the image that comes in and goes out, 3 or 1.
+
     Raises:
-        ConfigError: a word is not a layer, or the string does not end in a 3-channel convolution of stride 1.
+        ConfigError: a word is not a layer, or the string does not end in a convolution of stride 1 to `channels`.
     """
     layers: list[Layer] = []
     for word in text.replace(",", " ").split():
@@ -63,22 +72,21 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
         if match is None:
             raise ConfigError(
                 f"{word!r} in the architecture {text!r} is not a layer: "
-                "write c9s1-32, d64, r128*5, n128, u64, U64 or B64."
+                "write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
             )
-        if match["kind"]:
-            layer = Layer(match["kind"], int(match["filters"]), stride=2 if match["kind"] == "d" else 1)
-        else:
-            layer = Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
-        if min(layer.filters, layer.stride) < 1 or layer.kernel % 2 == 0:
+        layer = _layer(match)
+        if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
             raise ConfigError(
                 f"{word!r} in the architecture {text!r} needs an odd kernel, and a stride and filters of 1 or more."
             )
         layers += [layer] * int(match["times"] or 1)
-    if not layers or layers[-1] != Layer("c", 3, layers[-1].kernel):
+    last = layers[-1] if layers else None
+    if last is None or last.kind not in "cs" or last.stride > 1 or last.filters != channels:
+        word = {3: "3 channels", 1: "1 channel"}[channels]
         raise ConfigError(
-            f"The architecture {text!r} must end in a convolution to 3 channels of stride 1, such as c9s1-3."
+            f"The architecture {text!r} must end in a convolution to {word} of stride 1, such as c9s1-{channels}."
         )
-    width = 3
+    width = channels
     for layer in layers:
         if layer.kind in "rn" and layer.filters != width:
             raise ConfigError(
@@ -86,6 +94,15 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
             )
         width = layer.filters
     return tuple(layers)
+
+
+def _layer(match: re.Match[str]) -> Layer:
+    if match["grow"]:
+        return Layer("s", int(match["s"]), grow=int(match["grow"]))
+    if match["c"]:
+        return Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
+    kind = match["kind"]
+    return Layer(kind, int(match["filters"]), stride=2 if kind == "d" else 1, grow=2 if kind in "uUB" else 1)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -127,12 +144,16 @@ class InstanceNorm(nn.Module):
         return done[0] if len(done) == 1 else torch.cat(done)
 
 
+MakeNorm = Callable[[int], nn.Module | None]
+
+
 class ConvolutionLayer(nn.Module):
-    """Padding, convolution (or stride-1/2 convolution, or doubling and convolution), norm and ReLU."""
+    """Padding, convolution (of stride 1/2, or with doubling before or a pixel shuffle behind), norm and ReLU."""
 
     def __init__(self, channels: int, layer: Layer, padding: str, norm: nn.Module | None, relu: bool = True) -> None:
         super().__init__()
         self.doubling = {"U": "nearest", "B": "bilinear"}.get(layer.kind)
+        self.shuffle = layer.grow if layer.kind == "s" else 1
         self.norm = norm
         self.relu = relu
         around = (layer.kernel - 1) // 2
@@ -142,7 +163,8 @@ class ConvolutionLayer(nn.Module):
             fan_in = channels * 9  # Torch7's convention; PyTorch's own default would count the filters instead
         else:
             inner = around if padding == "zero" else 0
-            self.conv = nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride, padding=inner)
+            filters = layer.filters * self.shuffle**2
+            self.conv = nn.Conv2d(channels, filters, layer.kernel, layer.stride, padding=inner)
             fan_in = channels * layer.kernel**2
         for parameter in self.conv.parameters():
             nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
@@ -153,6 +175,8 @@ class ConvolutionLayer(nn.Module):
         if self.pad:
             x = F.pad(x, (self.pad,) * 4, mode=self.pad_mode)
         x = self.conv(x)
+        if self.shuffle > 1:
+            x = F.pixel_shuffle(x, self.shuffle)
         if self.norm is not None:
             x = self.norm(x, style)
         return F.relu(x) if self.relu else x
@@ -161,7 +185,9 @@ class ConvolutionLayer(nn.Module):
 class Block(nn.Module):
     """Two 3x3 convolutions; residual: input plus their result, with no ReLU after the sum (Gross and Wilber)."""
 
-    def __init__(self, channels: int, padding: str, make_norm: Callable[[int], nn.Module], residual: bool) -> None:
+    def __init__(
+        self, channels: int, padding: str, make_norm: Callable[[int], nn.Module | None], residual: bool
+    ) -> None:
         super().__init__()
         layer = Layer("c", channels)
         self.first = ConvolutionLayer(channels, layer, padding, make_norm(channels))
@@ -180,19 +206,23 @@ class Block(nn.Module):
 class TransformationNetwork(nn.Module):
     """f_W of the paper: an image to an image, by the layers of `config.architecture`.
 
-    Attributes: `scale`, output size over input size (1 for style, 4 or 8 for super-resolution); `styles`.
+    Attributes: `scale`, output size over input size (1 for style, 4 or 8 for super-resolution); `styles`; `reach`, the
+        pixels of the input around one that its output depends on, None where norms look at the whole image.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers_spec = parse_architecture(config.architecture)
+        self.luma = config.channels == "luma"
+        self.layers_spec = parse_architecture(config.architecture, 1 if self.luma else 3)
         self.styles = config.styles
         self.tanh_scale = config.tanh_scale
         inner = "none" if config.padding == "reflect-start" else config.padding
         outer = "zero" if config.padding == "reflect-start" else config.padding
 
-        def make_norm(channels: int) -> nn.Module:
+        def make_norm(channels: int) -> nn.Module | None:
+            if config.norm == "none":
+                return None
             norm = BatchNorm(channels) if config.norm == "batch" else InstanceNorm(channels, config.styles)
             nn.init.uniform_(norm.weight, 0, 1)  # Torch7's initialisation, as in the authors' code
             if config.norm == "conditional_instance":  # every style starts from the same numbers
@@ -200,7 +230,7 @@ class TransformationNetwork(nn.Module):
             return norm
 
         layers: list[nn.Module] = []
-        channels = 3
+        channels = 1 if self.luma else 3
         for index, layer in enumerate(self.layers_spec):
             last = index == len(self.layers_spec) - 1
             if layer.kind in "rn":
@@ -214,10 +244,11 @@ class TransformationNetwork(nn.Module):
 
     def _plan_sizes(self, unpadded_blocks: bool) -> None:
         """Derive scale, needed multiple, smallest input and start padding from the layers."""
-        shrink, grow, self.multiple, self.minimum, start = 1, 1, 1, 1, 0
+        shrink, grow, self.multiple, self.minimum, start, reach = 1, 1, 1, 1, 0, 0.0
         for layer in self.layers_spec:
-            if layer.kind in "uUB":
-                grow *= 2
+            around = 2 if layer.kind in "rnB" else (layer.kernel - 1) // 2
+            reach += around * shrink / grow
+            grow *= layer.grow
             if self.config.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / grow))
@@ -231,9 +262,11 @@ class TransformationNetwork(nn.Module):
             raise ConfigError(
                 f"The architecture {self.config.architecture!r} shrinks images: it must double as often as it halves."
             )
-        self.scale = grow // shrink
+        self.grow = grow // shrink
+        self.scale = self.grow * self.config.enlarge
         self.start_pad = start
         self.minimum = max(self.minimum, start + 1)
+        self.reach = None if "instance" in self.config.norm else math.ceil(reach / self.config.enlarge) + 2  # bicubic's
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
         """The gammas and betas of instance normalisation, (styles, C) each, by their names in `state_dict`."""
@@ -245,9 +278,9 @@ class TransformationNetwork(nn.Module):
 
         At the widest layer its input, a padded or doubled copy, its output and a temporary of the norm live together.
         """
-        widest, channels, area = 0.0, 3, 1.0
+        widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
         for layer in self.layers_spec:
-            inner = area * (4 if layer.kind in "uUB" else 1)
+            inner = area * layer.grow**2
             area = inner / layer.stride**2
             widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
             channels = layer.filters
@@ -257,9 +290,24 @@ class TransformationNetwork(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """x: (N, 3, H, W) RGB [0, 1]. style: (N, styles) weights, rows summing to 1; None: the first style.
 
-        Returns (N, 3, scale * H, scale * W). The range is 0.5 +- tanh_scale / 255: exactly [0, 1] for the paper's
-        127.5; with the authors' code's 150 it reaches a little beyond, so clamp before showing.
+        Returns (N, 3, scale * H, scale * W). The range under tanh is 0.5 +- tanh_scale / 255: exactly [0, 1] for the
+        paper's 127.5; with the authors' code's 150 it reaches a little beyond, and without tanh anywhere, so clamp
+        before showing.
         """
+        base = x
+        if self.luma or self.config.output == "bicubic":
+            base = enlarge(x, self.scale)
+        out = self._through_layers(enlarge(luma(x) if self.luma else x, self.config.enlarge), style)
+        if self.config.output == "tanh":
+            out = 0.5 + self.tanh_scale / 255 * torch.tanh(out)
+        elif self.config.output == "linear":
+            out = 0.5 + 0.5 * out
+        else:
+            out = 0.5 * out + (luma(base) if self.luma else base)
+        return base + out - luma(base) if self.luma else out
+
+    def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
+        """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity; pads and crops."""
         height, width = x.shape[-2:]
         below, right = (-height) % self.multiple, (-width) % self.multiple
         below += self.multiple * math.ceil(max(0, self.minimum - height - below) / self.multiple)
@@ -271,5 +319,12 @@ class TransformationNetwork(nn.Module):
         x = (x - 0.5) * 2
         for layer in self.layers:
             x = layer(x, style)
-        x = 0.5 + self.tanh_scale / 255 * torch.tanh(x)
-        return x[..., : height * self.scale, : width * self.scale]
+        return x[..., : height * self.grow, : width * self.grow]
+
+
+def enlarge(image: Tensor, scale: int) -> Tensor:
+    """Bicubic enlargement of (N, C, H, W) by a whole number, not clamped; Keys's kernel with a = -0.5."""
+    if scale == 1:
+        return image
+    size = (scale * image.shape[-2], scale * image.shape[-1])
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True)  # antialias brings the -0.5; else -0.75

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
+from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, UpscaleRecipe
 from perceptual.errors import ConfigError
+from perceptual.networks import SUPER_RESOLUTION_X2, SUPER_RESOLUTION_X4, SUPER_RESOLUTION_X8
 
 _LEAN = NetworkConfig(
     architecture="c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
@@ -59,3 +61,61 @@ def style_recipe(name: str) -> StyleRecipe:
     if name not in STYLE_RECIPES:
         raise ConfigError(f"There is no recipe {name!r}; choose one of {', '.join(STYLE_RECIPES)}.")
     return STYLE_RECIPES[name][1]
+
+
+def _sub_pixel(scale: int) -> NetworkConfig:
+    return NetworkConfig(architecture=f"c3s1-64 r64*6 s{scale}-3", norm="none", padding="zero", output="bicubic")
+
+
+def _papers(scale: int) -> NetworkConfig:
+    known = {2: SUPER_RESOLUTION_X2, 4: SUPER_RESOLUTION_X4, 8: SUPER_RESOLUTION_X8}
+    if scale not in known:
+        raise ConfigError(f"The paper's network doubles: --scale is {scale}, choose 2, 4 or 8.")
+    return NetworkConfig(architecture=known[scale], padding="zero")
+
+
+def _srcnn(scale: int) -> NetworkConfig:
+    return NetworkConfig(
+        architecture="c9s1-64 c5s1-32 c5s1-1",
+        norm="none",
+        padding="replicate",
+        output="linear",
+        channels="luma",
+        enlarge=scale,
+    )
+
+
+_CROPS = TrainConfig(steps=10_000, batch=16, size=128, decay="cosine", crop="native")
+
+UPSCALE_RECIPES: dict[str, tuple[str, Callable[[int], NetworkConfig], UpscaleRecipe]] = {
+    "fast": (
+        "a network that works at the small size and adds to the bicubic enlargement, without batch norm",
+        _sub_pixel,
+        UpscaleRecipe(train=_CROPS),
+    ),
+    "srcnn": (
+        "SRCNN 9-5-5 (Dong et al., 2016), on luma, the paper's baseline",
+        _srcnn,
+        UpscaleRecipe(train=_CROPS),
+    ),
+    "paper": (
+        "the paper's network, degradation and schedule (supplement, Table 2; section 4.2); days on a CPU",
+        _papers,
+        UpscaleRecipe(blur=1.0, train=TrainConfig(steps=200_000, size=288, crop="native", precision="float32")),
+    ),
+}
+
+
+def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
+    """The settings of a recipe of `perceptual train upscale` for a scale.
+
+    Raises:
+        ConfigError: there is no such recipe, or none for that scale.
+    """
+    if name not in UPSCALE_RECIPES:
+        raise ConfigError(f"There is no recipe {name!r}; choose one of {', '.join(UPSCALE_RECIPES)}.")
+    if not 2 <= scale <= 16:
+        raise ConfigError(f"--scale is {scale}; choose a whole number from 2 to 16.")
+    _, network, recipe = UPSCALE_RECIPES[name]
+    size = -(-recipe.train.size // scale) * scale
+    return replace(recipe, network=network(scale), train=replace(recipe.train, size=size))

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from perceptual import checkpoints, images, weights
 from perceptual.checkpoints import Card
-from perceptual.config import NetworkConfig, StyleRecipe, differences, to_dict
+from perceptual.config import NetworkConfig, StyleRecipe, UpscaleRecipe, differences, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
 from perceptual.loss_networks import Features
-from perceptual.losses import PerceptualLoss, style_transfer_loss
-from perceptual.networks import TransformationNetwork, parse_architecture
+from perceptual.losses import PerceptualLoss, reconstruction_loss, style_transfer_loss
+from perceptual.networks import TransformationNetwork, enlarge, parse_architecture
+from perceptual.resampling import degrade
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 
@@ -93,30 +94,76 @@ class _StyleRun:
         return torch.cat([samples, painted.float().cpu()])
 
     def card(self, step: int) -> Card:
-        return replace(
-            self.label,
-            network=self.network.config,
-            styles=tuple(self.paintings),
-            steps=step,
-            settings=to_dict(self.recipe),
-            loss_networks=self.loss.networks.hashes() if self.loss.networks else {},
-            references=self.loss.references(),
-            weights=self.loss.weights,
-            paintings=self.paintings,
-            software={"perceptual": version("perceptual"), "torch": torch.__version__},
-        )
+        card = replace(self.label, styles=tuple(self.paintings), paintings=self.paintings)
+        return _filled(card, step, self.recipe, self.network, self.loss)
 
     def identity(self) -> dict[str, Any]:
-        settings = to_dict(self.recipe)
-        for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
-            settings["train"].pop(harmless)
-        names = "\n".join(map(str, self.dataset.paths))
-        return {
-            **settings,
-            "paintings": dict(self.paintings),
-            "loss_networks": self.card(0).loss_networks,
-            "photographs": f"{len(self.dataset)} files, {hashlib.sha256(names.encode('utf-8', 'replace')).hexdigest()}",
-        }
+        return {**_identity(self.recipe, self.loss, self.dataset), "paintings": dict(self.paintings)}
+
+
+@dataclass(frozen=True)
+class _UpscaleRun:
+    """The parts of one super-resolution run, and what the loop asks of them."""
+
+    recipe: UpscaleRecipe
+    label: Card
+    network: TransformationNetwork
+    loss: PerceptualLoss
+    dataset: Photographs
+    samples: Tensor
+
+    def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+        output = forward(degrade(pixels, self.network.scale, blur=self.recipe.blur))
+        if self.loss.networks is not None:
+            # Departure from the paper: the loss network sees the pictures from a corner that changes, so that its
+            # pooling never meets the same phase of the network's up-sampling, which would leave a grid.
+            rng = random.Random(f"shift {self.recipe.train.seed} {index}")
+            top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
+            output, pixels = output[..., top:, left:], pixels[..., top:, left:]
+        terms: dict[str, Tensor] = self.loss(output, pixels)
+        return terms
+
+    def preview(self) -> Tensor:
+        device = next(self.network.parameters()).device
+        low = degrade(self.samples, self.network.scale, blur=self.recipe.blur)
+        self.network.eval()
+        with torch.no_grad():
+            large = self.network(low.to(device)).clamp(0, 1)
+        self.network.train()
+        return torch.cat([enlarge(low, self.network.scale).clamp(0, 1), large.float().cpu()])
+
+    def card(self, step: int) -> Card:
+        return _filled(self.label, step, self.recipe, self.network, self.loss)
+
+    def identity(self) -> dict[str, Any]:
+        return _identity(self.recipe, self.loss, self.dataset)
+
+
+def _filled(
+    label: Card, step: int, recipe: StyleRecipe | UpscaleRecipe, network: TransformationNetwork, loss: PerceptualLoss
+) -> Card:
+    return replace(
+        label,
+        network=network.config,
+        steps=step,
+        settings=to_dict(recipe),
+        loss_networks=loss.networks.hashes() if loss.networks else {},
+        references=loss.references(),
+        weights=loss.weights,
+        software={"perceptual": version("perceptual"), "torch": torch.__version__},
+    )
+
+
+def _identity(recipe: StyleRecipe | UpscaleRecipe, loss: PerceptualLoss, dataset: Photographs) -> dict[str, Any]:
+    settings = to_dict(recipe)
+    for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
+        settings["train"].pop(harmless)
+    names = "\n".join(map(str, dataset.paths))
+    return {
+        **settings,
+        "loss_networks": loss.networks.hashes() if loss.networks else {},
+        "photographs": f"{len(dataset)} files, {hashlib.sha256(names.encode('utf-8', 'replace')).hexdigest()}",
+    }
 
 
 def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[str, tuple[str, Tensor]]:
@@ -181,6 +228,42 @@ def style_task(
     return Task(network, loss, run.objective, run.preview, run.card, run.identity())
 
 
+def upscale_task(
+    dataset: Photographs,
+    recipe: UpscaleRecipe,
+    *,
+    label: Card | None = None,
+    paths: Mapping[str, str | Path] | None = None,
+) -> Task:
+    """Super-resolution (paper, section 4.2): from reduced crops back to the crops.
+
+    Each term of the loss counts in units of the mean error of bicubic interpolation, measured on the first pictures,
+    so that 1 is "as bad as bicubic" and weights compare across losses. label, paths: as in `style_task`.
+
+    Raises:
+        ConfigError: the network does not enlarge, the crops are no multiple of its scale, or an unknown loss.
+        WeightsError: the weights of a loss network are missing.
+    """
+    torch.manual_seed(recipe.train.seed)
+    network = TransformationNetwork(recipe.network)
+    if network.scale < 2 or recipe.train.size % network.scale:
+        raise ConfigError(f"--size is {recipe.train.size}; give a multiple of the network's scale of {network.scale}.")
+    loss = reconstruction_loss(named_weights(recipe.loss), paths=paths)
+    count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(dataset))
+    totals: dict[str, float] = {}
+    with torch.no_grad():
+        for k in range(count):
+            high = dataset[k][0][None]
+            low = enlarge(degrade(high, network.scale, blur=recipe.blur), network.scale)
+            for name, value in loss(low, high).items():
+                totals[name] = totals.get(name, 0.0) + float(value) / count
+    loss.set_references({name: [value] for name, value in totals.items() if name != "total"})
+    samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
+    label = label or Card(task="upscale", network=recipe.network, data=f"{len(dataset)} photographs")
+    run = _UpscaleRun(recipe, label, network, loss, dataset, samples)
+    return Task(network, loss, run.objective, run.preview, run.card, run.identity())
+
+
 def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[float]]:
     """Measure the references of relative weights on the first pictures of the stream (32 at most)."""
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, max(2, len(dataset)))
@@ -208,10 +291,7 @@ def start_from(task: Task, path: str | Path) -> Task:
         known = dict(zip(card.styles, rows, strict=False))
         state[name] = torch.stack([known.get(style, first) for style in wanted])
     task.network.load_state_dict(state)
-    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(file)}"
-    origin = f"{chosen!r} in {origin}" if chosen else origin
-    if card.began_from:
-        origin += f", itself from {card.began_from}"
+    origin = f"{chosen!r} in {_origin(file, card)}" if chosen else _origin(file, card)
     body = checkpoints.body_digest(network) if network.style_parameters() else ""
 
     def labelled(step: int) -> Card:
@@ -219,6 +299,34 @@ def start_from(task: Task, path: str | Path) -> Task:
         return replace(task.card(step), began_from=origin, base=body if same else "")
 
     return replace(task, card=labelled, identity={**task.identity, "began_from": origin})
+
+
+def go_on_from(task: Task, path: str | Path) -> Task:
+    """The task beginning with what a trained network of super-resolution has in common with its own, name and shape.
+
+    So a network for x8 begins with the body of one for x4, and its card says so.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours, or one for style. ConfigError: they share no layer.
+    """
+    file = checkpoints.find_network(path, task="upscale")
+    network, card = checkpoints.load(file, task="upscale")
+    state = task.network.state_dict()
+    shared = {k: v for k, v in network.state_dict().items() if k in state and v.shape == state[k].shape}
+    if not shared:
+        raise ConfigError(f"{path} shares no layer with the network to train: choose another --from or --recipe.")
+    task.network.load_state_dict({**state, **shared})
+    origin = f"{len(shared)} of {len(state)} tensors of {file.name}: {_origin(file, card)}"
+    return replace(
+        task,
+        card=lambda step: replace(task.card(step), began_from=origin),
+        identity={**task.identity, "began_from": origin},
+    )
+
+
+def _origin(file: Path, card: Card) -> str:
+    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(file)}"
+    return f"{origin}, itself from {card.began_from}" if card.began_from else origin
 
 
 def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNetwork, Card]:

@@ -10,24 +10,19 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from perceptual.cli.optimize import invert, optimize_style, texture
 from perceptual.cli.reproduce import reproduce
-from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say, stop_on_signal, with_bar
-from perceptual.cli.weights import fetch, fetch_missing, weight_paths, weights
-from perceptual.config import StyleRecipe, StylizeConfig, TrainStyleConfig, differences, to_dict
+from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say
+from perceptual.cli.train import train_style, train_upscale
+from perceptual.cli.weights import fetch, weights
+from perceptual.config import StylizeConfig, to_dict
 from perceptual.errors import ConfigError, PerceptualError
-from perceptual.recipes import STYLE_RECIPES, style_recipe
-
-if TYPE_CHECKING:
-    from perceptual.data import Photographs
-    from perceptual.train import Trainer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,22 +37,6 @@ class _Stylize(StylizeConfig):
     """Image files, folders and globs."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """The file to write, for one input file; else a folder."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _TrainStyle(TrainStyleConfig):
-    """Train a network to paint in the style of one painting (paper, section 4.1).
-
-    A recipe sets everything; any flag changes it. Recipes: RECIPES
-    Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    In minutes, from the shipped network: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    --from gallery
-    """
-
-    start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK")] = None
-    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
-    begin with the mean of its styles, or with the one that is named here (wave)."""
-    settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = dataclasses.field(default_factory=StyleRecipe)
 
 
 def stylize(arguments: Sequence[str]) -> int:
@@ -106,7 +85,7 @@ def styles(arguments: Sequence[str]) -> int:
     wanted, as_json = tyro.cli(show, args=arguments, prog="perceptual styles")
     from perceptual.checkpoints import find_style, read_card, shipped
 
-    files = {name: find_style(name)[0] for name in wanted} if wanted else shipped()
+    files = {name: find_style(name)[0] for name in wanted} if wanted else shipped("style")
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
     if as_json or wanted:
         print(json.dumps(cards, indent=2, ensure_ascii=False))
@@ -118,84 +97,6 @@ def styles(arguments: Sequence[str]) -> int:
             print(f"  {style:18} {card['titles'].get(style, '')}".rstrip())
         print(f"  {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
     return 0
-
-
-def train_style(arguments: Sequence[str]) -> int:
-    """perceptual train style: a painting and a folder of photographs in, a checkpoint out."""
-    base = _value_of("--from", arguments)
-    recipe = _value_of("--recipe", arguments) or ("own" if base else TrainStyleConfig.recipe)
-    settings = style_recipe(recipe)
-    if base:
-        from perceptual.tasks import layers_of
-
-        network, train = layers_of(base), settings.train
-        if network.norm == "batch":  # whose styles cannot be learnt alone
-            train = dataclasses.replace(train, style_steps=0)
-        settings = dataclasses.replace(settings, network=network, train=train)
-    defaults = _TrainStyle(recipe=recipe, settings=settings)
-    listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
-    _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
-    config = tyro.cli(_TrainStyle, args=arguments, prog="perceptual train style", default=defaults)
-    if config.style and config.out is None:
-        config = dataclasses.replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
-    if config.dry_run:
-        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
-        return 0
-    from perceptual.train import save_preview
-
-    trainer, dataset = _prepare(config, recipe)
-    with closing(trainer.run(dataset)) as run, stop_on_signal() as stopping:
-        for step in with_bar(run, "training", trainer.step):
-            if step.preview is not None:
-                save_preview(trainer.out, step)
-            if stopping:
-                break
-    skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
-    say(f"Wrote {config.out} after {trainer.step} steps.{skipped}")
-    if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:
-        say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
-    if stopping:
-        say("Stopped early; the same command with --resume goes on from here.")
-    return INTERRUPTED if stopping else 0
-
-
-def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
-    """Check everything that can be checked before downloads and work, then set the run up."""
-    from perceptual.checkpoints import Card
-    from perceptual.data import Photographs
-    from perceptual.tasks import read_base, read_paintings, start_from, style_task
-    from perceptual.train import Trainer, check_out, side_path
-
-    settings = config.settings
-    if not config.style or config.data is None or config.out is None:
-        raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
-    if settings.train.style_steps and not config.start_from:
-        raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
-    check_out(config.out, resume=config.resume, overwrite=config.overwrite)
-    paintings = read_paintings(config.style, settings)
-    if config.start_from:
-        read_base(config.start_from, settings.network)
-    leave_out = (*config.style, side_path(config.out, ".previews"))
-    train = settings.train
-    dataset = Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=leave_out)
-    paths = weight_paths(config.weights)
-    fetch_missing((*settings.loss.content_layers, *settings.loss.style_layers), paths)
-    label = Card(
-        task="style",
-        network=settings.network,
-        about=config.about,
-        licence=config.licence,
-        data=f"{len(dataset)} photographs",
-        recipe=recipe,
-        changed=tuple(differences(to_dict(style_recipe(recipe)), to_dict(settings))),
-    )
-    task = style_task(paintings, dataset, settings, label=label, paths=paths)
-    if config.start_from:
-        task = start_from(task, config.start_from)
-    trainer = Trainer(task, train, config.out, device=config.device, tensorboard=config.tensorboard)
-    trainer.begin(resume=config.resume, overwrite=config.overwrite)
-    say(f"Training {', '.join(paintings)} on {len(dataset)} photographs with {trainer.describe()}.")
-    return trainer, dataset
 
 
 def version(arguments: Sequence[str]) -> int:
@@ -210,6 +111,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "stylize": (stylize, "paint photographs in a style"),
     "styles": (styles, "list the styles that come with perceptual, with their cards"),
     "train style": (train_style, "train a network for a painting of your own"),
+    "train upscale": (train_upscale, "train a network that enlarges pictures"),
     "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
     "optimize invert": (invert, "rebuild a picture from its features at one layer"),
     "optimize texture": (texture, "make a texture with the style of a picture"),
@@ -255,16 +157,6 @@ def _help(words: Sequence[str]) -> int:
     for name, (_, about) in COMMANDS.items():
         print(f"  {name:16} {about}")
     return 0 if words else USAGE
-
-
-def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
-    """The value of a flag that decides the defaults of the others, before they are parsed."""
-    for index, word in enumerate(arguments):
-        if word == flag and index + 1 < len(arguments) and not arguments[index + 1].startswith("--"):
-            return arguments[index + 1]
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
 
 
 def entry() -> None:

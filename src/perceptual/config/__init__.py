@@ -1,0 +1,52 @@
+"""Every setting with its default, in frozen dataclasses: the only source of defaults; they make the command's flags."""
+
+from perceptual.config.common import (
+    NetworkConfig,
+    Norm,
+    Padding,
+    TrainCommand,
+    TrainConfig,
+    at_least,
+    differences,
+    from_dict,
+    named_weights,
+    one_of,
+    to_dict,
+)
+from perceptual.config.style import (
+    LossConfig,
+    OptimizeConfig,
+    ReproduceConfig,
+    StyleConvention,
+    StyleRecipe,
+    StylizeConfig,
+    TrainStyleConfig,
+    Weighting,
+)
+from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleRecipe
+
+__all__ = [
+    "EvaluateConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "Norm",
+    "OptimizeConfig",
+    "Padding",
+    "ReproduceConfig",
+    "StyleConvention",
+    "StyleRecipe",
+    "StylizeConfig",
+    "TrainCommand",
+    "TrainConfig",
+    "TrainStyleConfig",
+    "TrainUpscaleConfig",
+    "UpscaleConfig",
+    "UpscaleRecipe",
+    "Weighting",
+    "at_least",
+    "differences",
+    "from_dict",
+    "named_weights",
+    "one_of",
+    "to_dict",
+]

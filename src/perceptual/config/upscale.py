@@ -1,0 +1,79 @@
+"""Settings of super-resolution: training, upscaling and evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, named_weights
+from perceptual.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class UpscaleRecipe:
+    """A named set of settings for `perceptual train upscale`."""
+
+    network: NetworkConfig = NetworkConfig()
+    loss: str = "pixel"
+    """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper), tv, or NETWORK:LAYER; or
+    several with weights, such as feature:1,pixel:0.1. Each term counts in units of bicubic interpolation's error."""
+    train: TrainConfig = TrainConfig()
+    blur: float = 0.0
+    """Sigma in pixels of a Gaussian blur before the bicubic reduction that makes small pictures; the paper has 1."""
+
+    def __post_init__(self) -> None:
+        named_weights(self.loss)
+        at_least("blur", self.blur, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpscaleConfig:
+    """How `perceptual upscale` enlarges."""
+
+    scale: float = 4
+    """How many times larger. Between the scales of the networks the next larger one is taken, and the result made
+    smaller by bicubic interpolation."""
+    loss: str = "pixel"
+    """The loss that the network was trained by: pixel is truest to the picture, feature looks sharpest."""
+    network: Path | None = None
+    """A trained network of your own, in place of a shipped one."""
+    tile: int | None = None
+    """Side of the tiles in pixels of the input, 0 for none; as large as the free memory allows when left out."""
+    match_histogram: bool = False
+    """Match the colours' histograms to the input's afterwards, as in the paper (section 4.2)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    skip_existing: bool = False
+    """Leave outputs that exist as they are, to go on with an interrupted folder."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.scale <= 64:
+            raise ConfigError(f"scale is {self.scale:g}; give a number from 1 to 64.")
+        if self.tile is not None and self.tile != 0 and self.tile < 16:
+            raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainUpscaleConfig(TrainCommand):
+    """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
+
+    scale: int = 4
+    """How many times larger the network makes a picture: 2, 3, 4 or 8."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What `perceptual evaluate sr` measures."""
+
+    data: Path | None = None
+    """A folder of high-resolution pictures; each folder in it that holds pictures is a set of its own."""
+    scales: tuple[int, ...] = (4, 8)
+    """Scales to measure at."""
+    networks: tuple[Path, ...] = ()
+    """Trained networks of your own to measure beside the shipped ones."""
+    distances: tuple[str, ...] = ()
+    """Perceptual distances to measure, as the names of loss networks, or lpips; none when left out."""
+    weights: tuple[str, ...] = ()
+    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""

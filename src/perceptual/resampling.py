@@ -1,0 +1,115 @@
+"""MATLAB's `imresize`, bicubic: how the low-resolution pictures of super-resolution are made, and the baseline.
+
+Keys's kernel with a = -0.5, stretched when shrinking (antialiasing). It makes the files of the benchmarks bit for bit:
+rows first, then columns, 8-bit levels rounded half up after each, and the border repeated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptual.errors import ConfigError
+
+Pixels = TypeVar("Pixels", Tensor, "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]")
+
+
+def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int] | None = None) -> Pixels:
+    """Resize like MATLAB's imresize(image, scale) or imresize(image, size), bicubic with antialiasing.
+
+    image: a tensor (..., H, W) or a numpy array (H, W) or (H, W, C). uint8 is computed in float64 and rounded half up
+        after each direction, as MATLAB does; floats keep their type and are not clamped.
+    scale: output over input size; the output has ceil(H * scale) rows. size: (height, width) instead.
+
+    Raises:
+        ConfigError: neither or both of scale and size, or one that leaves no pixel.
+    """
+    if (scale is None) == (size is None):
+        raise ConfigError("imresize takes a scale or a size, one of the two.")
+    if isinstance(image, np.ndarray):
+        planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, (0, 1), (-2, -1))))
+        done = imresize(planes, scale, size=size).numpy()
+        return cast(Pixels, np.ascontiguousarray(np.moveaxis(done, (-2, -1), (0, 1))))
+    height, width = image.shape[-2:]
+    scales = (scale, scale) if scale is not None else (size[0] / height, size[1] / width) if size else (1.0, 1.0)
+    if size is None:
+        size = (_ceil(height * scales[0]), _ceil(width * scales[1]))
+    if min(*scales, *size) <= 0 or not all(map(math.isfinite, scales)):
+        raise ConfigError(f"A picture of {width} x {height} px cannot be resized to {size[1]} x {size[0]}.")
+    whole = image.dtype == torch.uint8
+    out = image.double() if whole else image
+    for axis in sorted((0, 1), key=lambda axis: scales[axis]):  # the stronger reduction first; rows first when equal
+        out = _along(out, axis - 2, size[axis], scales[axis])
+        if whole:
+            out = (out + 0.5).floor().clamp(0, 255)
+    return out.to(image.dtype)
+
+
+def degrade(image: Tensor, scale: int, *, blur: float = 0.0) -> Tensor:
+    """A low-resolution picture as super-resolution is trained and measured on: (N, 3, H, W) in [0, 1] -> H / scale.
+
+    blur: sigma in pixels of a Gaussian before the bicubic reduction; the paper trains with 1.0 (section 4.2), the
+    benchmarks and we with 0. The result is rounded half up to 8-bit levels, as it would be in a file.
+
+    Raises:
+        ConfigError: the height or width is no multiple of the scale.
+    """
+    height, width = image.shape[-2:]
+    if height % scale or width % scale:
+        raise ConfigError(f"{width} x {height} px is no multiple of {scale}: crop it first, see `modcrop`.")
+    if blur:
+        image = gaussian_blur(image, blur)
+    return ((imresize(image, 1 / scale) * 255 + 0.5).floor() / 255).clamp(0, 1)
+
+
+def modcrop(image: Tensor, scale: int) -> Tensor:
+    """Crop (..., H, W) at the bottom and right to multiples of `scale`."""
+    height, width = image.shape[-2:]
+    return image[..., : height - height % scale, : width - width % scale]
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """Blur (N, C, H, W) with a Gaussian of `sigma` pixels, cut at four sigma; the border is repeated."""
+    radius = math.ceil(4 * sigma)
+    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
+    padded = F.pad(image, (radius,) * 4, mode="replicate")
+    padded = F.conv2d(padded, kernel[..., None], groups=image.shape[1])
+    return F.conv2d(padded, kernel[..., None, :], groups=image.shape[1])
+
+
+def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:
+    """Resample one axis to `length`: a weighted sum of the 4 / scale pixels around each output's place."""
+    stretch = min(scale, 1.0)
+    place = (torch.arange(length, dtype=torch.float64) + 0.5) / scale - 0.5
+    first = torch.floor(place - 2 / stretch).long()
+    taps = first[:, None] + torch.arange(math.ceil(4 / stretch) + 2)
+    weights = _keys(stretch * (place[:, None] - taps))
+    weights = (weights / weights.sum(1, keepdim=True)).to(image)
+    taps = taps.clamp(0, image.shape[axis] - 1).to(image.device)
+    shape = [1] * image.ndim
+    shape[axis] = length
+    out = torch.zeros((), dtype=image.dtype, device=image.device)
+    for tap, weight in zip(taps.T, weights.T, strict=True):
+        if weight.any():
+            out = out + image.index_select(axis, tap) * weight.reshape(shape)
+    return out
+
+
+def _keys(x: Tensor) -> Tensor:
+    """Keys's cubic kernel, a = -0.5."""
+    x = x.abs()
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return torch.where(x <= 1, near, torch.where(x <= 2, far, 0.0))
+
+
+def _ceil(value: float) -> int:
+    """Rounded up, but for what floating point adds: 1 / 3 of 480 is 160."""
+    return math.ceil(value - 1e-9)
