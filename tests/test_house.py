@@ -16,9 +16,9 @@ FLOORS = {
     1: {"errors", "events", "functional", "lbfgs"},
     2: {"codecs", "config", "devices", "files", "resampling", "weights"},
     3: {"images", "loss_networks", "networks"},
-    4: {"checkpoints", "data", "losses", "recipes"},
-    5: {"apply", "optimize", "tasks"},
-    6: {"train"},
+    4: {"checkpoints", "data", "losses", "metrics", "recipes"},
+    5: {"apply", "optimize", "tasks", "upscaler"},
+    6: {"evaluate", "train"},
     7: {"reproduce"},
     8: {"cli"},
 }
@@ -30,7 +30,7 @@ DOORS = {  # the only rooms that know a library
     "safetensors": {"checkpoints", "weights"},
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
-    "skimage": {"reproduce"},
+    "skimage": {"reproduce", "upscaler"},
     "pickle": set(),
     "torchvision": set(),
 }

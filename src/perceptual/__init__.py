@@ -13,30 +13,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceptual.apply import Stylizer
-    from perceptual.config import LossConfig, NetworkConfig, OptimizeConfig, StyleRecipe, TrainConfig
+    from perceptual.config import LossConfig, NetworkConfig, OptimizeConfig, StyleRecipe, TrainConfig, UpscaleRecipe
     from perceptual.errors import PerceptualError
     from perceptual.events import Step
     from perceptual.functional import (
+        absolute_distance,
         feature_distance,
         gram_distance,
         gram_matrix,
         luma,
+        normalised_distance,
         pixel_distance,
         total_variation,
     )
     from perceptual.loss_networks import LossNetwork, LossNetworks
     from perceptual.losses import (
+        AbsoluteLoss,
         FeatureLoss,
         PerceptualLoss,
         PixelLoss,
         StyleLoss,
         TotalVariation,
+        reconstruction_loss,
         style_transfer_loss,
     )
+    from perceptual.metrics import PerceptualDistance, psnr, ssim, y_channel
     from perceptual.networks import TransformationNetwork
     from perceptual.optimize import Optimization, invert, optimize_style, texture
+    from perceptual.resampling import degrade, imresize, modcrop
+    from perceptual.upscaler import Upscaler
 
 __all__ = [
+    "AbsoluteLoss",
     "FeatureLoss",
     "LossConfig",
     "LossNetwork",
@@ -44,6 +52,7 @@ __all__ = [
     "NetworkConfig",
     "Optimization",
     "OptimizeConfig",
+    "PerceptualDistance",
     "PerceptualError",
     "PerceptualLoss",
     "PixelLoss",
@@ -54,35 +63,60 @@ __all__ = [
     "TotalVariation",
     "TrainConfig",
     "TransformationNetwork",
+    "UpscaleRecipe",
+    "Upscaler",
+    "absolute_distance",
+    "degrade",
     "feature_distance",
     "gram_distance",
     "gram_matrix",
+    "imresize",
     "invert",
     "luma",
+    "modcrop",
+    "normalised_distance",
     "optimize_style",
     "pixel_distance",
+    "psnr",
+    "reconstruction_loss",
+    "ssim",
     "style_transfer_loss",
     "texture",
     "total_variation",
+    "y_channel",
 ]
 
 _HOMES = {
     "apply": ["Stylizer"],
-    "config": ["LossConfig", "NetworkConfig", "OptimizeConfig", "StyleRecipe", "TrainConfig"],
+    "config": ["LossConfig", "NetworkConfig", "OptimizeConfig", "StyleRecipe", "TrainConfig", "UpscaleRecipe"],
     "errors": ["PerceptualError"],
     "events": ["Step"],
     "functional": [
+        "absolute_distance",
         "feature_distance",
         "gram_distance",
         "gram_matrix",
         "luma",
+        "normalised_distance",
         "pixel_distance",
         "total_variation",
     ],
     "loss_networks": ["LossNetwork", "LossNetworks"],
-    "losses": ["FeatureLoss", "PerceptualLoss", "PixelLoss", "StyleLoss", "TotalVariation", "style_transfer_loss"],
+    "losses": [
+        "AbsoluteLoss",
+        "FeatureLoss",
+        "PerceptualLoss",
+        "PixelLoss",
+        "StyleLoss",
+        "TotalVariation",
+        "reconstruction_loss",
+        "style_transfer_loss",
+    ],
+    "metrics": ["PerceptualDistance", "psnr", "ssim", "y_channel"],
     "networks": ["TransformationNetwork"],
     "optimize": ["Optimization", "invert", "optimize_style", "texture"],
+    "resampling": ["degrade", "imresize", "modcrop"],
+    "upscaler": ["Upscaler"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -265,4 +265,4 @@ def convert_files(
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller with --size.")
+            yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")

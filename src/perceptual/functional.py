@@ -19,6 +19,18 @@ def feature_distance(output: Tensor, target: Tensor) -> Tensor:
     return difference.square().mean(dim=(1, 2, 3))
 
 
+def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None = None) -> Tensor:
+    """Squared difference of features (N, C, H, W) of length 1 at each place, its mean over the places: (N,).
+
+    channels: (1, C, 1, 1), what each channel counts (Zhang et al., 2018, eq. 1); 1 each when left out.
+    """
+    one, other = (_exact(x) / (_exact(x).norm(dim=1, keepdim=True) + 1e-10) for x in (output, target))
+    squares = (one - other).square()
+    weighted = squares if channels is None else squares * channels.to(squares)
+    total: Tensor = weighted.sum(dim=1)
+    return total.mean(dim=(1, 2))
+
+
 def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     """Gram matrix of features (N, C, H, W) -> (N, C, C), symmetric and positive semi-definite (paper, eq. 3).
 

@@ -39,7 +39,7 @@ class Picture:
 
     pixels: (1, 3, H, W) in [0, 1]; alpha: (1, 1, H, W) in [0, 1], straight; exif: without its orientation.
     icc_profile: an RGB profile that `write` embeds. Pixels of 8-bit files are in sRGB and `write` converts them back to
-    the profile; those of 16-bit files stay in the profile's own colours all the way.
+    the profile; those of 16-bit files stay in the profile's own colours all the way. grey: the file has one channel.
     """
 
     pixels: Tensor
@@ -47,6 +47,7 @@ class Picture:
     exif: bytes | None = None
     icc_profile: bytes | None = None
     bit_depth: int = 8
+    grey: bool = False
 
     @property
     def height(self) -> int:
@@ -146,6 +147,15 @@ def from_any(image: object) -> Tensor:
         mend = "divide by 255" if low >= 0 and high <= 256 else "scale them"
         raise ImageError(f"The picture has values from {low:g} to {high:g}: {mend} to bring them into [0, 1].")
     return tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+
+
+def is_grey(image: object) -> bool:
+    """Whether a picture of any kind has one channel (besides alpha): mode L, shape (H, W) or (H, W, 1), (1, H, W)."""
+    if isinstance(image, Tensor):
+        return image.ndim >= 3 and image.shape[-3] == 1
+    if isinstance(image, np.ndarray):
+        return image.ndim == 2 or image.shape[-1] == 1
+    return isinstance(image, Image.Image) and image.mode.split(";")[0] in ("1", "L", "LA", "I", "F")
 
 
 def to_kind_of(result: Tensor, like: Kind) -> Kind:
@@ -262,11 +272,12 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _picture(image: Image.Image, file: BinaryIO | None = None) -> Picture:
+    grey = is_grey(image)
     array, icc_profile, exif = layers(image, file)
     tensor = torch.from_numpy(np.array(array.transpose(2, 0, 1)[None], order="C"))
     tensor, depth = (tensor.float().div_(255), 8) if array.dtype == np.uint8 else (tensor, 16)
     alpha = tensor[:, 3:].clone() if tensor.shape[1] == 4 else None
-    return Picture(tensor[:, :3].contiguous(), alpha, exif, icc_profile, depth)
+    return Picture(tensor[:, :3].contiguous(), alpha, exif, icc_profile, depth, grey)
 
 
 def _encode(picture: Picture, kind: Format, quality: int) -> bytes:

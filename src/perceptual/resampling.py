@@ -76,12 +76,16 @@ def modcrop(image: Tensor, scale: int) -> Tensor:
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     """Blur (N, C, H, W) with a Gaussian of `sigma` pixels, cut at four sigma; the border is repeated."""
     radius = math.ceil(4 * sigma)
+    return gaussian_mean(F.pad(image, (radius,) * 4, mode="replicate"), sigma, radius)
+
+
+def gaussian_mean(image: Tensor, sigma: float, radius: int) -> Tensor:
+    """Gaussian means of (N, C, H, W) over windows of 2 * radius + 1 pixels, where they fit whole."""
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
-    padded = F.pad(image, (radius,) * 4, mode="replicate")
-    padded = F.conv2d(padded, kernel[..., None], groups=image.shape[1])
-    return F.conv2d(padded, kernel[..., None, :], groups=image.shape[1])
+    down = F.conv2d(image, kernel[..., None], groups=image.shape[1])
+    return F.conv2d(down, kernel[..., None, :], groups=image.shape[1])
 
 
 def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:

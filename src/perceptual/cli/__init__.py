@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import io
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from perceptual.cli.evaluate import evaluate_sr
 from perceptual.cli.optimize import invert, optimize_style, texture
+from perceptual.cli.pictures import stylize, upscale
 from perceptual.cli.reproduce import reproduce
 from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say
 from perceptual.cli.train import train_style, train_upscale
 from perceptual.cli.weights import fetch, weights
-from perceptual.config import StylizeConfig, to_dict
-from perceptual.errors import ConfigError, PerceptualError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Stylize(StylizeConfig):
-    """Paint photographs in a style.
-
-    INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
-    keeps its colour profile, EXIF and transparency. Example: perceptual stylize photos/ --style starry_night -o out/
-    """
-
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """Image files, folders and globs."""
-    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The file to write, for one input file; else a folder."""
-
-
-def stylize(arguments: Sequence[str]) -> int:
-    """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
-    config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
-    import torch
-
-    from perceptual.apply import Stylizer, convert_files, plan_outputs
-
-    if not config.inputs:
-        raise ConfigError("Give at least one image, folder or glob to stylize.")
-    pairs = plan_outputs(config.inputs, config.out)
-    stylizer = Stylizer.load(config.style, device=config.device)
-    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
-    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
-    paint = partial(stylizer.stylize, style=config.name, **how)
-    failures, written, skipped = [], 0, 0
-    began = time.monotonic()
-    outcomes = convert_files(pairs, paint, skip_existing=config.skip_existing)
-    for index, outcome in enumerate(outcomes, start=1):
-        if outcome.error:
-            failures.append(outcome)
-            say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
-        else:
-            written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
-            print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
-    say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
-    if len(pairs) > 1:
-        for outcome in failures:
-            say(f"  failed: {outcome.error}")
-    return FAILED if failures else 0
+from perceptual.config import to_dict
+from perceptual.errors import PerceptualError
 
 
 def styles(arguments: Sequence[str]) -> int:
@@ -109,12 +61,14 @@ def version(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "stylize": (stylize, "paint photographs in a style"),
+    "upscale": (upscale, "enlarge pictures"),
     "styles": (styles, "list the styles that come with perceptual, with their cards"),
     "train style": (train_style, "train a network for a painting of your own"),
     "train upscale": (train_upscale, "train a network that enlarges pictures"),
     "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
     "optimize invert": (invert, "rebuild a picture from its features at one layer"),
     "optimize texture": (texture, "make a texture with the style of a picture"),
+    "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with its tables and figures"),
     "reproduce": (reproduce, "repeat an experiment of the paper: its figure, its numbers, and how ours differ"),
     "weights": (weights, "list the loss networks that training uses"),
     "weights fetch": (fetch, "download the weights of a loss network"),

@@ -30,9 +30,9 @@ class UpscaleRecipe:
 class UpscaleConfig:
     """How `perceptual upscale` enlarges."""
 
-    scale: float = 4
-    """How many times larger. Between the scales of the networks the next larger one is taken, and the result made
-    smaller by bicubic interpolation."""
+    scale: float | None = None
+    """How many times larger, 4 when left out, or what a network of your own does. Between the networks' scales the next
+    larger one is taken, and the result made smaller by bicubic interpolation."""
     loss: str = "pixel"
     """The loss that the network was trained by: pixel is truest to the picture, feature looks sharpest."""
     network: Path | None = None
@@ -47,8 +47,8 @@ class UpscaleConfig:
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.scale <= 64:
-            raise ConfigError(f"scale is {self.scale:g}; give a number from 1 to 64.")
+        if self.scale is not None and not 0 < self.scale <= 64:
+            raise ConfigError(f"scale is {self.scale:g}; give a number above 0, such as 4.")
         if self.tile is not None and self.tile != 0 and self.tile < 16:
             raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
 
@@ -66,14 +66,23 @@ class EvaluateConfig:
     """What `perceptual evaluate sr` measures."""
 
     data: Path | None = None
-    """A folder of high-resolution pictures; each folder in it that holds pictures is a set of its own."""
+    """A folder of pictures, or of folders of them, each a set of its own, also with folders x2, x4 inside as in the
+    usual benchmarks; files named ..._LR are left out. The free samples of scikit-image when left out."""
     scales: tuple[int, ...] = (4, 8)
     """Scales to measure at."""
     networks: tuple[Path, ...] = ()
-    """Trained networks of your own to measure beside the shipped ones."""
+    """Trained networks of your own to measure beside the shipped ones, each at its own scale."""
     distances: tuple[str, ...] = ()
-    """Perceptual distances to measure, as the names of loss networks, or lpips; none when left out."""
+    """Perceptual distances to measure: loss networks, or lpips; those whose weights are on this computer when left
+    out."""
     weights: tuple[str, ...] = ()
     """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", self.data and self.data.expanduser())
+        for scale in self.scales:
+            at_least("scales", scale, 2)
+        if not self.scales or len(set(self.scales)) < len(self.scales):
+            raise ConfigError("scales has no number, or one twice: give each scale once, such as 4 8.")

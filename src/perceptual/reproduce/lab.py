@@ -63,6 +63,19 @@ class Curve(NamedTuple):
         }
 
 
+def samples() -> list[tuple[str, Tensor]]:
+    """(name, pixels (1, 3, H, W)) of scikit-image's free sample photographs.
+
+    Raises:
+        ConfigError: scikit-image is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ConfigError("The sample photographs need scikit-image: pip install 'perceptual[reproduce]'.") from error
+    return [(name, images.from_any(getattr(data, name)())) for name in SAMPLES]
+
+
 @dataclass
 class Lab:
     """The settings of a run, its folder, and how far it is.
@@ -116,22 +129,8 @@ class Lab:
             paths = [file.path for file in images.find([self.config.photos])][:count]
             found = [(path.stem, images.read(path).pixels) for path in paths]
         else:
-            found = self.samples()[:count]
+            found = samples()[:count]
         return [(name, square(pixels, size)) for name, pixels in found]
-
-    def samples(self) -> list[tuple[str, Tensor]]:
-        """(name, pixels (1, 3, H, W)) of scikit-image's free sample photographs.
-
-        Raises:
-            ConfigError: scikit-image is not installed.
-        """
-        try:
-            from skimage import data
-        except ImportError as error:
-            raise ConfigError(
-                "The sample photographs need scikit-image: pip install 'perceptual[reproduce]'."
-            ) from error
-        return [(name, images.from_any(getattr(data, name)())) for name in SAMPLES]
 
     def title(self, style: str) -> str:
         """Painting, painter and year of a style, where they are known."""

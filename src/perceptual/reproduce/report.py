@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from perceptual.config import ReproduceConfig, to_dict
+from perceptual.config import EvaluateConfig, ReproduceConfig, to_dict
 from perceptual.devices import choose_device
 from perceptual.errors import ConfigError
 from perceptual.files import write_beside
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+Config = ReproduceConfig | EvaluateConfig
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Report:
     differences: Sequence[str] = field(default_factory=list)
 
 
-def write(report: Report, out: Path, config: ReproduceConfig) -> list[Path]:
+def write(report: Report, out: Path, config: Config) -> list[Path]:
     """Write NAME.png, .pdf, .csv, .json and .md into the folder `out`; returns them, the page first."""
     paths = [out / f"{report.name}.{end}" for end in ("md", "png", "pdf", "csv", "json")]
     for path, options in ((paths[1], {"dpi": 150}), (paths[2], {"dpi": 200, "metadata": {"CreationDate": None}})):
@@ -70,7 +71,7 @@ def write(report: Report, out: Path, config: ReproduceConfig) -> list[Path]:
     return paths
 
 
-def _page(report: Report, config: ReproduceConfig) -> str:
+def _page(report: Report, config: Config) -> str:
     differences = "\n".join(f"- {line}" for line in report.differences) or "- None."
     return f"""# {report.title}
 
@@ -103,18 +104,23 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def told(config: ReproduceConfig) -> dict[str, Any]:
+def told(config: Config) -> dict[str, Any]:
     """The settings that are not the defaults; of files and folders only the names, and nothing of the device."""
-    default, chosen = to_dict(ReproduceConfig()), to_dict(config)
-    for key in ("photos", "paintings"):
-        chosen[key] = chosen[key] and f"{Path(chosen[key]).name}/"
-    chosen["network"] = chosen["network"] and Path(chosen["network"]).name
+    default, chosen = to_dict(type(config)()), to_dict(config)
+    for key in ("photos", "paintings", "data"):
+        if chosen.get(key):
+            chosen[key] = f"{Path(chosen[key]).name}/"
+    for key in ("network", "networks"):
+        if chosen.get(key):
+            value = chosen[key]
+            chosen[key] = Path(value).name if isinstance(value, str) else [Path(path).name for path in value]
     return {key: chosen[key] for key in default if chosen[key] != default[key] and key not in ("weights", "device")}
 
 
-def command(name: str, config: ReproduceConfig) -> str:
+def command(name: str, config: Config) -> str:
     """The command that gives this report."""
-    words = ["perceptual", "reproduce", name, "--out", "FOLDER"]
+    first = ["reproduce", name] if isinstance(config, ReproduceConfig) else ["evaluate", "sr"]
+    words = ["perceptual", *first, "--out", "FOLDER"]
     for key, value in told(config).items():
         words += [f"--{key}", *map(str, value if isinstance(value, list) else [] if value is True else [value])]
     return shlex.join(words)

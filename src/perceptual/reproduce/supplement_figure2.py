@@ -17,7 +17,7 @@ from perceptual.config import StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.events import Step
 from perceptual.recipes import style_recipe
-from perceptual.reproduce.lab import Lab, Work, digest, square
+from perceptual.reproduce.lab import Lab, Work, digest, samples, square
 from perceptual.reproduce.report import Report, new_figure
 from perceptual.tasks import style_task
 from perceptual.train import Trainer, side_path
@@ -38,7 +38,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     style = lab.one_style(STYLE)
     lab.total = len(BLOCKS) * work.iterations
     curves, pictures = {}, {}
-    photograph = square(lab.samples()[0][1], 256)  # also where others are trained on, which may not be for passing on
+    photograph = square(samples()[0][1], 256)  # also where others are trained on, which may not be for passing on
     folder = _folder(lab)
     for name, blocks in BLOCKS.items():
         network = replace(style_recipe("paper").network, architecture=f"c9s1-32 d64 d128 {blocks} u64 u32 c9s1-3")
@@ -73,7 +73,7 @@ def _folder(lab: Lab) -> Path:
     if lab.config.photos:
         return lab.config.photos
     folder = lab.out / "parts" / "photographs"
-    for name, pixels in lab.samples():
+    for name, pixels in samples():
         if not (folder / f"{name}.png").exists():
             images.write(folder / f"{name}.png", pixels)
     return folder

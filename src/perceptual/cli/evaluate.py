@@ -1,0 +1,61 @@
+"""perceptual evaluate sr: super-resolution measured by the paper's protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.weights import weight_paths
+from perceptual.config import EvaluateConfig
+from perceptual.errors import ConfigError
+
+if TYPE_CHECKING:
+    from perceptual.events import Step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Evaluate(EvaluateConfig):
+    """Measure super-resolution by the usual protocol (paper, section 4.2): the tables and crops of Figures 8 and 9.
+
+    For each scale a page with PSNR, SSIM, perceptual distances and seconds, the paper's figures beside ours, crops side
+    by side, and the numbers of every picture. Example: perceptual evaluate sr --data sr/ --out figures/
+    """
+
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
+    """The folder to write to."""
+
+
+def evaluate_sr(arguments: Sequence[str]) -> int:
+    """perceptual evaluate sr: a folder of pictures in, pages with tables and crops out."""
+    config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
+    if config.out.is_file():
+        raise ConfigError(f"{config.out} is a file: give a folder to write to.")
+    from perceptual.files import check_folder
+    from perceptual.reproduce import report, super_resolution
+
+    settings = EvaluateConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(EvaluateConfig)})
+    paths = weight_paths(config.weights)
+    written: list[Path] = []
+
+    def steps(scale: int) -> Generator[Step, None, None]:
+        sets = super_resolution.read(config.data, scale)
+        found = yield from super_resolution.measure(sets, scale, settings, paths)
+        written.extend(report.write(found, config.out, settings))
+        say(report.table(found.table))
+
+    check_folder(config.out)
+    for scale in config.scales:
+        with closing(steps(scale)) as work, stop_on_signal() as stopping:
+            for _ in with_bar(work, f"x{scale}"):
+                if stopping:
+                    say("Stopped early; nothing of this scale was written.")
+                    return INTERRUPTED
+    for path in written:
+        print(path)
+    return 0

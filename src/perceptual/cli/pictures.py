@@ -1,0 +1,108 @@
+"""perceptual stylize and perceptual upscale: files in, files out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from perceptual.cli.terminal import FAILED, say
+from perceptual.config import StylizeConfig, UpscaleConfig
+from perceptual.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+_Out = Annotated[Path, tyro.conf.arg(aliases=("-o",))]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Stylize(StylizeConfig):
+    """Paint photographs in a style.
+
+    INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
+    keeps its colour profile, EXIF and transparency. Example: perceptual stylize photos/ --style starry_night -o out/
+    """
+
+    inputs: _Inputs
+    """Image files, folders and globs."""
+    out: _Out
+    """The file to write, for one input file; else a folder."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Upscale(UpscaleConfig):
+    """Enlarge pictures.
+
+    INPUT is any number of files, folders (searched through) and globs. The output keeps the input's colour profile,
+    EXIF and transparency. Example: perceptual upscale photos/ --scale 4 -o large/
+    """
+
+    inputs: _Inputs
+    """Image files, folders and globs."""
+    out: _Out
+    """The file to write, for one input file; else a folder."""
+
+
+def stylize(arguments: Sequence[str]) -> int:
+    """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
+    config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
+    import torch
+
+    from perceptual.apply import Stylizer, plan_outputs
+
+    if not config.inputs:
+        raise ConfigError("Give at least one image, folder or glob to stylize.")
+    pairs = plan_outputs(config.inputs, config.out)
+    stylizer = Stylizer.load(config.style, device=config.device)
+    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
+    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
+    return _convert(pairs, partial(stylizer.stylize, style=config.name, **how), config.skip_existing)
+
+
+def upscale(arguments: Sequence[str]) -> int:
+    """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
+    config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
+    import torch
+
+    from perceptual.apply import plan_outputs
+    from perceptual.upscaler import Upscaler
+
+    if not config.inputs:
+        raise ConfigError("Give at least one image, folder or glob to enlarge.")
+    pairs = plan_outputs(config.inputs, config.out)
+    if config.network:
+        upscaler = Upscaler.load(config.network, device=config.device)
+        upscaler.scale = config.scale or upscaler.scale
+    else:
+        upscaler = Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)
+    how = partial(upscaler.upscale, tile=config.tile, match_histogram=config.match_histogram)
+    how(torch.zeros(1, 3, 1, 1))  # what is missing is said once, not for every file
+    return _convert(pairs, how, config.skip_existing)
+
+
+def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:
+    """Convert each file, telling of each; the exit code."""
+    from perceptual.apply import convert_files
+
+    failures, written, skipped = [], 0, 0
+    began = time.monotonic()
+    outcomes = convert_files(pairs, convert, skip_existing=skip_existing)
+    for index, outcome in enumerate(outcomes, start=1):
+        if outcome.error:
+            failures.append(outcome)
+            say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
+        else:
+            written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
+            print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
+    say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
+    if len(pairs) > 1:
+        for outcome in failures:
+            say(f"  failed: {outcome.error}")
+    return FAILED if failures else 0

@@ -1,0 +1,201 @@
+"""Super-resolution measured by the usual protocol: sets of pictures, ways to enlarge them, and a row for each pair.
+
+The pictures are cropped to multiples of the scale, reduced by MATLAB's imresize, enlarged, and compared by PSNR and
+SSIM on Y without a border of `scale` pixels (see `metrics`), and by perceptual distances.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from perceptual import images, metrics, weights
+from perceptual.devices import choose_device
+from perceptual.errors import DataError, ImageError
+from perceptual.events import Step
+from perceptual.metrics import PerceptualDistance
+from perceptual.resampling import imresize, modcrop
+from perceptual.upscaler import Upscaler
+
+Method = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] -> (1, 3, scale * h, scale * w)
+
+
+class Original(NamedTuple):
+    """A high-resolution picture: its name, and how to read it as (1, 1 or 3, H, W) in [0, 1]."""
+
+    name: str
+    read: Callable[[], Tensor]
+
+
+Sets = Mapping[str, Sequence[Original]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture enlarged in one way. seconds: of enlarging alone; distances: by name."""
+
+    set: str
+    image: str
+    scale: int
+    method: str
+    psnr: float
+    ssim: float
+    seconds: float
+    distances: Mapping[str, float] = field(default_factory=dict)
+
+
+def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
+    """The pictures of each set in a folder: of its folders, or of itself where it holds pictures.
+
+    A set may keep its pictures in folders x2, x3, x4: that of `scale` is taken, or the first with high-resolution
+    pictures; files whose names end in LR are low-resolution ones, which we make ourselves.
+
+    Raises:
+        DataError: no folder, or no picture in it.
+    """
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder} is not a folder: give one with pictures, or with folders of them.")
+    found: dict[str, list[Path]] = {}
+    try:
+        pictures = images.find([folder])
+    except ImageError as error:
+        raise DataError(f"{folder} holds no picture: give a folder with pictures, or with folders of them.") from error
+    for picture in pictures:
+        if not picture.path.stem.endswith("LR"):
+            name = picture.relative.parts[0] if len(picture.relative.parts) > 1 else Path(folder).resolve().name
+            found.setdefault(name, []).append(picture.path)
+    chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}
+    return {name: [Original(path.stem, partial(_read, path)) for path in paths] for name, paths in chosen.items()}
+
+
+def _read(path: Path) -> Tensor:
+    picture = images.read(path)
+    return picture.pixels[:, :1] if picture.grey else picture.pixels
+
+
+def _of_scale(paths: Sequence[Path], scale: int) -> list[Path]:
+    """Of folders x2, x3 ... the one to take; all pictures where there are none."""
+    by_scale: dict[int, list[Path]] = {}
+    for path in paths:
+        if match := re.fullmatch(r"x(\d+)", path.parent.name):
+            by_scale.setdefault(int(match[1]), []).append(path)
+    if not by_scale:
+        return list(paths)
+    return by_scale[scale if scale in by_scale else min(by_scale)]
+
+
+def bicubic(scale: int) -> Method:
+    """MATLAB's imresize of 8-bit pictures."""
+
+    def enlarge(low: Tensor) -> Tensor:
+        levels = (low * 255 + 0.5).floor().to(torch.uint8)
+        return imresize(levels, float(scale)).float() / 255
+
+    return enlarge
+
+
+def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
+    """Bicubic interpolation, and the networks that come with perceptual for this scale, by loss or name."""
+    from perceptual.checkpoints import shipped
+
+    methods = {"bicubic": bicubic(scale)}
+    for name in shipped("upscale"):
+        size, _, short = name.removeprefix("x").partition("_")
+        if int(size) == scale:
+            methods[short] = Upscaler.load(name, device=device).upscale
+    order = ("bicubic", "srcnn", "pixel", "feature")
+    return dict(sorted(methods.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+
+
+def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, dict[str, Method]]:
+    """Trained networks of one's own by scale and file name."""
+    found: dict[int, dict[str, Method]] = {}
+    for path in networks:
+        upscaler = Upscaler.load(path, device=device)
+        found.setdefault(upscaler.network.scale, {})[Path(path).stem] = upscaler.upscale
+    return found
+
+
+def distances_at_hand(
+    names: Sequence[str] = (), *, paths: Mapping[str, str | Path] | None = None, device: str = "cpu"
+) -> dict[str, PerceptualDistance]:
+    """The perceptual distances of these names, or of every loss network whose weights are on this computer.
+
+    Raises:
+        ConfigError: no such loss network. WeightsError: weights of a named one are missing.
+    """
+    paths = paths or {}
+    known = [*metrics.DISTANCE_LAYERS]
+    chosen = names or [name for name in known if weights.locate(name, paths.get(name)) is not None]
+    found = {}
+    for name in chosen:
+        make = PerceptualDistance.lpips if name == "lpips" else None
+        distance = make(paths=paths) if make else PerceptualDistance(name, paths=paths)
+        found[name] = distance.to(choose_device(device))
+    return found
+
+
+def evaluate(
+    sets: Sets, methods: Mapping[str, Method], scale: int, *, distances: Mapping[str, PerceptualDistance] | None = None
+) -> Generator[Step, None, list[Row]]:
+    """Measure each method on each picture; a generator of Steps whose value is the rows.
+
+    Raises:
+        ImageError: a picture cannot be read, or is too small.
+    """
+    total = sum(map(len, sets.values()))
+    rows: list[Row] = []
+    done = 0
+    for name, originals in sets.items():
+        for original in originals:
+            high, low = pair(original, scale)
+            for method, enlarge in methods.items():
+                began = time.perf_counter()
+                large = enlarge(low.expand(-1, 3, -1, -1))
+                seconds = time.perf_counter() - began
+                far = {key: distance(_rounded(large), high) for key, distance in (distances or {}).items()}
+                values = [measure(large, high, border=scale) for measure in (metrics.psnr, metrics.ssim)]
+                rows.append(Row(name, original.name, scale, method, values[0], values[1], seconds, far))
+            done += 1
+            yield Step(done, total)
+    return rows
+
+
+def pair(original: Original, scale: int) -> tuple[Tensor, Tensor]:
+    """A picture cropped to multiples of the scale, and its reduction: (1, 1 or 3, H, W) in [0, 1] both.
+
+    Raises:
+        ImageError: it cannot be read, or is smaller than SSIM's window allows.
+    """
+    pixels = modcrop(original.read(), scale)
+    if min(pixels.shape[-2:]) < 11 + 2 * scale:
+        raise ImageError(f"{original.name} is too small to be measured at x{scale}: leave it out.")
+    levels = (pixels * 255 + 0.5).floor().to(torch.uint8)
+    return levels.float() / 255, imresize(levels, 1 / scale).float() / 255
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The means over the pictures of each set, by set and method, as dictionaries."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.set, row.method), []).append(row)
+    table = []
+    for (name, method), group in groups.items():
+        line: dict[str, Any] = {"set": name, "images": len(group), "method": method}
+        line |= {key: sum(getattr(row, key) for row in group) / len(group) for key in ("psnr", "ssim", "seconds")}
+        for key in group[0].distances:
+            line[key] = sum(row.distances[key] for row in group) / len(group)
+        table.append(line)
+    return table
+
+
+def _rounded(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255 + 0.5).floor() / 255

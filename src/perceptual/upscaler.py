@@ -1,0 +1,166 @@
+"""Super-resolution on images: Upscaler, whole or in tiles that leave no seams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from perceptual import checkpoints, images
+from perceptual.checkpoints import Card
+from perceptual.config import UpscaleConfig
+from perceptual.devices import channels_last, choose_device, free_memory
+from perceptual.errors import CheckpointError, ConfigError, ImageError
+from perceptual.networks import TransformationNetwork
+
+Image = TypeVar("Image")
+
+LARGEST_TILE, SMALLEST_TILE = 512, 16  # pixels of the input
+
+
+class Upscaler:
+    """A super-resolution network that takes and gives images of any kind; load it once, call it often.
+
+    >>> large = Upscaler.load("x4_pixel")(small)    # PIL, numpy or tensor alike
+
+    Attributes: `scale`, how many times larger the result is; `card`, what the network is and how it came to be;
+    `device`.
+    """
+
+    def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
+        self.device = choose_device(str(device or "auto"))
+        self.network = channels_last(network.eval().to(self.device))
+        self.card = card
+        self.scale: float = network.scale
+
+    @classmethod
+    def load(cls, name: str | Path = "x4_pixel", *, device: torch.device | str | None = None) -> Upscaler:
+        """Load a shipped network by name, such as x4_feature, or a trained one by path.
+
+        Raises:
+            CheckpointError: no such network or file, or it is damaged, or not one for super-resolution.
+        """
+        file = checkpoints.find_network(name, task="upscale")
+        return cls(*checkpoints.load(file, task="upscale"), device=device)
+
+    @classmethod
+    def at_scale(cls, scale: float, loss: str = "pixel", *, device: torch.device | str | None = None) -> Upscaler:
+        """Load the shipped network for a scale; between the networks' scales the next larger one, made smaller after.
+
+        Raises:
+            ConfigError: no shipped network was trained by that loss, or none makes a picture that large.
+        """
+        found: dict[int, str] = {}
+        losses: set[str] = set()
+        for name in checkpoints.shipped("upscale"):
+            size, _, trained_by = name.removeprefix("x").partition("_")
+            losses.add(trained_by)
+            if trained_by == loss:
+                found[int(size)] = name
+        if not found:
+            raise ConfigError(f"No network trained by {loss!r} is shipped; choose one of {', '.join(sorted(losses))}.")
+        fitting = [size for size in sorted(found) if size >= scale]
+        if not fitting or not scale > 0:
+            largest = max(found)
+            raise ConfigError(f"scale is {scale:g}; the networks by {loss} enlarge up to {largest} times.")
+        upscaler = cls.load(found[fitting[0]], device=device)
+        upscaler.scale = scale
+        return upscaler
+
+    def __call__(self, image: Image, *, tile: int | None = None, match_histogram: bool = False) -> Image:
+        """Enlarge an image; the result is of the same kind, with `scale` times its height and width.
+
+        image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
+        tile: side of the tiles in pixels of the input, 0 for none; as large as the free memory allows when left out.
+        match_histogram: match each channel's histogram to the input's, as the paper does (section 4.2).
+
+        Raises:
+            ConfigError: a tile that is too small, or tiles for a network whose norms look at the whole image.
+            ImageError: not an image, or one too large for the free memory.
+        """
+        enlarged = self.upscale(images.from_any(image), tile=tile, match_histogram=match_histogram)
+        return images.to_kind_of(enlarged, image)
+
+    @torch.no_grad()
+    def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
+        """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
+        UpscaleConfig(tile=tile)  # refuses what is out of range
+        outputs = []
+        for picture in torch.split(pixels, 1):
+            large = self._enlarge(picture, self._tile(picture.shape[-2], picture.shape[-1], tile))
+            size = images.scaled_size(picture.shape[-2], picture.shape[-1], self.scale)
+            large = images.resize(large, size=size)
+            outputs.append(match_histograms(large, picture) if match_histogram else large)
+        return torch.cat(outputs)
+
+    def _enlarge(self, picture: Tensor, tile: int) -> Tensor:
+        """(1, 3, H, W) -> (1, 3, scale * H, scale * W) on the CPU, tile by tile.
+
+        Each tile is computed with `reach` more pixels around it, all that its result depends on, so that tiles equal
+        the whole.
+        """
+        scale, (height, width) = self.network.scale, picture.shape[-2:]
+        out = torch.empty(1, 3, scale * height, scale * width)
+        for top, bottom, above, below in _pieces(height, tile, self.network):
+            for left, right, before, behind in _pieces(width, tile, self.network):
+                window = picture[..., above:below, before:behind]
+                window = window.to(self.device, memory_format=torch.channels_last)
+                large = self.network(window).clamp_(0, 1)
+                rows = slice(scale * (top - above), scale * (bottom - above))
+                columns = slice(scale * (left - before), scale * (right - before))
+                out[..., scale * top : scale * bottom, scale * left : scale * right] = large[..., rows, columns].cpu()
+        if not out.isfinite().all():
+            raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
+        return out
+
+    def _tile(self, height: int, width: int, tile: int | None) -> int:
+        """The side of the tiles: what was asked for, or what fits into the free memory."""
+        whole, reach = max(height, width), self.network.reach
+        if tile and reach is None:
+            raise ConfigError("This network's norms look at the whole image, so it knows no tiles: give --tile 0.")
+        free = free_memory(self.device)
+        result = 2 * 4 * 3 * height * width * self.network.scale**2  # and a copy of it, when it is written
+        if self.device.type == "cpu":
+            free -= result
+        side = whole if tile == 0 or reach is None else tile or min(whole, LARGEST_TILE)
+        while tile is None and reach is not None and side > SMALLEST_TILE and self._memory(side, height, width) > free:
+            side = max(SMALLEST_TILE, side // 2)
+        if self._memory(side, height, width) > free:
+            raise ImageError(
+                f"Enlarging {width} x {height} px by {self.network.scale} needs about "
+                f"{(self._memory(side, height, width) + result) / 1e9:.1f} GB of memory and "
+                f"{free_memory(self.device) / 1e9:.1f} GB are free: give a smaller picture, or a smaller --tile."
+            )
+        return side
+
+    def _memory(self, tile: int, height: int, width: int) -> int:
+        around = tile + 2 * (self.network.reach or 0)
+        return self.network.memory(min(height, around), min(width, around))
+
+
+def _pieces(length: int, tile: int, network: TransformationNetwork) -> Iterator[tuple[int, int, int, int]]:
+    """(first, last, first to compute from, last to compute from) of each tile along a side."""
+    reach = network.reach or 0
+    for first in range(0, length, tile):
+        last = min(length, first + tile)
+        start = max(0, first - reach)
+        yield first, last, start - start % network.multiple, min(length, last + reach)
+
+
+def match_histograms(image: Tensor, reference: Tensor) -> Tensor:
+    """Give each channel of (1, 3, H, W) the distribution of values of the reference's (paper, section 4.2).
+
+    Raises:
+        ConfigError: scikit-image is not installed.
+    """
+    try:
+        from skimage import exposure
+    except ImportError as error:
+        raise ConfigError("Matching histograms needs scikit-image: pip install 'perceptual[histogram]'.") from error
+    arrays = [each[0].permute(1, 2, 0).double().numpy() for each in (image, reference)]  # it truncates whole numbers
+    matched = exposure.match_histograms(*arrays, channel_axis=-1)
+    return torch.from_numpy(np.ascontiguousarray(matched)).permute(2, 0, 1)[None].to(image.dtype)
