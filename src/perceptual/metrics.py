@@ -122,7 +122,7 @@ class PerceptualDistance(nn.Module):
         name, layers = LPIPS_LAYERS[network]
         package = find_spec("lpips")
         if package is None or not package.submodule_search_locations:
-            raise ConfigError("LPIPS needs its package, without what it asks for: pip install --no-deps lpips.")
+            raise ConfigError("LPIPS needs its package: pip install 'perceptual[lpips]'.")
         file = Path(package.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
         if not file.is_file():
             raise WeightsError(f"{file} is not there: install the package lpips again.")
