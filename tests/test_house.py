@@ -15,8 +15,8 @@ import perceptual
 FLOORS = {
     1: {"errors", "events", "functional", "lbfgs"},
     2: {"codecs", "config", "devices", "files", "resampling", "weights"},
-    3: {"images", "loss_networks", "networks"},
-    4: {"checkpoints", "data", "losses", "metrics", "recipes"},
+    3: {"images", "loss_networks", "networks", "recipes"},
+    4: {"checkpoints", "data", "losses", "metrics"},
     5: {"apply", "optimize", "tasks", "upscaler"},
     6: {"evaluate", "train"},
     7: {"reproduce"},

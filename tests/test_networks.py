@@ -16,9 +16,6 @@ from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
 from perceptual.networks import (
     STYLE,
-    SUPER_RESOLUTION_X2,
-    SUPER_RESOLUTION_X4,
-    SUPER_RESOLUTION_X8,
     Block,
     ConvolutionLayer,
     InstanceNorm,
@@ -26,6 +23,7 @@ from perceptual.networks import (
     TransformationNetwork,
     parse_architecture,
 )
+from perceptual.recipes import SUPER_RESOLUTION
 
 TINY = "c9s1-4 d4 d8 r8*2 u4 u4 c9s1-3"
 PADDINGS = ("zero", "reflect", "replicate", "reflect-start")
@@ -69,7 +67,7 @@ def test_the_papers_string_has_its_sixteen_convolutions() -> None:
     assert parse_architecture(STYLE) == (
         *(Layer("c", 32, 9), Layer("d", 64, stride=2), Layer("d", 128, stride=2)),
         *[block] * 5,
-        *(Layer("u", 64), Layer("u", 32), last),
+        *(Layer("u", 64, grow=2), Layer("u", 32, grow=2), last),
     )
 
 
@@ -131,12 +129,12 @@ def test_table_1_with_the_authors_start_padding_of_40_px_comes_out_at_256() -> N
 
 def test_every_activation_size_of_table_2_x4() -> None:
     expected = squares((64, 72), *[(64, 72)] * 4, (64, 144), (64, 288), (3, 288), (3, 288))
-    assert activation_sizes(SUPER_RESOLUTION_X4, "zero", 72) == expected
+    assert activation_sizes(SUPER_RESOLUTION[4], "zero", 72) == expected
 
 
 def test_every_activation_size_of_table_2_x8() -> None:
     expected = squares((64, 36), *[(64, 36)] * 4, (64, 72), (64, 144), (64, 288), (3, 288), (3, 288))
-    assert activation_sizes(SUPER_RESOLUTION_X8, "zero", 36) == expected
+    assert activation_sizes(SUPER_RESOLUTION[8], "zero", 36) == expected
 
 
 # By hand, convolution weights + biases + (gamma and beta: 2 C); a stride-1/2 convolution has as many as a plain one:
@@ -154,9 +152,9 @@ def test_every_activation_size_of_table_2_x8() -> None:
         (STYLE, 1_679_235),
         (STYLE.replace("r", "n"), 1_679_235),
         (STYLE.replace("u", "U"), 1_679_235),
-        (SUPER_RESOLUTION_X2, 364_803),
-        (SUPER_RESOLUTION_X4, 401_859),
-        (SUPER_RESOLUTION_X8, 438_915),
+        (SUPER_RESOLUTION[2], 364_803),
+        (SUPER_RESOLUTION[4], 401_859),
+        (SUPER_RESOLUTION[8], 438_915),
     ],
 )
 def test_parameters_are_as_many_as_counted_by_hand(architecture: str, count: int) -> None:
@@ -368,9 +366,9 @@ def test_any_size_comes_out_as_it_went_in(padding: str, norm: str, height: int, 
 @pytest.mark.parametrize(
     ("architecture", "scale"),
     [
-        (SUPER_RESOLUTION_X2, 2),
-        (SUPER_RESOLUTION_X4, 4),
-        (SUPER_RESOLUTION_X8, 8),
+        (SUPER_RESOLUTION[2], 2),
+        (SUPER_RESOLUTION[4], 4),
+        (SUPER_RESOLUTION[8], 8),
         ("c3s1-64 r64 n64 U64 U64 c9s1-3", 4),
     ],
 )

@@ -33,9 +33,6 @@ from perceptual.errors import ConfigError
 from perceptual.functional import luma, mix
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
-SUPER_RESOLUTION_X2 = "c9s1-64 r64*4 u64 c9s1-3"  # not in the paper: one stride-1/2 convolution less
-SUPER_RESOLUTION_X4 = "c9s1-64 r64*4 u64 u64 c9s1-3"
-SUPER_RESOLUTION_X8 = "c9s1-64 r64*4 u64 u64 u64 c9s1-3"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, UpscaleRecipe
 from perceptual.errors import ConfigError
-from perceptual.networks import SUPER_RESOLUTION_X2, SUPER_RESOLUTION_X4, SUPER_RESOLUTION_X8
 
 _LEAN = NetworkConfig(
     architecture="c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
@@ -18,6 +17,12 @@ _DISTILLED = tuple(f"vgg19-distilled:{layer}" for layer in ("relu1_2", "relu2_2"
 
 BASELINE_LOSS = replace(_RELATIVE, style_weight=5.0)  # of `perceptual optimize style`: chosen by eye among 2, 10 and 40
 INVERT_TV = 0.01  # of `perceptual optimize invert`, relative to the variation of the picture
+
+SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: one stride-1/2 convolution less
+    2: "c9s1-64 r64*4 u64 c9s1-3",
+    4: "c9s1-64 r64*4 u64 u64 c9s1-3",
+    8: "c9s1-64 r64*4 u64 u64 u64 c9s1-3",
+}
 
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
@@ -68,10 +73,9 @@ def _sub_pixel(scale: int) -> NetworkConfig:
 
 
 def _papers(scale: int) -> NetworkConfig:
-    known = {2: SUPER_RESOLUTION_X2, 4: SUPER_RESOLUTION_X4, 8: SUPER_RESOLUTION_X8}
-    if scale not in known:
+    if scale not in SUPER_RESOLUTION:
         raise ConfigError(f"The paper's network doubles: --scale is {scale}, choose 2, 4 or 8.")
-    return NetworkConfig(architecture=known[scale], padding="zero")
+    return NetworkConfig(architecture=SUPER_RESOLUTION[scale], padding="zero")
 
 
 def _srcnn(scale: int) -> NetworkConfig:
