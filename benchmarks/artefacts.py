@@ -20,7 +20,7 @@ from perceptual.data import Photographs
 from perceptual.functional import luma
 
 
-def checkerboard(picture: torch.Tensor) -> float:
+def checkerboard(picture: torch.Tensor, periods: tuple[int, ...] = (4, 2)) -> float:
     """Power at the frequencies of 4 and 2 px, over the median of their neighbours'."""
     gray = luma(picture)[0, 0]
     height, width = gray.shape
@@ -29,7 +29,7 @@ def checkerboard(picture: torch.Tensor) -> float:
     worst = 0.0
     for axis, side in ((0, height), (1, width)):
         profile = power.mean(1 - axis)
-        for at in (side // 4, side // 2):
+        for at in (side // period for period in periods):
             around = torch.cat([profile[at - 8 : at - 2], profile[at + 3 : at + 9]])
             worst = max(worst, float(profile[at] / around.median()))
     return worst

@@ -2,8 +2,8 @@
 
 python tools/publish.py TRAINED.safetensors NAME --data "..."
 
-The golden pictures of its styles are made anew too, where the gallery takes them from it. Then look at its pictures:
-examples/pictures.py.
+The golden pictures of its styles, or of its enlargements, are made anew too. Then look at its pictures:
+examples/pictures.py, or `perceptual evaluate sr`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import skimage.data
 from paintings import TITLES
 from PIL import Image
 
-from perceptual import Stylizer
+from perceptual import Stylizer, Upscaler
 from perceptual.checkpoints import gallery, load, save
 
 parser = argparse.ArgumentParser()
@@ -32,12 +32,14 @@ if not about or not licence:
     parser.error("give --about and --licence: its card has none")
 titles = {style: TITLES[style] for style in card.styles}
 card = replace(card, data=arguments.data, about=about, licence=licence, titles=titles)
-target = root / "src" / "perceptual" / "models" / f"{arguments.name}.safetensors"
+target = root / "src" / "perceptual" / "models" / card.task / f"{arguments.name}.safetensors"
 save(target, network, card, half=True)
 
 photograph = Image.fromarray(skimage.data.chelsea()).resize((225, 150), Image.Resampling.BICUBIC)
-golden_styles = [style for style in card.styles if gallery()[style] == target]
-for style in golden_styles:
-    golden = root / "tests" / "golden" / f"{style}.png"
-    Stylizer.load(target)(photograph, style=style).save(golden)
-print(f"{target}: {target.stat().st_size / 1e6:.2f} MB, {len(golden_styles)} golden pictures")
+golden = root / "tests" / "golden"
+if card.task == "upscale":
+    Upscaler.load(target)(photograph.crop((80, 30, 128, 78))).save(golden / f"{arguments.name}.png")
+for style in card.styles:
+    if gallery()[style] == target:
+        Stylizer.load(target)(photograph, style=style).save(golden / f"{style}.png")
+print(f"{target}: {target.stat().st_size / 1e6:.2f} MB; its golden pictures are made anew")
