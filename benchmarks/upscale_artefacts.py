@@ -3,8 +3,8 @@
 python benchmarks/upscale_artefacts.py FOLDER [NETWORK.safetensors ...]      FOLDER holds high-resolution pictures
 
 grid       A network that enlarges f times can repeat itself every f, f / 2 ... 2 px. The power spectrum of the result's
-           luma at those frequencies over that of the frequencies beside them, the mean over the middle squares of 256 px
-           of the pictures; the originals' own beside it. As near to the originals' as it can be is no grid.
+           luma at those frequencies over that of the frequencies beside them, the mean over the middle squares of 256
+           px of the pictures; the originals' own beside it. As near to the originals' as it can be is no grid.
 histogram  PSNR and perceptual distance with the paper's histogram matching to the low-resolution input, less those
            without: whether it helps.
 """
@@ -47,10 +47,8 @@ def main(folder: str, networks: list[Path]) -> None:
                     (checkerboard(large[square], periods), own, psnr(large, high, border=scale), gain, far, nearer)
                 )
             grid, own, value, gain, far, nearer = (statistics.mean(column) for column in zip(*rows, strict=True))
-            print(
-                f"| {scale} | {name} | {grid:.2f} ({own:.2f}) | {value:.2f} | {gain:+.3f} | {far:.4f} | {nearer:+.4f} |",
-                flush=True,
-            )
+            measured = f"{grid:.2f} ({own:.2f}) | {value:.2f} | {gain:+.3f} | {far:.4f} | {nearer:+.4f}"
+            print(f"| {scale} | {name} | {measured} |", flush=True)
 
 
 if __name__ == "__main__":
