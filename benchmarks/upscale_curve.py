@@ -8,12 +8,14 @@ learning rate falls over the whole run, so a copy from its middle is worse than 
 
 import statistics
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from perceptual.checkpoints import read_card
-from perceptual.evaluate import bicubic, evaluate, means, read_sets
+from perceptual.evaluate import Row, bicubic, evaluate, means, read_sets
+from perceptual.events import Step
 from perceptual.upscaler import Upscaler
 
 
@@ -48,7 +50,7 @@ def main(folder: str, plot: str, files: list[Path]) -> None:
     print(f"{statistics.mean(len(runs) for runs in curves.values()):.0f} runs: {plot}")
 
 
-def _value(work):  # noqa: ANN001, ANN202
+def _value(work: Generator[Step, None, list[Row]]) -> list[Row]:
     """What a generator returns."""
     while True:
         try:
