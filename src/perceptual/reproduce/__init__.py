@@ -1,4 +1,4 @@
-"""The style experiments of the paper, each by one command: figures 3 to 7, Table 1, and the supplement's Figure 2.
+"""The experiments of the paper, each by one command: figures 3 to 9, Table 1, and the supplement's Figure 2.
 
 An experiment is a module with ABOUT, a line, and `run(lab)`, a generator of Steps whose value is a Report.
 """
@@ -13,7 +13,17 @@ from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
 from perceptual.events import Step
 from perceptual.files import check_folder
-from perceptual.reproduce import figure3, figure4, figure5, figure6, figure7, supplement_figure2, table1
+from perceptual.reproduce import (
+    figure3,
+    figure4,
+    figure5,
+    figure6,
+    figure7,
+    figure8,
+    figure9,
+    supplement_figure2,
+    table1,
+)
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import write
 
@@ -23,6 +33,8 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "figure5": figure5,
     "figure6": figure6,
     "figure7": figure7,
+    "figure8": figure8,
+    "figure9": figure9,
     "table1": table1,
     "supplement-figure2": supplement_figure2,
 }
