@@ -6,7 +6,8 @@ import skimage.data
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from perceptual import Stylizer, images
+from perceptual import Stylizer, Upscaler, degrade, images, modcrop
+from perceptual.networks import enlarge
 
 docs = Path(__file__).parents[1] / "docs"
 gallery = Stylizer.load("gallery")
@@ -58,3 +59,17 @@ sheet("blend", blends, 5, 288)
 large = images.resize(astronaut[..., :384, :], longer_side=2048)
 sizes = {f"2048 px, style scale {k}": gallery.stylize(large, style="wheat_field", style_scale=k) for k in (1, 2, 4)}
 sheet("style_scale", sizes, 3, 480)
+
+columns = {}
+places = {"astronaut": (16, 160), "chelsea": (70, 120), "coffee": (96, 128)}  # top and left of 128 px
+for scale in (4, 8):
+    by_loss = {loss: Upscaler.at_scale(scale, loss) for loss in ("pixel", "feature")}
+    for name, (top, left) in places.items():
+        original = modcrop(images.from_any(getattr(skimage.data, name)()), scale)
+        small = degrade(original, scale)
+        made = {"bicubic": enlarge(small, scale).clamp(0, 1)}
+        made |= {f"{loss} loss": upscaler.upscale(small) for loss, upscaler in by_loss.items()}
+        for label, picture in {**made, "original": original}.items():
+            cut = picture[..., top : top + 128, left : left + 128]
+            columns[f"x{scale}, {label}{' ' * len(columns)}"] = cut.repeat_interleave(2, 2).repeat_interleave(2, 3)
+sheet("upscale", columns, 4, 256)

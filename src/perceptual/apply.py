@@ -153,9 +153,10 @@ class Stylizer:
         """
         size = (x.shape[-2], x.shape[-1])
         small = images.resize(x, size=images.scaled_size(*size, 1 / scale))
-        y = self.network(small, weights).clamp_(0, 1)
+        y = self.network(small, weights)
         if not y.isfinite().all():
             raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
+        y = y.clamp_(0, 1)
         y = images.resize(y, size=size)
         return y if scale <= 1 else (y + luma(x) - luma(images.resize(small, size=size))).clamp_(0, 1)
 

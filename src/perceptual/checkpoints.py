@@ -162,7 +162,10 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
 def body_digest(network: TransformationNetwork) -> str:
     """SHA-256 of a network's layers and weights in float32, gamma and beta left out: styles of one body can blend."""
     config = network.config
-    digest = hashlib.sha256(f"{config.architecture} {config.padding} {float(config.tanh_scale)}".encode())
+    rest = (config.output, config.channels, config.enlarge)
+    plain = (NetworkConfig.output, NetworkConfig.channels, NetworkConfig.enlarge)
+    told = f"{config.architecture} {config.padding} {float(config.tanh_scale)}{'' if rest == plain else rest}"
+    digest = hashlib.sha256(told.encode())
     styles = network.style_parameters()
     for name, value in sorted(network.state_dict().items()):
         if name not in styles:

@@ -21,9 +21,12 @@ from perceptual import images, metrics, weights
 from perceptual.devices import choose_device
 from perceptual.errors import DataError, ImageError
 from perceptual.events import Step
+from perceptual.loss_networks import DISTANCE_LAYERS
 from perceptual.metrics import PerceptualDistance
 from perceptual.resampling import imresize, modcrop
 from perceptual.upscaler import Upscaler
+
+METHODS = {"bicubic": "bicubic", "srcnn": "SRCNN", "pixel": "pixel loss", "feature": "feature loss"}
 
 Method = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] -> (1, 3, scale * h, scale * w)
 
@@ -69,9 +72,11 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
     except ImageError as error:
         raise DataError(f"{folder} holds no picture: give a folder with pictures, or with folders of them.") from error
     for picture in pictures:
-        if not picture.path.stem.endswith("LR"):
-            name = picture.relative.parts[0] if len(picture.relative.parts) > 1 else Path(folder).resolve().name
-            found.setdefault(name, []).append(picture.path)
+        if not re.search(r"(^|[^a-zA-Z])LR$", picture.path.stem):
+            folders = [part for part in picture.relative.parts[:-1] if not re.fullmatch(r"x\d+", part)]
+            found.setdefault(folders[0] if folders else Path(folder).resolve().name, []).append(picture.path)
+    if not found:
+        raise DataError(f"{folder} holds low-resolution pictures (..._LR) only: give the high-resolution ones.")
     chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}
     return {name: [Original(path.stem, partial(_read, path)) for path in paths] for name, paths in chosen.items()}
 
@@ -111,16 +116,17 @@ def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
         size, _, short = name.removeprefix("x").partition("_")
         if int(size) == scale:
             methods[short] = Upscaler.load(name, device=device).upscale
-    order = ("bicubic", "srcnn", "pixel", "feature")
-    return dict(sorted(methods.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
+    return {name: methods[name] for name in sorted(methods, key=[*METHODS, *methods].index)}
 
 
 def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, dict[str, Method]]:
-    """Trained networks of one's own by scale and file name."""
+    """Trained networks of one's own by scale and file name, or by path where a name is taken."""
     found: dict[int, dict[str, Method]] = {}
     for path in networks:
         upscaler = Upscaler.load(path, device=device)
-        found.setdefault(upscaler.network.scale, {})[Path(path).stem] = upscaler.upscale
+        group = found.setdefault(upscaler.network.scale, {})
+        name = Path(path).stem
+        group[str(path) if name in group or name in METHODS else name] = upscaler.upscale
     return found
 
 
@@ -133,7 +139,7 @@ def distances_at_hand(
         ConfigError: no such loss network. WeightsError: weights of a named one are missing.
     """
     paths = paths or {}
-    known = [*metrics.DISTANCE_LAYERS]
+    known = [*DISTANCE_LAYERS]
     chosen = names or [name for name in known if weights.locate(name, paths.get(name)) is not None]
     found = {}
     for name in chosen:
@@ -148,15 +154,23 @@ def evaluate(
 ) -> Generator[Step, None, list[Row]]:
     """Measure each method on each picture; a generator of Steps whose value is the rows.
 
+    A picture that cannot be read, or is too small, is left out, and the last Step says so.
+
     Raises:
-        ImageError: a picture cannot be read, or is too small.
+        ImageError: none is left.
     """
     total = sum(map(len, sets.values()))
     rows: list[Row] = []
+    left_out: list[ImageError] = []
     done = 0
     for name, originals in sets.items():
         for original in originals:
-            high, low = pair(original, scale)
+            done += 1
+            try:
+                high, low = pair(original, scale)
+            except ImageError as error:
+                left_out.append(error)
+                continue
             for method, enlarge in methods.items():
                 began = time.perf_counter()
                 large = enlarge(low.expand(-1, 3, -1, -1))
@@ -164,8 +178,10 @@ def evaluate(
                 far = {key: distance(_rounded(large), high) for key, distance in (distances or {}).items()}
                 values = [measure(large, high, border=scale) for measure in (metrics.psnr, metrics.ssim)]
                 rows.append(Row(name, original.name, scale, method, values[0], values[1], seconds, far))
-            done += 1
             yield Step(done, total)
+    if left_out and not rows:
+        raise left_out[-1]
+    yield Step(total, total, message=f"Left out: {' '.join(map(str, left_out))}" if left_out else None)
     return rows
 
 

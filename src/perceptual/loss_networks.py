@@ -27,6 +27,15 @@ _DISTILLED_WIDTHS = (16, 32, 64, 128, 128)
 _FIRE_SQUEEZE = (16, 16, 32, 32, 48, 48, 64, 64)  # fire2 .. fire9; each expands to 4 + 4 times as many
 
 
+DISTANCE_LAYERS: dict[str, tuple[str, ...]] = {  # what perceptual distances compare: a layer at each size of features
+    "vgg16": ("relu1_2", "relu2_2", "relu3_3"),  # as deep as every weight file of the paper's network goes
+    "vgg19": ("relu1_2", "relu2_2", "relu3_4"),
+    "vgg19-distilled": ("relu1_2", "relu2_2", "relu3_4", "relu4_4"),
+    "squeezenet1_0": ("relu1", "fire3", "fire5", "fire7", "fire9"),
+    "squeezenet1_1": ("relu1", "fire3", "fire5", "fire7", "fire9"),
+}
+
+
 class Fire(nn.Module):
     """SqueezeNet's module: a 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with its ReLU."""
 
@@ -211,6 +220,16 @@ def missing_networks(layers: Sequence[str], paths: Mapping[str, str | Path]) -> 
     """
     names = dict.fromkeys(split_layer(layer)[0] for layer in layers)
     return [name for name in names if weights.locate(name, paths.get(name)) is None]
+
+
+def distance_layers(network: str) -> list[str]:
+    """The layers, as NETWORK:LAYER, that a perceptual distance in this network compares.
+
+    Raises:
+        ConfigError: there is no such network.
+    """
+    layer_names(network)  # refuses a network that is not known
+    return [f"{network}:{layer}" for layer in DISTANCE_LAYERS[network.removesuffix("-torchvision")]]
 
 
 def layer_names(name: str) -> list[str]:

@@ -19,7 +19,6 @@ weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice; less is g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,8 +26,17 @@ from torch import Tensor, nn
 
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import absolute_distance, feature_distance, gram_distance, gram_matrix, mix, total_variation
-from perceptual.loss_networks import Features, LossNetworks, split_layer
+from perceptual.functional import (
+    absolute_distance,
+    feature_distance,
+    gram_distance,
+    gram_matrix,
+    grid_energy,
+    mix,
+    normalised_distance,
+    total_variation,
+)
+from perceptual.loss_networks import Features, LossNetworks, distance_layers, split_layer
 
 PIXELS = "pixels"
 RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
@@ -81,6 +89,49 @@ class AbsoluteLoss(PixelLoss):
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return absolute_distance(output[PIXELS], target[PIXELS])
+
+
+class DistanceLoss(Term):
+    """The perceptual distance of `metrics.PerceptualDistance`: normalised features, the mean over some layers."""
+
+    def __init__(self, network: str = "vgg16") -> None:
+        layers = distance_layers(network)
+        super().__init__(layers, layers)
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return torch.stack([normalised_distance(output[layer], target[layer]) for layer in self.layers]).mean(0)
+
+
+class TextureLoss(Term):
+    """Style reconstruction loss (paper, eq. 4) from the target picture itself, the mean over some layers.
+
+    Each layer counts relative to the size of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
+    """
+
+    def __init__(self, network: str = "vgg16") -> None:
+        layers = distance_layers(network)
+        super().__init__(layers, layers)
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        values = []
+        for layer in self.layers:
+            goal = gram_matrix(target[layer])
+            values.append(gram_distance(gram_matrix(output[layer]), goal) / goal.square().sum((1, 2)).clamp_min(1e-12))
+        return torch.stack(values).mean(0)
+
+
+class GridLoss(Term):
+    """What repeats every `period` pixels in the difference of the images: the cross-hatch that feature losses leave.
+
+    A feature loss hardly sees it, because the loss network pools; this term sees nothing else.
+    """
+
+    def __init__(self, period: int) -> None:
+        super().__init__((PIXELS,), (PIXELS,))
+        self.period = period
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return grid_energy(output[PIXELS] - target[PIXELS], self.period)
 
 
 class StyleLoss(Term):
@@ -268,23 +319,38 @@ _PLAIN: dict[str, Callable[[], Term]] = {
     "l1": AbsoluteLoss,
     "tv": TotalVariation,
     "feature": FeatureLoss,
+    "distance": DistanceLoss,
+    "texture": TextureLoss,
 }
 
 
-def reconstruction_terms(weights: Mapping[str, float]) -> dict[str, tuple[Term, float]]:
-    """The terms of super-resolution's objective by name: pixel, l1, tv, feature (the paper's, vgg16:relu2_2), or the
-    NETWORK:LAYER of another feature loss."""
-    return {_safe(name): (_PLAIN.get(name, partial(FeatureLoss, name))(), weight) for name, weight in weights.items()}
+def reconstruction_terms(weights: Mapping[str, float], scale: int = 4) -> dict[str, tuple[Term, float]]:
+    """The terms of super-resolution's objective by name: pixel, l1, tv, grid of the scale; feature (the paper's,
+    vgg16:relu2_2), or the NETWORK:LAYER of another feature loss; distance or texture, in vgg16, or distance:NETWORK,
+    texture:NETWORK."""
+    terms = {}
+    for name, weight in weights.items():
+        kind, _, network = name.partition(":")
+        if name in _PLAIN:
+            term = _PLAIN[name]()
+        elif name == "grid":
+            term = GridLoss(scale)
+        elif kind in ("distance", "texture"):
+            term = DistanceLoss(network) if kind == "distance" else TextureLoss(network)
+        else:
+            term = FeatureLoss(name)
+        terms[_safe(name)] = (term, weight)
+    return terms
 
 
 def reconstruction_loss(
-    weights: Mapping[str, float], *, paths: Mapping[str, str | Path] | None = None
+    weights: Mapping[str, float], scale: int = 4, *, paths: Mapping[str, str | Path] | None = None
 ) -> PerceptualLoss:
     """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original picture.
 
     weights: by name, as `reconstruction_terms` knows them. paths: weight files of loss networks.
     """
-    return PerceptualLoss(reconstruction_terms(weights), paths=paths)
+    return PerceptualLoss(reconstruction_terms(weights, scale), paths=paths)
 
 
 @torch.no_grad()

@@ -17,18 +17,12 @@ from torch import Tensor, nn
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import luma, normalised_distance
-from perceptual.loss_networks import LossNetworks
+from perceptual.loss_networks import LossNetworks, distance_layers
 from perceptual.resampling import gaussian_mean
+from perceptual.weights import read_tensors
 
 Color = Literal["y", "rgb"]
 
-DISTANCE_LAYERS: dict[str, tuple[str, ...]] = {
-    "vgg16": ("relu1_2", "relu2_2", "relu3_3"),  # as deep as every weight file of the paper's network goes
-    "vgg19": ("relu1_2", "relu2_2", "relu3_4"),
-    "vgg19-distilled": ("relu1_2", "relu2_2", "relu3_4", "relu4_4"),
-    "squeezenet1_0": ("relu1", "fire3", "fire5", "fire7", "fire9"),
-    "squeezenet1_1": ("relu1", "fire3", "fire5", "fire7", "fire9"),
-}
 LPIPS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vgg16-torchvision": ("vgg", ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
     "squeezenet1_1-torchvision": ("squeeze", ("relu1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")),
@@ -98,12 +92,9 @@ class PerceptualDistance(nn.Module):
         self, network: str = "vgg16", layers: Sequence[str] = (), *, paths: Mapping[str, str | Path] | None = None
     ) -> None:
         super().__init__()
-        plain = network.removesuffix("-torchvision")
-        if not layers and plain not in DISTANCE_LAYERS:
-            raise ConfigError(f"No perceptual distance in {network!r}; choose one of {', '.join(DISTANCE_LAYERS)}.")
-        self.layers = [f"{network}:{layer}" for layer in layers or DISTANCE_LAYERS[plain]]
+        self.layers = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
         self.networks = LossNetworks(self.layers, paths=paths)
-        self.channels: list[Tensor | None] = [None] * len(self.layers)
+        self.channels: Sequence[Tensor | None] = [None] * len(self.layers)
         self.share = 1 / len(self.layers)
 
     @classmethod
@@ -126,9 +117,12 @@ class PerceptualDistance(nn.Module):
         file = Path(package.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
         if not file.is_file():
             raise WeightsError(f"{file} is not there: install the package lpips again.")
-        learnt = torch.load(file, map_location="cpu", weights_only=True)
+        learnt = read_tensors(file)
+        channels = [learnt.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
+        if not all(isinstance(value, Tensor) for value in channels):
+            raise WeightsError(f"{file} does not hold the weights of LPIPS: install the package lpips again.")
         distance = cls(network, layers, paths=paths)
-        distance.channels = [learnt[f"lin{k}.model.1.weight"] for k in range(len(layers))]
+        distance.channels = [value for value in channels if isinstance(value, Tensor)]
         distance.share = 1.0
         return distance
 
@@ -136,7 +130,9 @@ class PerceptualDistance(nn.Module):
     def forward(self, output: object, target: object) -> float:
         """output, target: pictures of any kind and equal size. The mean over the images of a batch."""
         device = next(self.networks.parameters()).device
-        one, other = (self.networks(images.from_any(image).to(device)) for image in (output, target))
+        pictures = [images.from_any(image).to(device) for image in (output, target)]
+        _check_sizes(*pictures)
+        one, other = (self.networks(picture) for picture in pictures)
         total = torch.zeros(())
         for layer, channels in zip(self.layers, self.channels, strict=True):
             total = total + self.share * normalised_distance(one[layer], other[layer], channels).mean().cpu()
@@ -152,15 +148,19 @@ def _levels(output: object, target: object, *, border: int, color: Color) -> tup
     pair = []
     grey = images.is_grey(target)
     for image in (output, target):
-        rounded = (images.from_any(image).double() * 255 + 0.5).floor() / 255
+        rounded = (images.from_any(image).cpu().double() * 255 + 0.5).floor() / 255
         if grey:
             rounded = rounded[:, :1] if images.is_grey(image) else luma(rounded)
         pair.append(y_channel(rounded) if color == "y" and not grey else rounded * 255)
-    if pair[0].shape != pair[1].shape:
-        sizes = " and ".join(f"{p.shape[-1]} x {p.shape[-2]}" for p in pair)
-        raise ImageError(f"The pictures differ in size or number ({sizes} px): compare pictures of one size.")
+    _check_sizes(*pair)
     height, width = pair[0].shape[-2:]
     if min(height, width) <= 2 * border:
         raise ImageError(f"Nothing is left of {width} x {height} px within a border of {border}: give a smaller one.")
     one, other = (p[..., border : height - border, border : width - border] for p in pair)
     return one, other
+
+
+def _check_sizes(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        sizes = " and ".join(f"{image.shape[-1]} x {image.shape[-2]}" for image in (one, other))
+        raise ImageError(f"The pictures differ in size or number ({sizes} px): compare pictures of one size.")

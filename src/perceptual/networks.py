@@ -241,19 +241,21 @@ class TransformationNetwork(nn.Module):
 
     def _plan_sizes(self, unpadded_blocks: bool) -> None:
         """Derive scale, needed multiple, smallest input and start padding from the layers."""
-        shrink, grow, self.multiple, self.minimum, start, reach = 1, 1, 1, 1, 0, 0.0
+        shrink, grow, self.multiple, self.minimum, start, reach, coarsest = 1, 1, 1, 1, 0, 0.0, 1.0
         for layer in self.layers_spec:
             around = 2 if layer.kind in "rnB" else (layer.kernel - 1) // 2
             reach += around * shrink / grow
+            padded_at = grow if layer.kind == "s" else grow * layer.grow  # a shuffle comes behind its convolution
             grow *= layer.grow
             if self.config.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
-                self.minimum = max(self.minimum, math.ceil(need * shrink / grow))
+                self.minimum = max(self.minimum, math.ceil(need * shrink / padded_at))
             if unpadded_blocks and layer.kind in "rn":
                 if grow > shrink:
                     raise ConfigError("reflect-start wants its blocks before the image grows: choose another padding.")
                 start += 2 * shrink // grow
             shrink *= layer.stride
+            coarsest = max(coarsest, shrink / grow)
             self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
         if grow % shrink:
             raise ConfigError(
@@ -263,7 +265,8 @@ class TransformationNetwork(nn.Module):
         self.scale = self.grow * self.config.enlarge
         self.start_pad = start
         self.minimum = max(self.minimum, start + 1)
-        self.reach = None if "instance" in self.config.norm else math.ceil(reach / self.config.enlarge) + 2  # bicubic's
+        reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2  # a pixel's place in its cell; bicubic's
+        self.reach = None if "instance" in self.config.norm else reach
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
         """The gammas and betas of instance normalisation, (styles, C) each, by their names in `state_dict`."""

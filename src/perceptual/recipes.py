@@ -95,12 +95,12 @@ UPSCALE_RECIPES: dict[str, tuple[str, Callable[[int], NetworkConfig], UpscaleRec
     "fast": (
         "a network that works at the small size and adds to the bicubic enlargement, without batch norm",
         _sub_pixel,
-        UpscaleRecipe(train=_CROPS),
+        UpscaleRecipe(train=_CROPS),  # of 32 px in the small picture
     ),
     "srcnn": (
         "SRCNN 9-5-5 (Dong et al., 2016), on luma, the paper's baseline",
         _srcnn,
-        UpscaleRecipe(train=_CROPS),
+        UpscaleRecipe(train=replace(_CROPS, size=64)),
     ),
     "paper": (
         "the paper's network, degradation and schedule (supplement, Table 2; section 4.2); days on a CPU",
@@ -121,5 +121,5 @@ def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
     if not 2 <= scale <= 16:
         raise ConfigError(f"--scale is {scale}; choose a whole number from 2 to 16.")
     _, network, recipe = UPSCALE_RECIPES[name]
-    size = -(-recipe.train.size // scale) * scale
+    size = 32 * scale if name == "fast" else -(-recipe.train.size // scale) * scale
     return replace(recipe, network=network(scale), train=replace(recipe.train, size=size))

@@ -32,16 +32,21 @@ def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int]
     if (scale is None) == (size is None):
         raise ConfigError("imresize takes a scale or a size, one of the two.")
     if isinstance(image, np.ndarray):
-        planes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, (0, 1), (-2, -1))))
+        planes = torch.from_numpy(np.array(np.moveaxis(image, (0, 1), (-2, -1)), order="C"))
         done = imresize(planes, scale, size=size).numpy()
         return cast(Pixels, np.ascontiguousarray(np.moveaxis(done, (-2, -1), (0, 1))))
-    height, width = image.shape[-2:]
-    scales = (scale, scale) if scale is not None else (size[0] / height, size[1] / width) if size else (1.0, 1.0)
-    if size is None:
-        size = (_ceil(height * scales[0]), _ceil(width * scales[1]))
-    if min(*scales, *size) <= 0 or not all(map(math.isfinite, scales)):
-        raise ConfigError(f"A picture of {width} x {height} px cannot be resized to {size[1]} x {size[0]}.")
     whole = image.dtype == torch.uint8
+    if not whole and not image.is_floating_point():
+        raise ConfigError(f"imresize takes uint8 or floating-point pixels, not {image.dtype}: convert them first.")
+    height, width = image.shape[-2:]
+    scales = (scale, scale) if scale is not None else (1.0, 1.0)
+    if size is None and 0 < scales[0] < math.inf:
+        size = (_ceil(height * scales[0]), _ceil(width * scales[1]))
+    elif size and min(height, width) > 0:
+        scales = (size[0] / height, size[1] / width)
+    if size is None or min(height, width, *size) < 1:
+        wanted = f"{size[1]} x {size[0]}" if size else f"{scales[0]:g} times that"
+        raise ConfigError(f"A picture of {width} x {height} px cannot be resized to {wanted}.")
     out = image.double() if whole else image
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):  # the stronger reduction first; rows first when equal
         out = _along(out, axis - 2, size[axis], scales[axis])
@@ -54,7 +59,8 @@ def degrade(image: Tensor, scale: int, *, blur: float = 0.0) -> Tensor:
     """A low-resolution picture as super-resolution is trained and measured on: (N, 3, H, W) in [0, 1] -> H / scale.
 
     blur: sigma in pixels of a Gaussian before the bicubic reduction; the paper trains with 1.0 (section 4.2), the
-    benchmarks and we with 0. The result is rounded half up to 8-bit levels, as it would be in a file.
+    benchmarks and we with 0. The result is rounded half up to 8-bit levels, as in a file; `imresize` of uint8 rounds
+    and clips between its passes too, which differs where black meets white.
 
     Raises:
         ConfigError: the height or width is no multiple of the scale.

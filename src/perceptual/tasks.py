@@ -175,7 +175,8 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
         ImageError: a painting cannot be read.
     """
     names, norm = [style_name(path) for path in styles], recipe.network.norm
-    normed = len(parse_architecture(recipe.network.architecture)) > 1 and norm != "batch"  # the last layer has no norm
+    layers = parse_architecture(recipe.network.architecture, 1 if recipe.network.channels == "luma" else 3)
+    normed = len(layers) > 1 and "instance" in norm  # the last layer has no norm
     if recipe.train.style_steps and not normed:
         raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
     if not names or len(set(names)) < len(names):
@@ -222,6 +223,8 @@ def style_task(
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
     torch.manual_seed(recipe.train.seed)
     network = TransformationNetwork(recipe.network)
+    if network.scale != 1:
+        raise ConfigError(f"A style network keeps the size, and this one enlarges {network.scale} times.")
     label = label or Card(task="style", network=recipe.network, data=f"{len(dataset)} photographs")
     hashes = {name: digest for name, (digest, _) in paintings.items()}
     run = _StyleRun(hashes, recipe, label, network, loss, dataset, samples)
@@ -246,9 +249,11 @@ def upscale_task(
     """
     torch.manual_seed(recipe.train.seed)
     network = TransformationNetwork(recipe.network)
-    if network.scale < 2 or recipe.train.size % network.scale:
+    if network.scale < 2 or network.styles > 1 or recipe.train.style_steps:
+        raise ConfigError("Super-resolution wants a network that enlarges, of one style, and --style-steps 0.")
+    if recipe.train.size % network.scale:
         raise ConfigError(f"--size is {recipe.train.size}; give a multiple of the network's scale of {network.scale}.")
-    loss = reconstruction_loss(named_weights(recipe.loss), paths=paths)
+    loss = reconstruction_loss(named_weights(recipe.loss), network.scale, paths=paths)
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(dataset))
     totals: dict[str, float] = {}
     with torch.no_grad():
@@ -313,7 +318,7 @@ def go_on_from(task: Task, path: str | Path) -> Task:
     network, card = checkpoints.load(file, task="upscale")
     state = task.network.state_dict()
     shared = {k: v for k, v in network.state_dict().items() if k in state and v.shape == state[k].shape}
-    if not shared:
+    if not any(value.ndim > 1 for value in shared.values()):
         raise ConfigError(f"{path} shares no layer with the network to train: choose another --from or --recipe.")
     task.network.load_state_dict({**state, **shared})
     origin = f"{len(shared)} of {len(state)} tensors of {file.name}: {_origin(file, card)}"
@@ -343,7 +348,7 @@ def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNe
 
 
 def layers_of(path: str | Path) -> NetworkConfig:
-    """The settings of a trained network, ready for new styles of its own; batch norm has none apart from the layers.
+    """The settings of a trained network, ready for new styles of its own; other norms have none apart from the layers.
 
     Raises:
         CheckpointError: not a checkpoint of ours.
@@ -352,4 +357,4 @@ def layers_of(path: str | Path) -> NetworkConfig:
 
 
 def _open_to_styles(config: NetworkConfig) -> NetworkConfig:
-    return config if config.norm == "batch" else replace(config, norm="conditional_instance", styles=1)
+    return replace(config, norm="conditional_instance", styles=1) if "instance" in config.norm else config

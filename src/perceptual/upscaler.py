@@ -56,7 +56,7 @@ class Upscaler:
         """
         found: dict[int, str] = {}
         losses: set[str] = set()
-        for name in checkpoints.shipped("upscale"):
+        for name in checkpoints.shipped("upscale"):  # x4_pixel ...
             size, _, trained_by = name.removeprefix("x").partition("_")
             losses.add(trained_by)
             if trained_by == loss:
@@ -89,6 +89,8 @@ class Upscaler:
     def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
         """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
         UpscaleConfig(tile=tile)  # refuses what is out of range
+        if self.scale > self.network.scale:
+            raise ConfigError(f"scale is {self.scale:g}; this network enlarges up to {self.network.scale} times.")
         outputs = []
         for picture in torch.split(pixels, 1):
             large = self._enlarge(picture, self._tile(picture.shape[-2], picture.shape[-1], tile))
@@ -109,13 +111,13 @@ class Upscaler:
             for left, right, before, behind in _pieces(width, tile, self.network):
                 window = picture[..., above:below, before:behind]
                 window = window.to(self.device, memory_format=torch.channels_last)
-                large = self.network(window).clamp_(0, 1)
+                large = self.network(window)
                 rows = slice(scale * (top - above), scale * (bottom - above))
                 columns = slice(scale * (left - before), scale * (right - before))
                 out[..., scale * top : scale * bottom, scale * left : scale * right] = large[..., rows, columns].cpu()
         if not out.isfinite().all():
             raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
-        return out
+        return out.clamp_(0, 1)
 
     def _tile(self, height: int, width: int, tile: int | None) -> int:
         """The side of the tiles: what was asked for, or what fits into the free memory."""
@@ -129,11 +131,11 @@ class Upscaler:
         side = whole if tile == 0 or reach is None else tile or min(whole, LARGEST_TILE)
         while tile is None and reach is not None and side > SMALLEST_TILE and self._memory(side, height, width) > free:
             side = max(SMALLEST_TILE, side // 2)
-        if self._memory(side, height, width) > free:
+        if (needed := self._memory(side, height, width)) > free:
+            smaller = "a smaller --tile" if side > SMALLEST_TILE and reach is not None else "a smaller picture"
             raise ImageError(
-                f"Enlarging {width} x {height} px by {self.network.scale} needs about "
-                f"{(self._memory(side, height, width) + result) / 1e9:.1f} GB of memory and "
-                f"{free_memory(self.device) / 1e9:.1f} GB are free: give a smaller picture, or a smaller --tile."
+                f"Enlarging {width} x {height} px by {self.network.scale} needs about {(needed + result) / 1e9:.1f} GB "
+                f"of memory and {free_memory(self.device) / 1e9:.1f} GB are free: give {smaller}."
             )
         return side
 
@@ -161,6 +163,8 @@ def match_histograms(image: Tensor, reference: Tensor) -> Tensor:
         from skimage import exposure
     except ImportError as error:
         raise ConfigError("Matching histograms needs scikit-image: pip install 'perceptual[histogram]'.") from error
-    arrays = [each[0].permute(1, 2, 0).double().numpy() for each in (image, reference)]  # it truncates whole numbers
+    arrays = [
+        each[0].permute(1, 2, 0).double().cpu().numpy() for each in (image, reference)
+    ]  # it truncates whole numbers
     matched = exposure.match_histograms(*arrays, channel_axis=-1)
     return torch.from_numpy(np.ascontiguousarray(matched)).permute(2, 0, 1)[None].to(image.dtype)

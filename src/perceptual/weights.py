@@ -182,7 +182,7 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
         raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_mend(name)}")
     if owners and name not in owners:
         raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
-    state = _network_state(_read(found), entry.network)
+    state = _network_state(read_tensors(found), entry.network)
     first, shape, foreign = _LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
         raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
@@ -255,8 +255,12 @@ def _advice(part: Path) -> str:
     return f"{kept if _size(part) else ''}You can also fetch it by hand into {part.parent}, or give the path of a file."
 
 
-def _read(path: Path) -> Mapping[str, object]:
-    """The tensors of a file by key; code inside a pickle is never run."""
+def read_tensors(path: Path) -> Mapping[str, object]:
+    """The tensors of a file by key; code inside a pickle is never run.
+
+    Raises:
+        WeightsError: another kind of file, or a damaged one.
+    """
     kind = path.suffix.lower()
     if kind not in (".safetensors", ".pth", ".pt"):
         raise WeightsError(f"{path} is not a weights file: give one that ends in .safetensors, .pth or .pt.")

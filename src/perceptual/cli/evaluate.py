@@ -36,11 +36,18 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
     config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
     if config.out.is_file():
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
+    from perceptual.evaluate import own_methods
     from perceptual.files import check_folder
     from perceptual.reproduce import report, super_resolution
+    from perceptual.weights import PRETRAINED
 
     settings = EvaluateConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(EvaluateConfig)})
     paths = weight_paths(config.weights)
+    if unknown := [name for name in paths if name not in PRETRAINED]:
+        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
+    for scale, methods in own_methods(config.networks, device=config.device).items():
+        if scale not in config.scales:
+            raise ConfigError(f"{next(iter(methods))} enlarges {scale} times: add {scale} to --scales.")
     written: list[Path] = []
 
     def steps(scale: int) -> Generator[Step, None, None]:

@@ -74,7 +74,7 @@ def train_style(arguments: Sequence[str]) -> int:
         from perceptual.tasks import layers_of
 
         network, train = layers_of(base), settings.train
-        if network.norm == "batch":  # whose styles cannot be learnt alone
+        if "instance" not in network.norm:  # whose styles cannot be learnt alone
             train = dataclasses.replace(train, style_steps=0)
         settings = dataclasses.replace(settings, network=network, train=train)
     defaults = _TrainStyle(recipe=recipe, settings=settings)
@@ -202,6 +202,8 @@ def train_upscale(arguments: Sequence[str]) -> int:
     task = upscale_task(dataset, config.settings, label=label, paths=paths)
     if config.start_from:
         task = go_on_from(task, config.start_from)
+    if (made := task.network.scale) != config.scale:
+        raise ConfigError(f"The network of that architecture enlarges {made} times: give --scale {made} with it.")
     trainer = _trainer(config, config.settings.train, task)
     say(f"Training x{config.scale} by {config.settings.loss} on {len(dataset)} photographs with {trainer.describe()}.")
     return _run(trainer, dataset)

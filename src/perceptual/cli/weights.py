@@ -78,7 +78,7 @@ def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
     networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
     for name in paths:
         if name not in networks:
-            raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks)}.")
+            raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks) or 'none'}.")
     for layer in layers:
         check_layer(layer)
     for name in missing_networks(layers, paths):

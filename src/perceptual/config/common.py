@@ -54,6 +54,8 @@ class NetworkConfig:
         one_of("output", self.output, ("tanh", "linear", "bicubic"))
         one_of("channels", self.channels, ("rgb", "luma"))
         at_least("enlarge", self.enlarge, 1)
+        if self.enlarge != int(self.enlarge):
+            raise ConfigError(f"enlarge is {self.enlarge}; it must be a whole number.")
         one_of("padding", self.padding, ("zero", "reflect", "replicate", "reflect-start"))
         at_least("styles", self.styles, 1)
         at_least("tanh-scale", self.tanh_scale, 1e-6)
@@ -81,7 +83,8 @@ class TrainConfig:
     """Adam's learning rate in those; --decay goes for them by themselves."""
     crop: Literal["random", "squash", "native"] = "random"
     """random: shorter side to between `size` and 1.15 x `size`, then crop. squash: resize to a square (the paper, for
-    style). native: crop without resizing (the paper, for super-resolution), turned and flipped."""
+    style). native: crop without resizing (the paper, for super-resolution), turned and flipped; a JPEG of 8 times the
+    size or more is first halved while that leaves 4 times, as such pictures are seldom sharp to the pixel."""
     seed: int = 0
     """Seed of the initial weights, the order of the pictures, the crops and the flips."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

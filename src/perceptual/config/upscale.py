@@ -15,8 +15,9 @@ class UpscaleRecipe:
 
     network: NetworkConfig = NetworkConfig()
     loss: str = "pixel"
-    """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper), tv, or NETWORK:LAYER; or
-    several with weights, such as feature:1,pixel:0.1. Each term counts in units of bicubic interpolation's error."""
+    """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
+    distance (normalised features at three layers), texture (their Gram matrices), grid (what repeats with the scale),
+    tv; or several with weights, such as feature:1,l1:0.5. Each counts in units of bicubic interpolation's error."""
     train: TrainConfig = TrainConfig()
     blur: float = 0.0
     """Sigma in pixels of a Gaussian blur before the bicubic reduction that makes small pictures; the paper has 1."""
@@ -34,7 +35,7 @@ class UpscaleConfig:
     """How many times larger, 4 when left out, or what a network of your own does. Between the networks' scales the next
     larger one is taken, and the result made smaller by bicubic interpolation."""
     loss: str = "pixel"
-    """The loss that the network was trained by: pixel is truest to the picture, feature looks sharpest."""
+    """The loss that the shipped network was trained by: pixel is truest to the picture, feature looks sharpest."""
     network: Path | None = None
     """A trained network of your own, in place of a shipped one."""
     tile: int | None = None
@@ -48,7 +49,7 @@ class UpscaleConfig:
 
     def __post_init__(self) -> None:
         if self.scale is not None and not 0 < self.scale <= 64:
-            raise ConfigError(f"scale is {self.scale:g}; give a number above 0, such as 4.")
+            raise ConfigError(f"scale is {self.scale:g}; give a number above 0 and up to 64.")
         if self.tile is not None and self.tile != 0 and self.tile < 16:
             raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
 
@@ -58,7 +59,7 @@ class TrainUpscaleConfig(TrainCommand):
     """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
 
     scale: int = 4
-    """How many times larger the network makes a picture: 2, 3, 4 or 8."""
+    """How many times larger the network makes a picture: 2 to 16, or 2, 4 or 8 under the recipe paper."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import platform
 import shlex
@@ -63,7 +64,7 @@ def write(report: Report, out: Path, config: Config) -> list[Path]:
     texts = (
         _page(report, config),
         lines.getvalue(),
-        json.dumps({**numbers, "rows": list(report.rows)}, indent=1) + "\n",
+        json.dumps(_finite({**numbers, "rows": list(report.rows)}), indent=1) + "\n",
     )
     for path, text in zip((paths[0], *paths[3:]), texts, strict=True):
         with write_beside(path) as temporary:
@@ -166,6 +167,15 @@ def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float =
             else:
                 axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="antialiased")
     return figure
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity and no not-a-number."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object) -> str:

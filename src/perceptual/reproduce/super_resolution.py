@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from perceptual.checkpoints import read_card, shipped
 from perceptual.config import EvaluateConfig
 from perceptual.evaluate import (
+    METHODS,
     Method,
     Original,
     Row,
@@ -68,14 +69,6 @@ FOUND = {
     4: "Its feature loss gives sharper edges and finer detail than its pixel loss, at a lower PSNR and SSIM, and "
     "leaves a slight cross-hatch pattern that shows when enlarged.",
     8: "As at x4, sharper edges and finer detail by feature loss; its SSIM is higher on Set5 and Set14.",
-}
-
-
-METHODS = {
-    "bicubic": "bicubic",
-    "srcnn": "SRCNN",
-    "pixel": "pixel loss",
-    "feature": "feature loss",
 }
 
 
