@@ -280,12 +280,12 @@ class TransformationNetwork(nn.Module):
         """
         widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
         for layer in self.layers_spec:
-            inner = area * layer.grow**2
-            area = inner / layer.stride**2
+            inner = area if layer.kind == "s" else area * layer.grow**2  # a shuffle comes behind its convolution
+            area *= (layer.grow / layer.stride) ** 2
             widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
             channels = layer.filters
         sides = (height + 2 * self.start_pad + self.multiple) * (width + 2 * self.start_pad + self.multiple)
-        return int(4 * widest * sides)
+        return int(4 * (widest + 6 * self.scale**2) * sides)  # and the result, with what it is added to
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """x: (N, 3, H, W) RGB [0, 1]. style: (N, styles) weights, rows summing to 1; None: the first style.

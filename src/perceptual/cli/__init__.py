@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import tyro
 
@@ -23,21 +24,33 @@ from perceptual.errors import PerceptualError
 
 
 def styles(arguments: Sequence[str]) -> int:
-    """perceptual styles: what is shipped, with its card."""
+    """perceptual styles: the shipped networks that paint, with their cards."""
+    return _cards("style", "perceptual styles", arguments)
 
+
+def upscalers(arguments: Sequence[str]) -> int:
+    """perceptual upscalers: the shipped networks that enlarge, with their cards."""
+    return _cards("upscale", "perceptual upscalers", arguments)
+
+
+def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
     def show(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
-        """List the styles that come with perceptual, or show the whole card of some.
+        """List the networks that come with perceptual, or show the whole card of some.
 
         Args:
-            names: Shipped styles or trained files whose cards to show in full; all in brief when left out.
+            names: Shipped styles and networks, or trained files, whose cards to show in full; all in brief when left
+                out.
             json: Print the cards as JSON.
         """
         return names, json
 
-    wanted, as_json = tyro.cli(show, args=arguments, prog="perceptual styles")
-    from perceptual.checkpoints import find_style, read_card, shipped
+    wanted, as_json = tyro.cli(show, args=arguments, prog=command)
+    from perceptual.checkpoints import find_network, find_style, read_card, shipped
 
-    files = {name: find_style(name)[0] for name in wanted} if wanted else shipped("style")
+    def find(name: str) -> Path:
+        return find_style(name)[0] if task == "style" else find_network(name, task=task)
+
+    files = {name: find(name) for name in wanted} if wanted else shipped(task)
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
     if as_json or wanted:
         print(json.dumps(cards, indent=2, ensure_ascii=False))
@@ -63,6 +76,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "stylize": (stylize, "paint photographs in a style"),
     "upscale": (upscale, "enlarge pictures"),
     "styles": (styles, "list the styles that come with perceptual, with their cards"),
+    "upscalers": (upscalers, "list the networks that enlarge, with their cards"),
     "train style": (train_style, "train a network for a painting of your own"),
     "train upscale": (train_upscale, "train a network that enlarges pictures"),
     "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
