@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -24,3 +27,13 @@ class Step:
     losses: Mapping[str, float] = field(default_factory=dict)
     preview: Tensor | None = None
     message: str | None = None
+
+
+def finish(work: Generator[Step, None, _T]) -> _T:
+    """Run long work to its end, for those who need no Steps; returns its value."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            value: _T = stop.value
+            return value

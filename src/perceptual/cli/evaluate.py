@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
-from perceptual.cli.weights import weight_paths
+from perceptual.cli.weights import known_paths
 from perceptual.config import EvaluateConfig
 from perceptual.errors import ConfigError
 
@@ -39,12 +39,9 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
     from perceptual.evaluate import own_methods
     from perceptual.files import check_folder
     from perceptual.reproduce import report, super_resolution
-    from perceptual.weights import PRETRAINED
 
     settings = EvaluateConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(EvaluateConfig)})
-    paths = weight_paths(config.weights)
-    if unknown := [name for name in paths if name not in PRETRAINED]:
-        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
+    paths = known_paths(config.weights)
     for scale, methods in own_methods(config.networks, device=config.device).items():
         if scale not in config.scales:
             raise ConfigError(f"{next(iter(methods))} enlarges {scale} times: add {scale} to --scales.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
-from perceptual.cli.weights import weight_paths
+from perceptual.cli.weights import known_paths
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
 
@@ -37,16 +37,13 @@ def reproduce(arguments: Sequence[str]) -> int:
     """perceptual reproduce NAME: an experiment in, a page with its figure and numbers out."""
     from perceptual.reproduce import EXPERIMENTS
     from perceptual.reproduce import reproduce as run
-    from perceptual.weights import PRETRAINED
 
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
     config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
     if config.out.is_file():
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
-    paths = weight_paths(config.weights)
-    if unknown := [name for name in paths if name not in PRETRAINED]:
-        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
+    paths = known_paths(config.weights)
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})
     written: list[Path] = []
 

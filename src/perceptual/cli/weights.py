@@ -70,6 +70,16 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
     return paths
 
 
+def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
+    """Weight files by loss network, each of a network that there is."""
+    from perceptual.weights import PRETRAINED
+
+    paths = weight_paths(pairs)
+    if unknown := [name for name in paths if name not in PRETRAINED]:
+        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
+    return paths
+
+
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
     """Download what the layers' loss networks lack, with a bar."""
     from perceptual.loss_networks import check_layer, missing_networks, split_layer
