@@ -8,14 +8,13 @@ learning rate falls over the whole run, so a copy from its middle is worse than 
 
 import statistics
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from perceptual.checkpoints import read_card
-from perceptual.evaluate import Row, bicubic, evaluate, means, read_sets
-from perceptual.events import Step
+from perceptual.evaluate import bicubic, evaluate, means, read_sets
+from perceptual.events import finish
 from perceptual.upscaler import Upscaler
 
 
@@ -31,7 +30,7 @@ def main(folder: str, plot: str, files: list[Path]) -> None:
         methods = {"network": upscaler.upscale} | ({} if scale in bases else {"bicubic": bicubic(scale)})
         run = f"x{scale} by {card.settings['loss']}, recipe {card.recipe}"
         work = evaluate(read_sets(folder, scale), methods, scale)
-        lines = means(_value(work))
+        lines = means(finish(work))
         for line in lines:
             if line["method"] == "bicubic":
                 bases.setdefault(scale, {})[line["set"]] = line["psnr"]
@@ -48,15 +47,6 @@ def main(folder: str, plot: str, files: list[Path]) -> None:
         axis.legend(fontsize=7)
     figure.savefig(plot, dpi=120)
     print(f"{statistics.mean(len(runs) for runs in curves.values()):.0f} runs: {plot}")
-
-
-def _value(work: Generator[Step, None, list[Row]]) -> list[Row]:
-    """What a generator returns."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as stop:
-            return stop.value
 
 
 if __name__ == "__main__":
