@@ -116,7 +116,7 @@ class _UpscaleRun:
         output = forward(degrade(pixels, self.network.scale, blur=self.recipe.blur))
         if self.loss.networks is not None:
             # Departure from the paper: the loss network sees the pictures from a corner that changes, so that its
-            # pooling never meets the same phase of the network's up-sampling, which would leave a grid.
+            # pooling meets every phase of the up-sampling; always the same one would favour a grid.
             rng = random.Random(f"shift {self.recipe.train.seed} {index}")
             top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
             output, pixels = output[..., top:, left:], pixels[..., top:, left:]
