@@ -15,6 +15,7 @@ from perceptual.functional import (
     feature_distance,
     gram_distance,
     gram_matrix,
+    grid_energy,
     luma,
     pixel_distance,
     total_variation,
@@ -266,3 +267,35 @@ def test_a_crossfade_of_flat_images_is_flat_and_its_ends_are_the_images() -> Non
     assert torch.allclose(crossfade(flat, flat + 0.5, 0.5), flat + 0.25)
     assert torch.allclose(crossfade(flat, picture, 0.0), flat)
     assert torch.allclose(crossfade(flat, picture, 1.0), picture, atol=1e-6)
+
+
+# --- what repeats with the scale of super-resolution
+
+
+def test_a_grid_has_the_energy_of_its_places_less_their_mean() -> None:
+    grid = torch.zeros(1, 1, 64, 64)
+    grid[..., ::4, ::4] = 0.5  # one place of sixteen
+    by_hand = ((0.5 - 0.5 / 16) ** 2 + 15 * (0.5 / 16) ** 2) / 16
+    assert grid_energy(grid, 4).item() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("side", [64, 66, 20, 4])
+def test_what_does_not_repeat_within_the_period_is_no_grid(side: int) -> None:
+    assert grid_energy(torch.full((2, 3, side, side), 0.7), 4).tolist() == pytest.approx([0, 0], abs=1e-12)
+    slow = torch.zeros(1, 1, 64, 64)
+    slow[..., ::4, ::8], slow[..., ::4, 4::8] = 1, -1  # twice the period: it adds up to nothing
+    assert grid_energy(slow, 4).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_noise_averages_out_and_a_grid_does_not() -> None:
+    noise = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) - 0.5
+    grid = torch.zeros(1, 3, 256, 256)
+    grid[..., ::4, ::4] = 1
+    assert noise.square().mean() > grid.square().mean()
+    assert grid_energy(grid, 4) > 20 * grid_energy(noise, 4)
+
+
+def test_each_image_has_a_grid_of_its_own() -> None:
+    images = torch.rand(3, 3, 33, 47, generator=torch.Generator().manual_seed(0))
+    alone = torch.cat([grid_energy(image[None], 4) for image in images])
+    assert torch.allclose(grid_energy(images, 4), alone)

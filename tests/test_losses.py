@@ -15,16 +15,19 @@ from torch.nn import functional as F
 from perceptual import images
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import feature_distance, gram_distance, gram_matrix, total_variation
+from perceptual.functional import feature_distance, gram_distance, gram_matrix, grid_energy, total_variation
 from perceptual.losses import (
     PIXELS,
     RELATIVE_STYLE,
     STYLE_CONVENTIONS,
+    DistanceLoss,
     FeatureLoss,
+    GridLoss,
     PerceptualLoss,
     PixelLoss,
     StyleLoss,
     Term,
+    TextureLoss,
     TotalVariation,
     style_transfer_loss,
 )
@@ -500,3 +503,43 @@ def test_relative_weights_without_references_are_refused() -> None:
 def test_references_that_do_not_fit_are_refused(references: dict[str, list[float]]) -> None:
     with pytest.raises(ConfigError, match="'pixel' must be 1 finite"):
         PerceptualLoss({"pixel": (PixelLoss(), 1.0)}).set_references(references)
+
+
+# --- the losses of super-resolution
+
+
+def made_up(term: Term, seed: int) -> dict[str, Tensor]:
+    """Features of two images at the layers of a term, of as many channels as sizes."""
+    generator = torch.Generator().manual_seed(seed)
+    return {layer: torch.randn(2, 3 + k, 8 >> k, 8 >> k, generator=generator) for k, layer in enumerate(term.layers)}
+
+
+@pytest.mark.parametrize("make", [DistanceLoss, TextureLoss])
+def test_losses_of_several_layers_are_nothing_between_equals_and_know_their_network(make: type[Term]) -> None:
+    term = make()
+    assert term.layers == ("vgg16:relu1_2", "vgg16:relu2_2", "vgg16:relu3_3")
+    features, others = made_up(term, 0), made_up(term, 1)
+    assert term(features, features, None).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert (term(features, others, None) > 0.1).all()
+    with pytest.raises(ConfigError, match="There is no loss network 'nothing'"):
+        make("nothing")
+
+
+def test_distance_looks_at_directions_and_texture_at_no_place() -> None:
+    distance, texture = DistanceLoss(), TextureLoss()
+    features, others = made_up(distance, 0), made_up(distance, 1)
+    larger = {layer: 7 * value for layer, value in features.items()}
+    moved = {layer: value.flip(-1).transpose(-1, -2) for layer, value in features.items()}
+    close(distance(larger, others, None), distance(features, others, None))
+    assert (distance(moved, features, None) > 0.1).all()
+    close(texture(moved, features, None), torch.zeros(2), atol=1e-6, rtol=0)
+    close(texture({layer: 0 * value for layer, value in features.items()}, features, None), torch.ones(2))
+
+
+def test_the_grid_is_that_of_the_difference() -> None:
+    term = GridLoss(4)
+    image = pictures(2, 32, 32)
+    grid = torch.zeros_like(image)
+    grid[..., ::4, 1::4] = 0.1
+    assert term({PIXELS: image}, {PIXELS: image}, None).tolist() == [0, 0]
+    close(term({PIXELS: image + grid}, {PIXELS: image}, None), grid_energy(grid, 4))
