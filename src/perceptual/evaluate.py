@@ -19,7 +19,7 @@ from torch import Tensor
 
 from perceptual import images, metrics, weights
 from perceptual.devices import choose_device
-from perceptual.errors import DataError, ImageError
+from perceptual.errors import ConfigError, DataError, ImageError
 from perceptual.events import Step
 from perceptual.loss_networks import DISTANCE_LAYERS
 from perceptual.metrics import PerceptualDistance
@@ -108,15 +108,19 @@ def bicubic(scale: int) -> Method:
 
 
 def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
-    """Bicubic interpolation, and the networks that come with perceptual for this scale, by loss or name."""
-    from perceptual.checkpoints import shipped
+    """Bicubic interpolation, and the networks that come with perceptual, by the loss that trained them, or "srcnn".
 
+    At a scale between the networks' own, the next larger one of each, its result made smaller: "pixel, from x4".
+    """
     methods = {"bicubic": bicubic(scale)}
-    for name in shipped("upscale"):
-        size, _, short = name.removeprefix("x").partition("_")
-        if int(size) == scale:
-            methods[short] = Upscaler.load(name, device=device).upscale
-    return {name: methods[name] for name in sorted(methods, key=[*METHODS, *methods].index)}
+    for loss in METHODS:
+        try:
+            upscaler = Upscaler.at_scale(scale, loss, device=device)
+        except ConfigError:  # none of that loss, or none so large
+            continue
+        own = upscaler.network.scale
+        methods[loss if own == scale else f"{loss}, from x{own}"] = upscaler.upscale
+    return methods
 
 
 def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, dict[str, Method]]:
