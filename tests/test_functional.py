@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perceptual.functional import (
+    absolute_distance,
     crossfade,
     feature_distance,
     gram_distance,
     gram_matrix,
     grid_energy,
     luma,
+    normalised_distance,
     pixel_distance,
     total_variation,
 )
@@ -190,8 +192,11 @@ def test_total_variation_survives_mirroring_and_turning(shape: tuple[int, ...], 
         lambda a, b: gram_distance(gram_matrix(a, "gatys"), gram_matrix(b, "gatys"), "quarter"),
         lambda a, b: total_variation(a) + 2 * total_variation(b),
         lambda a, b: luma(a) * luma(b),
+        lambda a, b: normalised_distance(a, b),
+        lambda a, b: absolute_distance(a, b),
+        lambda a, b: grid_energy(a - b, 2),
     ],
-    ids=["feature_distance", "style-paper", "style-gatys", "total_variation", "luma"],
+    ids=["feature_distance", "style-paper", "style-gatys", "total_variation", "luma", "normalised", "absolute", "grid"],
 )
 def test_gradient_is_that_of_finite_differences(function: Callable[..., Tensor]) -> None:
     inputs = tuple(random((2, 3, 3, 4), seed).requires_grad_() for seed in (1, 2))
