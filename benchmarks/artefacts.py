@@ -21,7 +21,7 @@ from perceptual.functional import luma
 
 
 def checkerboard(picture: torch.Tensor, periods: tuple[int, ...] = (4, 2)) -> float:
-    """Power at the frequencies of 4 and 2 px, over the median of their neighbours'."""
+    """The greatest power at the frequencies of some periods in pixels, over the median of their neighbours'."""
     gray = luma(picture)[0, 0]
     height, width = gray.shape
     window = torch.hann_window(height)[:, None] * torch.hann_window(width)

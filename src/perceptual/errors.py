@@ -6,7 +6,7 @@ PerceptualError
 ├── OutputError      a result cannot be written (disk full, no permission, a folder in the way)
 ├── WeightsError     pretrained weights are missing, cut short, of the wrong hash or too shallow
 ├── CheckpointError  a file is not a checkpoint of ours, or of another kind than the one asked for
-├── DataError        a folder of training pictures is missing, empty or unreadable
+├── DataError        a folder of pictures to learn from or to measure on is missing, empty or unreadable
 └── TrainingError    training cannot go on (not-a-number, a resume that does not fit)
 """
 
@@ -38,7 +38,7 @@ class CheckpointError(PerceptualError):
 
 
 class DataError(PerceptualError):
-    """A folder of training pictures is missing, empty or unreadable."""
+    """A folder of pictures to learn from or to measure on is missing, empty or unreadable."""
 
 
 class TrainingError(PerceptualError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,9 @@ from perceptual.resampling import imresize, modcrop
 from perceptual.upscaler import Upscaler
 
 METHODS = {"bicubic": "bicubic", "srcnn": "SRCNN", "pixel": "pixel loss", "feature": "feature loss"}
+
+_SCALE = re.compile(r"(?:[xX]|image_SRF_)(\d+)")  # a folder of one scale
+_LOW = re.compile(r"(^|[^a-zA-Z])LR$")
 
 Method = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] -> (1, 3, scale * h, scale * w)
 
@@ -58,8 +61,9 @@ class Row:
 def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
     """The pictures of each set in a folder: of its folders, or of itself where it holds pictures.
 
-    A set may keep its pictures in folders x2, x3, x4: that of `scale` is taken, or the first with high-resolution
-    pictures; files whose names end in LR are low-resolution ones, which we make ourselves.
+    A set may keep its pictures in folders x2, x3, x4 (or image_SRF_2 ...): that of `scale` is taken, or the first with
+    high-resolution pictures; files that end in LR, and folders that begin so, are low-resolution, which we make
+    ourselves.
 
     Raises:
         DataError: no folder, or no picture in it.
@@ -72,9 +76,10 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
     except ImageError as error:
         raise DataError(f"{folder} holds no picture: give a folder with pictures, or with folders of them.") from error
     for picture in pictures:
-        if not re.search(r"(^|[^a-zA-Z])LR$", picture.path.stem):
-            folders = [part for part in picture.relative.parts[:-1] if not re.fullmatch(r"x\d+", part)]
-            found.setdefault(folders[0] if folders else Path(folder).resolve().name, []).append(picture.path)
+        folders = picture.relative.parts[:-1]
+        if not _LOW.search(picture.path.stem) and not any(part.startswith("LR") for part in folders):
+            above = [part for part in folders if part != "HR" and not _SCALE.fullmatch(part)]
+            found.setdefault(above[0] if above else Path(folder).resolve().name, []).append(picture.path)
     if not found:
         raise DataError(f"{folder} holds low-resolution pictures (..._LR) only: give the high-resolution ones.")
     chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}
@@ -90,7 +95,7 @@ def _of_scale(paths: Sequence[Path], scale: int) -> list[Path]:
     """Of folders x2, x3 ... the one to take; all pictures where there are none."""
     by_scale: dict[int, list[Path]] = {}
     for path in paths:
-        if match := re.fullmatch(r"x(\d+)", path.parent.name):
+        if match := _SCALE.fullmatch(path.parent.name):
             by_scale.setdefault(int(match[1]), []).append(path)
     if not by_scale:
         return list(paths)
@@ -112,6 +117,7 @@ def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
 
     At a scale between the networks' own, the next larger one of each, its result made smaller: "pixel, from x4".
     """
+    choose_device(device)  # refuses one that is not there
     methods = {"bicubic": bicubic(scale)}
     for loss in METHODS:
         try:
@@ -147,8 +153,7 @@ def distances_at_hand(
     chosen = names or [name for name in known if weights.locate(name, paths.get(name)) is not None]
     found = {}
     for name in chosen:
-        make = PerceptualDistance.lpips if name == "lpips" else None
-        distance = make(paths=paths) if make else PerceptualDistance(name, paths=paths)
+        distance = PerceptualDistance.lpips(paths=paths) if name == "lpips" else PerceptualDistance(name, paths=paths)
         found[name] = distance.to(choose_device(device))
     return found
 
@@ -171,21 +176,28 @@ def evaluate(
         for original in originals:
             done += 1
             try:
-                high, low = pair(original, scale)
+                rows += [replace(row, set=name) for row in _measured(original, methods, scale, distances or {})]
             except ImageError as error:
                 left_out.append(error)
-                continue
-            for method, enlarge in methods.items():
-                began = time.perf_counter()
-                large = enlarge(low.expand(-1, 3, -1, -1))
-                seconds = time.perf_counter() - began
-                far = {key: distance(_rounded(large), high) for key, distance in (distances or {}).items()}
-                values = [measure(large, high, border=scale) for measure in (metrics.psnr, metrics.ssim)]
-                rows.append(Row(name, original.name, scale, method, values[0], values[1], seconds, far))
             yield Step(done, total)
     if left_out and not rows:
         raise left_out[-1]
     yield Step(total, total, message=f"Left out: {' '.join(map(str, left_out))}" if left_out else None)
+    return rows
+
+
+def _measured(
+    original: Original, methods: Mapping[str, Method], scale: int, distances: Mapping[str, PerceptualDistance]
+) -> list[Row]:
+    high, low = pair(original, scale)
+    rows = []
+    for method, enlarge in methods.items():
+        began = time.perf_counter()
+        large = enlarge(low.expand(-1, 3, -1, -1))
+        seconds = time.perf_counter() - began
+        far = {key: distance(_rounded(large), high) for key, distance in distances.items()}
+        values = [measure(large, high, border=scale) for measure in (metrics.psnr, metrics.ssim)]
+        rows.append(Row("", original.name, scale, method, values[0], values[1], seconds, far))
     return rows
 
 

@@ -36,7 +36,14 @@ from perceptual.functional import (
     normalised_distance,
     total_variation,
 )
-from perceptual.loss_networks import Features, LossNetworks, distance_layers, split_layer
+from perceptual.loss_networks import (
+    Features,
+    LossNetworks,
+    check_layer,
+    distance_layers,
+    layer_names,
+    split_layer,
+)
 
 PIXELS = "pixels"
 RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
@@ -324,10 +331,14 @@ _PLAIN: dict[str, Callable[[], Term]] = {
 }
 
 
-def reconstruction_terms(weights: Mapping[str, float], scale: int = 4) -> dict[str, tuple[Term, float]]:
+def reconstruction_terms(weights: Mapping[str, float], scale: int) -> dict[str, tuple[Term, float]]:
     """The terms of super-resolution's objective by name: pixel, l1, tv, grid of the scale; feature (the paper's,
     vgg16:relu2_2), or the NETWORK:LAYER of another feature loss; distance or texture, in vgg16, or distance:NETWORK,
-    texture:NETWORK."""
+    texture:NETWORK.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
     terms = {}
     for name, weight in weights.items():
         kind, _, network = name.partition(":")
@@ -337,18 +348,26 @@ def reconstruction_terms(weights: Mapping[str, float], scale: int = 4) -> dict[s
             term = GridLoss(scale)
         elif kind in ("distance", "texture"):
             term = DistanceLoss(network) if kind == "distance" else TextureLoss(network)
+        elif ":" not in name and name not in layer_names("vgg16"):
+            known = ", ".join((*_PLAIN, "grid"))
+            raise ConfigError(f"There is no loss {name!r}; choose {known}, or a NETWORK:LAYER such as vgg16:relu3_3.")
         else:
+            check_layer(full_name(name))
             term = FeatureLoss(name)
         terms[_safe(name)] = (term, weight)
     return terms
 
 
 def reconstruction_loss(
-    weights: Mapping[str, float], scale: int = 4, *, paths: Mapping[str, str | Path] | None = None
+    weights: Mapping[str, float], scale: int, *, paths: Mapping[str, str | Path] | None = None
 ) -> PerceptualLoss:
     """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original picture.
 
-    weights: by name, as `reconstruction_terms` knows them. paths: weight files of loss networks.
+    weights: by name, as `reconstruction_terms` knows them; scale: how many times the network enlarges. paths: weight
+    files of loss networks.
+
+    Raises:
+        ConfigError: an unknown name. WeightsError: weights of a loss network are missing.
     """
     return PerceptualLoss(reconstruction_terms(weights, scale), paths=paths)
 

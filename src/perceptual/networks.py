@@ -13,8 +13,8 @@ A network is a string of layers (the notation of the authors' code, supplement T
     r128*5    the same layer five times
 
 A network ends in a convolution (c or s) to RGB, or to luma alone. A TransformationNetwork takes and gives RGB float
-[0, 1]; any height and width from 1 px up give exactly that size
-(times the scale for super-resolution), so that callers never pad.
+[0, 1]; any height and width from 1 px up give exactly that size (times the scale for super-resolution), so that callers
+never pad.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """MATLAB's `imresize`, bicubic: how the low-resolution pictures of super-resolution are made, and the baseline.
 
 Keys's kernel with a = -0.5, stretched when shrinking (antialiasing). It makes the files of the benchmarks bit for bit:
-rows first, then columns, 8-bit levels rounded half up after each, and the border repeated.
+rows first, then columns, 8-bit levels rounded half up after each, and the border
+repeated (newer releases of MATLAB mirror it).
 """
 
 from __future__ import annotations

@@ -113,13 +113,16 @@ class _UpscaleRun:
     samples: Tensor
 
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        output = forward(degrade(pixels, self.network.scale, blur=self.recipe.blur))
+        with torch.autocast(pixels.device.type, enabled=False):  # whose rounding would be seen
+            low = degrade(pixels, self.network.scale, blur=self.recipe.blur)
+        output = forward(low)
         if self.loss.networks is not None:
             # Departure from the paper: the loss network sees the pictures from a corner that changes, so that its
             # pooling meets every phase of the up-sampling; always the same one would favour a grid.
             rng = random.Random(f"shift {self.recipe.train.seed} {index}")
+            side = pixels.shape[-1] - self.network.scale + 1  # of one size, or a compiled loss would compile anew
             top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
-            output, pixels = output[..., top:, left:], pixels[..., top:, left:]
+            output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
         terms: dict[str, Tensor] = self.loss(output, pixels)
         return terms
 
@@ -247,12 +250,7 @@ def upscale_task(
         ConfigError: the network does not enlarge, the crops are no multiple of its scale, or an unknown loss.
         WeightsError: the weights of a loss network are missing.
     """
-    torch.manual_seed(recipe.train.seed)
-    network = TransformationNetwork(recipe.network)
-    if network.scale < 2 or network.styles > 1 or recipe.train.style_steps:
-        raise ConfigError("Super-resolution wants a network that enlarges, of one style, and --style-steps 0.")
-    if recipe.train.size % network.scale:
-        raise ConfigError(f"--size is {recipe.train.size}; give a multiple of the network's scale of {network.scale}.")
+    network = new_upscaler(recipe)
     loss = reconstruction_loss(named_weights(recipe.loss), network.scale, paths=paths)
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(dataset))
     totals: dict[str, float] = {}
@@ -304,6 +302,21 @@ def start_from(task: Task, path: str | Path) -> Task:
         return replace(task.card(step), began_from=origin, base=body if same else "")
 
     return replace(task, card=labelled, identity={**task.identity, "began_from": origin})
+
+
+def new_upscaler(recipe: UpscaleRecipe) -> TransformationNetwork:
+    """The network of a recipe of super-resolution, with its first weights, which are a function of the seed.
+
+    Raises:
+        ConfigError: it does not enlarge, holds styles, or the crops are no multiple of its scale.
+    """
+    torch.manual_seed(recipe.train.seed)
+    network = TransformationNetwork(recipe.network)
+    if network.scale < 2 or network.styles > 1 or recipe.train.style_steps:
+        raise ConfigError("Super-resolution wants a network that enlarges, of one style, and --style-steps 0.")
+    if recipe.train.size % network.scale:
+        raise ConfigError(f"--size is {recipe.train.size}; give a multiple of the network's scale of {network.scale}.")
+    return network
 
 
 def go_on_from(task: Task, path: str | Path) -> Task:

@@ -245,7 +245,7 @@ class Trainer:
 
 
 def save_preview(out: str | Path, step: Step) -> None:
-    """Write a Step's preview as one picture: photographs above, paintings below."""
+    """Write a Step's preview as one picture: what came in above, what the network made of it below."""
     if step.preview is not None:
         rows = step.preview.chunk(2)
         sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]

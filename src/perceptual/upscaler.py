@@ -51,6 +51,8 @@ class Upscaler:
     def at_scale(cls, scale: float, loss: str = "pixel", *, device: torch.device | str | None = None) -> Upscaler:
         """Load the shipped network for a scale; between the networks' scales the next larger one, made smaller after.
 
+        loss: pixel or feature, or srcnn, the baseline.
+
         Raises:
             ConfigError: no shipped network was trained by that loss, or none makes a picture that large.
         """
@@ -75,7 +77,7 @@ class Upscaler:
         """Enlarge an image; the result is of the same kind, with `scale` times its height and width.
 
         image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
-        tile: side of the tiles in pixels of the input, 0 for none; as large as the free memory allows when left out.
+        tile: side of the tiles in pixels of the input, 0 for none; 512, or less where memory is short, when left out.
         match_histogram: match each channel's histogram to the input's, as the paper does (section 4.2).
 
         Raises:
@@ -89,7 +91,7 @@ class Upscaler:
     def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
         """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
         UpscaleConfig(tile=tile)  # refuses what is out of range
-        if self.scale > self.network.scale:
+        if not 0 < self.scale <= self.network.scale:
             raise ConfigError(f"scale is {self.scale:g}; this network enlarges up to {self.network.scale} times.")
         outputs = []
         for picture in torch.split(pixels, 1):
@@ -125,17 +127,17 @@ class Upscaler:
         if tile and reach is None:
             raise ConfigError("This network's norms look at the whole image, so it knows no tiles: give --tile 0.")
         free = free_memory(self.device)
-        result = 2 * 4 * 3 * height * width * self.network.scale**2  # and a copy of it, when it is written
-        if self.device.type == "cpu":
-            free -= result
+        result = 2 * 4 * 3 * height * width * self.network.scale**2  # on the CPU, and a copy when it is written
+        room = free - result if self.device.type == "cpu" else free
         side = whole if tile == 0 or reach is None else tile or min(whole, LARGEST_TILE)
-        while tile is None and reach is not None and side > SMALLEST_TILE and self._memory(side, height, width) > free:
+        while tile is None and reach is not None and side > SMALLEST_TILE and self._memory(side, height, width) > room:
             side = max(SMALLEST_TILE, side // 2)
-        if (needed := self._memory(side, height, width)) > free:
-            smaller = "a smaller --tile" if side > SMALLEST_TILE and reach is not None else "a smaller picture"
+        if (needed := self._memory(side, height, width)) > room:
+            helps = tile is not None and side > SMALLEST_TILE and reach is not None and room > 0
             raise ImageError(
-                f"Enlarging {width} x {height} px by {self.network.scale} needs about {(needed + result) / 1e9:.1f} GB "
-                f"of memory and {free_memory(self.device) / 1e9:.1f} GB are free: give {smaller}."
+                f"Enlarging {width} x {height} px by {self.network.scale} needs about "
+                f"{(needed + free - room) / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: "
+                f"give a smaller {'--tile' if helps else 'picture'}."
             )
         return side
 

@@ -186,24 +186,25 @@ def train_upscale(arguments: Sequence[str]) -> int:
     if config.dry_run:
         print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
         return 0
+    from perceptual.checkpoints import find_network
     from perceptual.losses import PIXELS, reconstruction_terms
-    from perceptual.tasks import go_on_from, upscale_task
+    from perceptual.tasks import go_on_from, new_upscaler, upscale_task
     from perceptual.train import check_out
 
-    if config.data is None or config.out is None:
-        raise ConfigError("Training needs --data FOLDER, a folder of photographs.")
-    check_out(config.out, resume=config.resume, overwrite=config.overwrite)
+    check_out(config.out or Path(), resume=config.resume, overwrite=config.overwrite)
+    if (made := new_upscaler(config.settings).scale) != config.scale:
+        raise ConfigError(f"The network of that architecture enlarges {made} times: give --scale {made} with it.")
+    if config.start_from:
+        find_network(config.start_from, task="upscale")
     dataset = _photographs(config, config.settings.train)
     paths = weight_paths(config.weights)
-    terms = reconstruction_terms(named_weights(config.settings.loss))
+    terms = reconstruction_terms(named_weights(config.settings.loss), config.scale)
     fetch_missing([layer for term, _ in terms.values() for layer in term.layers if layer != PIXELS], paths)
     changed = differences(to_dict(plain), to_dict(config.settings))
     label = _label(config, dataset, changed)
     task = upscale_task(dataset, config.settings, label=label, paths=paths)
     if config.start_from:
         task = go_on_from(task, config.start_from)
-    if (made := task.network.scale) != config.scale:
-        raise ConfigError(f"The network of that architecture enlarges {made} times: give --scale {made} with it.")
     trainer = _trainer(config, config.settings.train, task)
     say(f"Training x{config.scale} by {config.settings.loss} on {len(dataset)} photographs with {trainer.describe()}.")
     return _run(trainer, dataset)

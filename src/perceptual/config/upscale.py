@@ -11,12 +11,12 @@ from perceptual.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class UpscaleRecipe:
-    """A named set of settings for `perceptual train upscale`."""
+    """A named set of settings for `perceptual train upscale`; begin with one of `recipes.upscale_recipe`."""
 
     network: NetworkConfig = NetworkConfig()
     loss: str = "pixel"
     """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
-    distance (normalised features at three layers), texture (their Gram matrices), grid (what repeats with the scale),
+    distance (normalised features at several layers), texture (their Gram matrices), grid (what repeats with the scale),
     tv; or several with weights, such as feature:1,l1:0.5. Each counts in units of bicubic interpolation's error."""
     train: TrainConfig = TrainConfig()
     blur: float = 0.0
@@ -35,11 +35,12 @@ class UpscaleConfig:
     """How many times larger, 4 when left out, or what a network of your own does. Between the networks' scales the next
     larger one is taken, and the result made smaller by bicubic interpolation."""
     loss: str = "pixel"
-    """The loss that the shipped network was trained by: pixel is truest to the picture, feature looks sharpest."""
+    """The loss that the shipped network was trained by: pixel is truest to the picture, feature looks sharpest; or
+    srcnn, the baseline. It has no part where --network is given."""
     network: Path | None = None
     """A trained network of your own, in place of a shipped one."""
     tile: int | None = None
-    """Side of the tiles in pixels of the input, 0 for none; as large as the free memory allows when left out."""
+    """Side of the tiles in pixels of the input, 0 for none; 512, or less where memory is short, when left out."""
     match_histogram: bool = False
     """Match the colours' histograms to the input's afterwards, as in the paper (section 4.2)."""
     device: str = "auto"
@@ -60,6 +61,8 @@ class TrainUpscaleConfig(TrainCommand):
 
     scale: int = 4
     """How many times larger the network makes a picture: 2 to 16, or 2, 4 or 8 under the recipe paper."""
+    out: Path | None = None
+    """The checkpoint to write, x4.safetensors for --scale 4 when left out; log, previews and state lie beside it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,9 @@ class EvaluateConfig:
     """What `perceptual evaluate sr` measures."""
 
     data: Path | None = None
-    """A folder of pictures, or of folders of them, each a set of its own, also with folders x2, x4 inside as in the
-    usual benchmarks; files named ..._LR are left out. The free samples of scikit-image when left out."""
+    """A folder of pictures, or of folders of them, each a set of its own, also with folders x2, x4 or image_SRF_4
+    inside as in the usual benchmarks; files named ..._LR and folders named LR... are left out. The free samples of
+    scikit-image when left out."""
     scales: tuple[int, ...] = (4, 8)
     """Scales to measure at."""
     networks: tuple[Path, ...] = ()
@@ -77,7 +81,7 @@ class EvaluateConfig:
     """Perceptual distances to measure: loss networks, or lpips; those whose weights are on this computer when left
     out."""
     weights: tuple[str, ...] = ()
-    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    """Weight files of loss networks as NAME=FILE; others are taken from the cache."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
 

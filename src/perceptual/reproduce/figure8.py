@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from perceptual.config import EvaluateConfig
 from perceptual.events import Step
 from perceptual.reproduce import super_resolution
 from perceptual.reproduce.lab import Lab
@@ -15,5 +14,4 @@ ABOUT = "super-resolution x4 by pixel loss and by feature loss, measured"
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Measure and draw; the value is the Report."""
-    sets = super_resolution.read(lab.config.photos, 4)
-    return (yield from super_resolution.measure(sets, 4, EvaluateConfig(device=lab.config.device), lab.paths))
+    return (yield from super_resolution.run(lab, 4))
