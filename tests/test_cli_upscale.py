@@ -452,7 +452,7 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("--data photos --loss sharpness", "no layer 'sharpness'"),
+        ("--data photos --loss sharpness", "no loss 'sharpness'"),
         ("--data photos --loss vgg17:relu2_2", "no loss network 'vgg17'"),
         ("--data photos --loss pixel:-1", "no list of names with weights"),
         ("--data photos --loss pixel:0", "are all 0"),

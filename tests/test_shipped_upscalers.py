@@ -83,7 +83,7 @@ def test_feature_loss_looks_closest_also_to_a_network_that_it_was_not_trained_wi
 ) -> None:
     folder = SHARED / "data" / "sr" / "Set5"
     if not folder.is_dir():
-        pytest.skip("Set5 is not here")
+        pytest.skip("Set5 is not part of this repository")
     distances = {"d": PerceptualDistance(network)}
     rows = finish(evaluate(read_sets(folder, scale), shipped_methods(scale), scale, distances=distances))
     far = {line["method"]: line["d"] for line in means(rows)}

@@ -121,7 +121,7 @@ def test_the_absolute_loss_is_the_mean_absolute_difference() -> None:
 
 
 def test_the_names_of_a_loss_are_its_terms_and_anything_else_is_a_layer() -> None:
-    terms = reconstruction_terms({"pixel": 1, "l1": 2, "tv": 3, "feature": 4, "vgg19:relu4_2": 5, "relu3_3": 6})
+    terms = reconstruction_terms({"pixel": 1, "l1": 2, "tv": 3, "feature": 4, "vgg19:relu4_2": 5, "relu3_3": 6}, 4)
     kinds = [(name, type(term).__name__, weight) for name, (term, weight) in terms.items()]
     assert kinds == [
         *(("pixel", "PixelLoss", 1), ("l1", "AbsoluteLoss", 2), ("tv", "TotalVariation", 3)),
@@ -132,7 +132,7 @@ def test_the_names_of_a_loss_are_its_terms_and_anything_else_is_a_layer() -> Non
 
 
 def test_a_reconstruction_loss_without_features_needs_no_loss_network() -> None:
-    loss = reconstruction_loss({"pixel": 2.0, "l1": 3.0})
+    loss = reconstruction_loss({"pixel": 2.0, "l1": 3.0}, 4)
     assert loss.networks is None
     assert loss.weights == {"pixel": 2.0, "l1": 3.0}
     terms = loss(torch.full((1, 3, 4, 4), 0.6), torch.full((1, 3, 4, 4), 0.5))
@@ -326,7 +326,7 @@ def test_a_network_that_does_not_enlarge_is_refused_by_what_is_wrong(pictures: P
 
 
 def test_an_unknown_loss_is_a_sentence(pictures: Path) -> None:
-    with pytest.raises(ConfigError, match="no layer 'sharpness'"):
+    with pytest.raises(ConfigError, match="There is no loss 'sharpness'; choose pixel, l1"):
         task_of(pictures, replace(RECIPE, loss="sharpness"))
 
 

@@ -179,7 +179,8 @@ def evaluate(
                 rows += [replace(row, set=name) for row in _measured(original, methods, scale, distances or {})]
             except ImageError as error:
                 left_out.append(error)
-            yield Step(done, total)
+            else:
+                yield Step(done, total)
     if left_out and not rows:
         raise left_out[-1]
     yield Step(total, total, message=f"Left out: {' '.join(map(str, left_out))}" if left_out else None)
