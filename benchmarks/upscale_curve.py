@@ -39,12 +39,13 @@ def main(folder: str, plot: str, files: list[Path]) -> None:
                 gain = line["psnr"] - bases[scale][line["set"]]
                 curves.setdefault(line["set"], {}).setdefault(run, []).append((card.steps, gain))
                 print(f"| {run} | {card.steps} | {line['set']} | {line['psnr']:.2f} | {gain:+.2f} |", flush=True)
-    figure = Figure((4 * len(curves), 3.4), layout="constrained")
+    figure = Figure((4 * len(curves), 3.8), layout="constrained")
     for axis, (name, runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         for run, points in runs.items():
             axis.plot(*zip(*points, strict=True), marker=".", label=run)
         axis.set(title=name, xlabel="steps", ylabel="dB over bicubic")
-        axis.legend(fontsize=7)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7)
     figure.savefig(plot, dpi=120)
     print(f"{statistics.mean(len(runs) for runs in curves.values()):.0f} runs: {plot}")
 
