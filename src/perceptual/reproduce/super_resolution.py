@@ -189,4 +189,5 @@ def _with_papers(line: Mapping[str, Any], scale: int) -> dict[str, Any]:
 
 def _flat(row: Row) -> dict[str, Any]:
     values = asdict(row)
-    return {**values, **values.pop("distances")}
+    distances = values.pop("distances")
+    return {**values, **distances}
