@@ -352,8 +352,8 @@ def test_a_sheet_has_a_label_for_every_picture_and_may_have_a_text_for_one() -> 
 
 
 def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no experiment 'figure8'") as error:
-        next(reproduce("figure8", tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no experiment 'figure10'") as error:
+        next(reproduce("figure10", tmp_path / "out"))
     assert all(name in str(error.value) for name in EXPERIMENTS)
-    assert len(EXPERIMENTS) == 7
+    assert len(EXPERIMENTS) == 9
     assert not (tmp_path / "out").exists()
