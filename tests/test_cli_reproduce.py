@@ -427,7 +427,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("figure8 --out x", f"choose one of {', '.join(EXPERIMENTS)}."),
+        ("figure10 --out x", f"choose one of {', '.join(EXPERIMENTS)}."),
         ("figure5 --out FILE", "is a file: give a folder"),
         ("figure5 --out x --network TINY --styles udnie", "no style 'udnie'; it has starry_night, wave."),
         ("figure6 --out x --network TINY", "no style 'the_scream'"),
@@ -467,7 +467,7 @@ def test_mistakes_get_one_sentence_and_exit_code_1(
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ("figure8", "figure9")])
 def test_without_weights_an_experiment_says_which(run: Run, network: Path, out: Path, name: str) -> None:
     code, _, err = run(name, "--out", out, "--network", network, "--styles", "starry_night")
     missing = "vgg16" if name in ("figure3", "figure4") else "vgg19-distilled"

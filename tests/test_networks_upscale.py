@@ -386,10 +386,10 @@ def test_reach_is_none_where_norms_look_at_the_whole_picture(norm: str, known: b
 
 
 def test_memory_is_that_of_the_widest_layer_as_counted_by_hand() -> None:
-    """c3s1-8: 2 * 3 + 2 * 8 floats a pixel; s2-3: 2 * 8 before and 2 * 3 after, at four times the pixels: 88."""
+    """c3s1-8: 2 * 3 + 2 * 8 floats a pixel; s2-3: 2 * 8 + 2 * 3 * 4 = 40, the widest; the result: 2 * 3 * 4."""
     net = network("c3s1-8 s2-3")
-    assert net.memory(9, 19) == 4 * 88 * 10 * 20
-    assert network("c3s1-8 c3s1-3").memory(9, 19) == 4 * 22 * 10 * 20
+    assert net.memory(9, 19) == 4 * (40 + 24) * 10 * 20
+    assert network("c3s1-8 c3s1-3").memory(9, 19) == 4 * (22 + 6) * 10 * 20
 
 
 def test_memory_grows_with_the_picture_and_with_what_is_enlarged_first() -> None:

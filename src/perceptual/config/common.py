@@ -156,7 +156,7 @@ class TrainCommand:
             raise ConfigError("--out and --from are the same file: choose another --out.")
 
 
-def named_weights(text: str) -> dict[str, float]:
+def named_weights(text: str, kind: str = "list of losses", example: str = "feature:1,l1:0.5") -> dict[str, float]:
     """The weights in "pixel:0.1,vgg16:relu2_2", by name; a name without a number weighs 1, twins add up.
 
     Raises:
@@ -169,7 +169,7 @@ def named_weights(text: str) -> dict[str, float]:
         with suppress(ValueError):  # a colon without a number behind it belongs to the name
             name, weight = (before.strip(), float(number)) if colon else (name, 1.0)
         if not name or not 0 <= weight < float("inf"):
-            raise ConfigError(f'{text!r} is no list of names with weights: write "one:0.7,another:0.3".')
+            raise ConfigError(f'{text!r} is no {kind}: write "{example}".')
         found[name] = found.get(name, 0) + weight
     if not 0 < sum(found.values()) < float("inf"):
         raise ConfigError(f"The weights in {text!r} are all 0, or too large: give shares such as 0.7 and 0.3.")
