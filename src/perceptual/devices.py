@@ -47,6 +47,12 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     return "no"
 
 
+def multiplies_bytes() -> bool:
+    """Whether this processor has instructions for 8-bit products (VNNI, AMX) and PyTorch a convolution that uses them."""
+    able = getattr(torch.cpu, "_is_vnni_supported", bool)() or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)()
+    return bool(able) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+
+
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile has what it needs: a C++ compiler for the CPU, Triton for a GPU."""
     if device.type == "cpu":

@@ -1,0 +1,385 @@
+"""Fast inference of style networks on a CPU: the same arithmetic in another order, by what the processor has.
+
+`Inference` runs a TransformationNetwork of instance norms. What it does otherwise than the network itself:
+
+- **Folded grids** (folding.py). The layers at the picture's own size have few channels, which leaves a processor's
+  vectors half empty; there the 2 x 2 pixels of a cell stand as channels. Doubling and the convolution behind it are one
+  convolution on the small grid.
+- **8 bits.** Where the processor multiplies bytes (VNNI, AMX), each convolution takes uint8 activations, scaled channel
+  by channel to what the picture at hand needs, and int8 weights that carry these scales. An instance norm follows, so
+  constants per channel may be dropped: zero points and biases cost nothing. Elsewhere all stays in float32.
+- **Bands.** A large picture goes through in bands of rows. The statistics of each norm are those of the whole picture:
+  all bands are taken as far as the norm at hand before any goes on, and what lies on a small grid is kept between. So
+  the result is that of the whole picture, in memory that grows by a few bytes a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptual import kernels
+from perceptual.devices import multiplies_bytes
+from perceptual.folding import cells, doubled_kernel, fill_frame, folded_kernel, transposed_kernel
+from perceptual.functional import mix
+from perceptual.kernels import Vector
+from perceptual.networks import Block, ConvolutionLayer, InstanceNorm, TransformationNetwork
+
+BAND = 1 << 21
+"""Pixels of the picture in a band."""
+KEPT = 8
+"""Channels a pixel of the picture up to which an activation is kept between passes, and not computed anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One convolution: (rows, columns, fold, fold, C) in, framed by mode; `weight` is (O, C, K, K) for folded grids."""
+
+    layer: ConvolutionLayer
+    weight: Tensor
+    fold: int
+    fold_out: int
+    mode: str
+    before: int
+    """Rows and columns of the frame above and to the left, on the grid."""
+    stride: int = 1
+    edges: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
+    """Kernels for the outermost pixels, where they are not those of `weight`: by rows and columns."""
+    residual: str = ""
+    """How it stands to the stream of residual blocks: "first" reads it, "second" adds to it."""
+
+    @property
+    def kernel(self) -> int:
+        return self.weight.shape[-1]
+
+
+def plan(network: TransformationNetwork) -> list[Step] | None:
+    """The steps of a network, None where it has parts that they do not know: such a network must run as it is."""
+    config, layers = network.config, list(network.layers)
+    kinds = [spec.kind for spec in network.layers_spec]
+    known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
+    stride_one = all(network.layers_spec[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
+    if not known or not stride_one or len(layers) < 2 or network.multiple % 2 or network.scale != 1 or network.luma:
+        return None
+    steps: list[Step] = []
+    for layer, kind in zip(layers, kinds, strict=True):
+        if isinstance(layer, Block):
+            for part, role in ((layer.first, "first"), (layer.second, "second")):
+                steps.append(_step(part, "c", config.padding, residual=role if layer.residual else ""))
+        else:
+            steps.append(_step(layer, kind, config.padding, folded=layer in (layers[0], layers[-1])))
+    return steps
+
+
+def _step(layer: ConvolutionLayer, kind: str, padding: str, *, residual: str = "", folded: bool = False) -> Step:
+    weight = layer.conv.weight.detach().float()
+    if kind == "u":
+        return Step(layer, transposed_kernel(weight), 1, 2, "zero", 0)
+    if kind in "UB":
+        mode = str(layer.doubling)
+        sides = ("inner", "first", "last") if (mode, padding) == ("bilinear", "reflect") else ("inner",)
+        kernels = {(r, c): doubled_kernel(weight, mode, r, c) for r in sides for c in sides}
+        return Step(layer, kernels.pop(("inner", "inner")), 1, 2, "replicate", 1, edges=kernels)
+    if folded:
+        weight = folded_kernel(weight)
+        return Step(layer, weight, 2, 2, padding, weight.shape[-1] // 2)
+    return Step(
+        layer, weight, 1, 1, padding, weight.shape[-1] // 2, stride=layer.conv.stride[0], residual=residual
+    )
+
+
+class Inference:
+    """Paints with a network on a CPU, as fast as the processor allows; make it once, call it often.
+
+    Attributes: `precision`, "int8" or "float32".
+
+    Raises:
+        ValueError: the network has parts that only it can run (see `plan`).
+    """
+
+    def __init__(self, network: TransformationNetwork, precision: str | None = None) -> None:
+        steps = plan(network)
+        if steps is None:
+            raise ValueError("This network has parts that only TransformationNetwork runs.")
+        self.network, self.steps = network, steps
+        self.precision = precision or ("int8" if multiplies_bytes() else "float32")
+        self._layers = [step.layer.norm for step in steps if isinstance(step.layer.norm, InstanceNorm)]
+        both = [norm.weight for norm in self._layers], [norm.bias for norm in self._layers]
+        self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
+        # What a layer of stride 2 reads has outliers, the picture's edges, and few steps of a byte left for the rest.
+        self.in_bytes = [self.precision == "int8" and step.stride == 1 for step in steps]
+
+    def norms(self, style: Tensor) -> list[tuple[Vector, Vector, np.float32]]:
+        """Gamma, beta and epsilon of each step's norm for (1, styles) weights."""
+        sizes = [norm.weight.shape[1] for norm in self._layers]
+        gammas, betas = (np.split(mix(style, each)[0].numpy(), np.cumsum(sizes)[:-1]) for each in self._styles)
+        return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._layers, strict=True)]
+
+    @torch.no_grad()
+    def __call__(self, picture: Tensor, style: Tensor, *, band: int | None = None) -> Tensor:
+        """Paint (1, 3, H, W), float in [0, 1] or uint8 levels; the result has the same type and is clamped.
+
+        style: (1, styles) weights. band: pixels in a band, for pictures that are to go through in bands.
+        """
+        height, width = picture.shape[-2:]
+        whole = 1 << 62
+        return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[..., :height, :width]
+
+
+def _even(picture: Tensor, multiple: int) -> Tensor:
+    """Continued below and at the right by its last pixels, to a multiple of what the network halves."""
+    for side in (-2, -1):
+        missing = -picture.shape[side] % multiple
+        if missing:
+            last = picture.narrow(side, picture.shape[side] - 1, 1)
+            picture = torch.cat([picture, *[last] * missing], side)
+    return picture
+
+
+def _vector(value: float) -> Vector:
+    return np.full(1, value, np.float32)
+
+
+class _Painting:
+    """One picture on its way through the steps.
+
+    Step k reads activation k, which is `kept` whole or computed when asked for, in rows. It is stored as levels: the
+    true values are level * scale + constant by channel; `codes[k]` says how to get there from what comes before.
+    """
+
+    def __init__(self, inference: Inference, picture: Tensor, style: Tensor, band: int) -> None:
+        self.steps, self.norms, self.band = inference.steps, inference.norms(style), band
+        self.in_bytes = inference.in_bytes
+        self.picture = picture
+        self.height, self.width = picture.shape[-2:]
+        self.single = self.height * self.width <= band
+        self.output = inference.network.config
+        self.codes: list[tuple[Vector, Vector]] = [(_vector(1), _vector(0))]
+        self.kept: dict[int, Tensor] = {}
+        self.weights: dict[int, _Weights] = {}
+        self.stream: Tensor | None = None
+        self.offset = _vector(0)  # what is left out of the stream
+        self.sizes = [(self.height // 2, self.width // 2)]
+        for step, behind in zip(self.steps, self.steps[1:], strict=False):
+            h, w = (side // step.stride * step.fold_out // behind.fold for side in self.sizes[-1])
+            self.sizes.append((h, w))
+
+    def paint(self) -> Tensor:
+        """All steps, norm by norm."""
+        top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
+        self.weights[0] = _Weights(self.steps[0], _vector(2 / top), _vector(0), self.in_bytes[0])
+        for k in range(len(self.steps) - 1):
+            self._advance(k)
+        return self._finish()
+
+    def _bands(self, k: int) -> list[tuple[int, int]]:
+        """Rows of step k's output, band by band."""
+        rows = self.sizes[k][0] // self.steps[k].stride
+        at_once = rows if self.single else max(16, rows * self.band // (self.height * self.width))
+        return [(a, min(a + at_once, rows)) for a in range(0, rows, at_once)]
+
+    def _advance(self, k: int) -> None:
+        """Take every band through step k, for its norm, and get activation k + 1 ready."""
+        step, behind, in_bytes = self.steps[k], self.steps[k + 1], self.in_bytes[k + 1]
+        known: kernels.Range | None = None
+        for a, b in self._bands(k):
+            values = self._convolve(k, a, b)
+            part = kernels.measure(values)
+            known = part if known is None else known.with_more(part)
+        assert known is not None
+        held = values if self.single else None
+        del values
+        gamma, beta, eps = self.norms[k]
+        multiply = gamma / np.sqrt(known.variance + eps)
+        add = beta - multiply * known.mean
+        if self._streams(k + 1):
+            low, high = self._into_stream(k, multiply, add, held)
+            multiply, add, constant = np.ones_like(low), np.zeros_like(low), self.offset
+        else:
+            low, constant = _vector(0), _vector(0)
+            high = np.maximum(np.maximum(multiply * known.low, multiply * known.high) + add, 0)
+        scale = np.ones_like(high)
+        if in_bytes:
+            scale = np.maximum((high - low) / 255, np.float32(1e-12))
+            multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
+        self.codes.append((multiply, add))
+        self.weights[k + 1] = _Weights(behind, scale, constant, in_bytes)
+        self._keep(k + 1, held)
+
+    def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
+        """Begin the stream of residual blocks with what step k gives, or add that to it; the stream's range."""
+        begins = self.stream is None
+        lows, highs = [], []
+        for a, b in self._bands(k):
+            values = self._convolve(k, a, b) if held is None else held
+            if self.stream is None:
+                kind = torch.float32 if self.single else torch.float16
+                self.stream = values.new_empty(*self.sizes[k + 1], values.shape[-1], dtype=kind)
+            part = self.stream[a:b]
+            if begins:
+                kernels.encode(values, multiply, add, part[:, :, None, None], relu=True)
+                low, high = kernels.ends_of(part)
+            else:  # add is left out: a constant, which the next norm takes away
+                low, high = kernels.accumulate(part, values[:, :, 0, 0], multiply)
+            lows.append(low)
+            highs.append(high)
+        self.offset = np.zeros_like(add) if begins else self.offset + add
+        return np.min(lows, 0), np.max(highs, 0)
+
+    def _streams(self, k: int) -> bool:
+        """Whether activation k is the stream of residual blocks."""
+        return self.steps[k].residual == "first" or (k > 0 and self.steps[k - 1].residual == "second")
+
+    def _keep(self, k: int, held: Tensor | None) -> None:
+        """Store activation k where that takes little memory, and let go of what only it needed."""
+        step, (height, width) = self.steps[k], self.sizes[k]
+        small = height * width * step.weight.shape[1] <= KEPT * self.height * self.width
+        keep = self.single or (small and not self._streams(k))
+        if keep:
+            first, last = -step.before, (height // step.stride - 1) * step.stride + step.kernel - step.before
+            grid, inside = self._empty(k, first, last, half=not self.single)
+            for a, b in self._bands(k - 1):
+                rows = slice(a * height // self._bands(k - 1)[-1][1], b * height // self._bands(k - 1)[-1][1])
+                self._fill(k, rows.start, rows.stop, inside[rows], held)
+            self._frame(k, grid, first, last)
+            self.kept[k] = grid
+        if keep or self._streams(k):
+            for j in [*self.kept]:
+                if j < k:
+                    del self.kept[j]
+        if keep and not step.residual:
+            self.stream = None
+
+    def _empty(self, k: int, first: int, last: int, *, half: bool = False) -> tuple[Tensor, Tensor]:
+        """Room for rows `first` to `last` of activation k with its frame, and the view of what lies inside."""
+        step, (height, width) = self.steps[k], self.sizes[k]
+        columns = (width // step.stride - 1) * step.stride + step.kernel
+        kind = torch.uint8 if self.in_bytes[k] else torch.float16 if half else torch.float32
+        channels = step.weight.shape[1] // step.fold**2
+        grid = torch.empty(last - first, columns, step.fold, step.fold, channels, dtype=kind)
+        return grid, grid[max(0, -first) : min(last, height) - first, step.before : step.before + width]
+
+    def _frame(self, k: int, grid: Tensor, first: int, last: int) -> None:
+        step, (height, width) = self.steps[k], self.sizes[k]
+        below, right = max(0, last - height), grid.shape[1] - step.before - width
+        if step.mode == "zero":
+            zero = self.weights[k].zero.to(grid.dtype)
+            grid[len(grid) - below :] = zero
+            grid[:, grid.shape[1] - right :] = zero
+        else:
+            fill_frame(grid, step.mode, max(0, -first), below)
+            fill_frame(grid.transpose(0, 1).transpose(2, 3), step.mode, step.before, right)
+
+    def _rows(self, k: int, first: int, last: int) -> Tensor:
+        """Rows of activation k with its frame, (rows, columns, f, f, C); they begin above 0 and end below its height."""
+        if k in self.kept:
+            before = self.steps[k].before
+            return self.kept[k][first + before : last + before]
+        evened, end = first - first % 2, last + last % 2  # so that cells stay whole
+        grid, inside = self._empty(k, evened, end)
+        start = max(0, evened)
+        self._fill(k, start, start + len(inside), inside)
+        self._frame(k, grid, evened, end)
+        return grid[first - evened : last - evened]
+
+    def _fill(self, k: int, first: int, last: int, inside: Tensor, held: Tensor | None = None) -> None:
+        """Write rows of activation k, as levels."""
+        if k == 0:
+            fold = self.steps[0].fold
+            values = self.picture[0, :, fold * first : fold * last].permute(1, 2, 0)[:, :, None, None]
+            if self.in_bytes[k] and values.is_floating_point():
+                values = (values * 255 + 0.5).clamp_(0, 255)
+            cells(inside).copy_(cells(values))
+        elif self._streams(k):
+            assert self.stream is not None
+            values = self.stream[first:last, :, None, None].float()
+            if self.in_bytes[k]:
+                kernels.encode(values if self.stream.dtype != torch.float32 else values.clone(), *self.codes[k], inside, relu=False)
+            else:
+                inside.copy_(values)
+        else:
+            rows = self.sizes[k - 1][0] // self.steps[k - 1].stride
+            a, b = first * rows // self.sizes[k][0], last * rows // self.sizes[k][0]
+            values = self._convolve(k - 1, a, b) if held is None else held
+            kernels.encode(values, *self.codes[k], inside, relu=True)
+
+    def _convolve(self, k: int, first: int, last: int) -> Tensor:
+        """Rows of what step k's convolution gives, (rows, columns, f, f, O) in float32, without its bias."""
+        step = self.steps[k]
+        start = first * step.stride - step.before
+        x = self._rows(k, start, start + (last - first - 1) * step.stride + step.kernel)
+        if not self.in_bytes[k]:
+            x = x.float()
+        image = x.flatten(2).permute(2, 0, 1)[None]
+        y = self.weights[k].convolve(image)[0].permute(1, 2, 0)
+        y = y.unflatten(2, (step.fold_out, step.fold_out, -1))
+        if step.edges:
+            self._mend_edges(k, x[:, :, 0, 0].float(), y, first == 0, last == self.sizes[k][0])
+        return y
+
+    def _mend_edges(self, k: int, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
+        """The outermost pixels after bilinear doubling: the network reflects the doubled image, not the small one.
+
+        x: (rows + 2, columns + 2, C), the small image framed by its last pixels; y: (rows, columns, 2, 2, O).
+        """
+        scale = torch.from_numpy(self.weights[k].scale)[:, None, None]
+        everything = slice(None)
+        of_x = {"inner": everything, "first": slice(1, 3), "last": slice(-3, -1)}
+        of_y = {"inner": (everything, everything), "first": (slice(1), slice(1)), "last": (slice(-1, None), slice(1, 2))}
+        for (rows, columns), kernel in self.steps[k].edges.items():
+            if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
+                continue
+            part = x[of_x[rows], of_x[columns]].permute(2, 0, 1)[None]
+            out = F.conv2d(part, kernel * scale)[0].permute(1, 2, 0)
+            (row, place), (column, at) = of_y[rows], of_y[columns]
+            target = y[row, column, place, at]
+            target.copy_(out.unflatten(2, target.shape[2:]))
+
+    def _finish(self) -> Tensor:
+        """The last step, which has no norm, into the picture."""
+        k, step = len(self.steps) - 1, self.steps[-1]
+        out = torch.empty_like(self.picture, memory_format=torch.channels_last)
+        levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
+        reach = self.output.tanh_scale / 255 if self.output.output == "tanh" else 0.5
+        for a, b in self._bands(k):
+            y = self._convolve(k, a, b).add_(step.layer.conv.bias)
+            y = y.tanh_() if self.output.output == "tanh" else y
+            target = out[0, :, step.fold_out * a : step.fold_out * b].permute(1, 2, 0)[:, :, None, None]
+            kernels.encode(y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True)
+        return out if out.dtype == torch.uint8 else out.clamp_(max=1)
+
+
+class _Weights:
+    """The weights of a step for levels of a given worth, in int8 or float32.
+
+    zero: the level whose true value is 0.
+    """
+
+    def __init__(self, step: Step, scale: Vector, constant: Vector, in_bytes: bool) -> None:
+        channels = step.weight.shape[1] // step.fold**2
+        self.scale, self.stride = np.ascontiguousarray(np.broadcast_to(scale, channels)), [step.stride] * 2
+        zero = np.broadcast_to(-constant / self.scale, channels)
+        self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, 255) if in_bytes else zero.copy())
+        self.weight, self.parts, self.bias = step.weight, None, None
+        if not in_bytes or step.mode == "zero":
+            self.weight = step.weight * torch.from_numpy(self.scale).repeat(step.fold**2)[:, None, None]
+        if step.mode == "zero":  # here constants do not vanish: the phases of a cell see different parts of the kernel
+            self.bias = -(self.weight.sum((2, 3)) @ self.zero)
+        if in_bytes:
+            levels, worth = kernels.quantise(step.weight, self.scale)
+            packed = torch.ops.onednn.qconv_prepack(levels, worth, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
+            self.parts = packed, worth, torch.zeros(len(worth), dtype=torch.int32)
+        else:
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+
+    def convolve(self, image: Tensor) -> Tensor:
+        """(1, C, H, W) in channels_last -> (1, O, h, w) in float32."""
+        if self.parts is None:
+            return F.conv2d(image, self.weight, self.bias, self.stride)
+        x, weights, into = (image, 1.0, 0), (*self.parts, self.bias), (1.0, 0, torch.float32, "none", [], "")
+        return torch.ops.onednn.qconv2d_pointwise(*x, *weights, self.stride, [0, 0], [1, 1], 1, *into)

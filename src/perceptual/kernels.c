@@ -1,0 +1,172 @@
+/* The passes over memory of fast inference, each fused into one. Pixels stand as (pixel, channel), channels together.
+   Compiled on the computer that runs it, see kernels.py; whatever is here is also written in PyTorch in inference.py. */
+#include <stdint.h>
+#include <string.h>
+
+#define LANES 16
+#define CHUNK 128 /* pixels whose channels stay in the first cache */
+
+static void least(float *low, float *high, float v) {
+    if (v < *low) *low = v;
+    if (v > *high) *high = v;
+}
+
+/* Sum and sum of squares of the differences from the first pixel, least and largest, of `lanes` channels of a chunk. */
+static void gather(const float *x, const float *first, long pixels, long channels, int lanes, double *sums, float *ends) {
+    float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES];
+    for (int c = 0; c < LANES; c++) low[c] = high[c] = first[c < lanes ? c : 0];
+    if (lanes == LANES) {
+        for (long p = 0; p < pixels; p++, x += channels)
+#pragma omp simd
+            for (int c = 0; c < LANES; c++) {
+                float v = x[c], d = v - first[c];
+                sum[c] += d;
+                square[c] += d * d;
+                low[c] = v < low[c] ? v : low[c];
+                high[c] = v > high[c] ? v : high[c];
+            }
+    } else {
+        for (long p = 0; p < pixels; p++, x += channels)
+            for (int c = 0; c < lanes; c++) {
+                float d = x[c] - first[c];
+                sum[c] += d;
+                square[c] += d * d;
+                least(low + c, high + c, x[c]);
+            }
+    }
+    for (int c = 0; c < lanes; c++) {
+        sums[2 * c] += sum[c];
+        sums[2 * c + 1] += square[c];
+        least(ends + 2 * c, ends + 2 * c + 1, low[c]);
+        least(ends + 2 * c, ends + 2 * c + 1, high[c]);
+    }
+}
+
+/* Of `pixels` rows of `channels` floats, which are `phases` places of a cell with the same channels each: out is
+   (4, channels / phases): mean, variance, least, largest. */
+void measure(const float *x, long pixels, long channels, long phases, float *out) {
+    double sums[2 * channels];
+    float ends[2 * channels];
+    for (long c = 0; c < channels; c++) {
+        sums[2 * c] = sums[2 * c + 1] = 0;
+        ends[2 * c] = ends[2 * c + 1] = x[c];
+    }
+#pragma omp parallel
+    {
+        double mine[2 * channels];
+        float reach[2 * channels];
+        memset(mine, 0, sizeof mine);
+        for (long c = 0; c < channels; c++) reach[2 * c] = reach[2 * c + 1] = x[c];
+#pragma omp for schedule(static)
+        for (long p = 0; p < pixels; p += CHUNK) {
+            long n = pixels - p < CHUNK ? pixels - p : CHUNK;
+            for (long c = 0; c < channels; c += LANES)
+                gather(x + p * channels + c, x + c, n, channels, channels - c < LANES ? channels - c : LANES, mine + 2 * c,
+                       reach + 2 * c);
+        }
+#pragma omp critical
+        for (long c = 0; c < channels; c++) {
+            sums[2 * c] += mine[2 * c];
+            sums[2 * c + 1] += mine[2 * c + 1];
+            least(ends + 2 * c, ends + 2 * c + 1, reach[2 * c]);
+            least(ends + 2 * c, ends + 2 * c + 1, reach[2 * c + 1]);
+        }
+    }
+    long single = channels / phases;
+    for (long c = 0; c < single; c++) {
+        double mean = 0, spread = 0;
+        out[2 * single + c] = ends[2 * c];
+        out[3 * single + c] = ends[2 * c + 1];
+        for (long p = c; p < channels; p += single) {
+            mean += (x[p] + sums[2 * p] / pixels) / phases;
+            least(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
+            least(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
+        }
+        for (long p = c; p < channels; p += single) {
+            double shift = sums[2 * p] / pixels, apart = x[p] + shift - mean;
+            spread += (sums[2 * p + 1] / pixels - shift * shift + apart * apart) / phases;
+        }
+        out[c] = mean;
+        out[single + c] = spread;
+    }
+}
+
+/* weight, (filters, size), times scale, (size), in int8: levels, and what a level of each filter is worth. */
+void quantise(const float *weight, const float *scale, long filters, long size, int8_t *levels, float *worth) {
+    for (long f = 0; f < filters; f++) {
+        const float *w = weight + f * size;
+        float top = 1e-12f;
+#pragma omp simd reduction(max : top)
+        for (long i = 0; i < size; i++) {
+            float reach = __builtin_fabsf(w[i] * scale[i]);
+            top = reach > top ? reach : top;
+        }
+        worth[f] = top / 127;
+        float times = 127 / top;
+#pragma omp simd
+        for (long i = 0; i < size; i++) {
+            float level = w[i] * scale[i] * times;
+            levels[f * size + i] = (int8_t)(int)(level + (level < 0 ? -0.5f : 0.5f));
+        }
+    }
+}
+
+static void to_bytes(const float *x, const float *multiply, const float *add, uint8_t *out, long n) {
+    for (long c = 0; c < n; c++) {
+        float v = x[c] * multiply[c] + add[c];
+        v = v < 0 ? 0 : v > 255 ? 255 : v;
+        out[c] = (uint8_t)(int)v;
+    }
+}
+
+static void to_floats(const float *x, const float *multiply, const float *add, float *out, long n, float least) {
+    for (long c = 0; c < n; c++) {
+        float v = x[c] * multiply[c] + add[c];
+        out[c] = v < least ? least : v;
+    }
+}
+
+/* x * multiply + add, not below `least`, into uint8 (size 1) or float (size 4). shape: (a, b, c) runs of `length`, at
+   steps[0..2] in x and steps[3..5] in out; multiply and add repeat after `period`, which divides `length`. */
+void encode(const float *x, const float *multiply, const float *add, char *out, long size, const long *shape,
+            const long *steps, long length, long period, float least) {
+#pragma omp parallel for schedule(static)
+    for (long a = 0; a < shape[0]; a++)
+        for (long b = 0; b < shape[1]; b++)
+            for (long c = 0; c < shape[2]; c++) {
+                const float *from = x + a * steps[0] + b * steps[1] + c * steps[2];
+                char *to = out + size * (a * steps[3] + b * steps[4] + c * steps[5]);
+                for (long at = 0; at < length; at += period)
+                    if (size == 1)
+                        to_bytes(from + at, multiply, add, (uint8_t *)to + at, period);
+                    else
+                        to_floats(from + at, multiply, add, (float *)to + at, period, least);
+            }
+}
+
+/* stream += x * multiply; least and largest of each channel after it into ends, (2, channels). */
+void accumulate(float *stream, const float *x, const float *multiply, long pixels, long channels, float *ends) {
+    for (long c = 0; c < channels; c++) ends[c] = ends[channels + c] = stream[c] + x[c] * multiply[c];
+#pragma omp parallel
+    {
+        float low[channels], high[channels];
+        memcpy(low, ends, sizeof low);
+        memcpy(high, ends, sizeof high);
+#pragma omp for schedule(static)
+        for (long p = 0; p < pixels; p++) {
+            float *s = stream + p * channels;
+            const float *v = x + p * channels;
+            for (long c = 0; c < channels; c++) {
+                float sum = s[c] + v[c] * multiply[c];
+                s[c] = sum;
+                low[c] = sum < low[c] ? sum : low[c];
+                high[c] = sum > high[c] ? sum : high[c];
+            }
+        }
+#pragma omp critical
+        for (long c = 0; c < channels; c++) {
+            if (low[c] < ends[c]) ends[c] = low[c];
+            if (high[c] > ends[channels + c]) ends[channels + c] = high[c];
+        }
+    }
+}
