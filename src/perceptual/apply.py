@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +16,18 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import StylizeConfig, named_weights
-from perceptual.devices import channels_last, choose_device, free_memory, out_of_memory
+from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma
+from perceptual.inference import BAND, Inference
 from perceptual.networks import TransformationNetwork
+from perceptual.steps import plan
 
 Image = TypeVar("Image")
+
+WHOLE = 8 << 20
+"""Pixels up to which a picture is painted in one piece where the memory allows, and not in bands."""
+_DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
 
 
 def parse_blend(text: str) -> dict[str, float]:
@@ -43,12 +50,15 @@ class Stylizer:
     >>> blended = Stylizer.load("starry_night:0.7,wave:0.3")(photograph)
 
     Attributes: `card`, what the network is and how it came to be; `styles`, the names that it knows, in their
-    order; `blend`, the share of each by its number, when no style is named; `device`.
+    order; `blend`, the share of each by its number, when no style is named; `device`; `precision`: "auto", what the
+    processor computes fastest, "int8" or "float32".
     """
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(network.eval().to(self.device))
+        keep_memory()
+        self.precision = "auto"
         self.card = card
         self.styles = card.styles
         self.blend = {0: 1.0}
@@ -126,23 +136,29 @@ class Stylizer:
         style_scale: float = 1.0,
         size: int | None = None,
     ) -> Tensor:
-        """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
+        """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
+
+        Levels take a quarter of the memory, which matters for large pictures.
+        """
         StylizeConfig(strength=strength, style_scale=style_scale, size=size)  # refuses what is out of range
         weights = self._weights(style)
         height, width = pixels.shape[-2:]
         if size is not None:
             height, width = images.scaled_size(height, width, size / max(height, width))
         self._check_memory(height, width, style_scale)
-        pixels = images.resize(pixels, size=(height, width))
+        if (height, width) != tuple(pixels.shape[-2:]):
+            pixels = images.resize(images.unit(pixels), size=(height, width))
         outputs = []
         for photograph in torch.split(pixels, 1):  # one at a time: a batch would gain nothing and take the memory
-            x = photograph.to(self.device, memory_format=torch.channels_last)
+            x = photograph.to(self.device)
             y = self._paint(x, weights, style_scale)
+            if keep_colors or strength < 1:
+                x, y = images.unit(x), images.unit(y)
             if keep_colors:
                 y = (x + luma(y) - luma(x)).clamp_(0, 1)
             if strength < 1:
                 y = crossfade(x, y, strength).clamp_(0, 1) if strength else x
-            outputs.append(y.cpu().contiguous())
+            outputs.append(images.like(y.cpu(), pixels))
         return torch.cat(outputs)
 
     def _paint(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
@@ -152,13 +168,36 @@ class Stylizer:
         taken from the photograph's luma: large strokes with edges as sharp as the photograph's.
         """
         size = (x.shape[-2], x.shape[-1])
-        small = images.resize(x, size=images.scaled_size(*size, 1 / scale))
-        y = self.network(small, weights)
-        if not y.isfinite().all():
-            raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
-        y = y.clamp_(0, 1)
-        y = images.resize(y, size=size)
+        smaller = images.scaled_size(*size, 1 / scale)
+        if smaller == size:
+            return self._run(x, weights)
+        x = images.unit(x)
+        small = images.resize(x, size=smaller)
+        y = images.resize(self._run(small, weights), size=size)
         return y if scale <= 1 else (y + luma(x) - luma(images.resize(small, size=size))).clamp_(0, 1)
+
+    def _run(self, x: Tensor, weights: Tensor) -> Tensor:
+        """The network on (1, 3, H, W), clamped: as it is, or the fast way where there is one and it pays."""
+        height, width = x.shape[-2:]
+        fast = self._fast
+        if fast is not None and fast.pays(height, width):
+            return fast(x, weights, band=None if self._fits_whole(height, width) else BAND)
+        y = self.network(images.unit(x).contiguous(memory_format=torch.channels_last), weights)
+        if not y.isfinite().all():
+            raise CheckpointError(_DAMAGED)
+        return images.like(y.clamp_(0, 1), x)
+
+    @cached_property
+    def _fast(self) -> Inference | None:
+        if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
+            raise CheckpointError(_DAMAGED)
+        if self.device.type != "cpu" or plan(self.network) is None:
+            return None
+        return Inference(self.network, None if self.precision == "auto" else self.precision)
+
+    def _fits_whole(self, height: int, width: int) -> bool:
+        """Whether a picture goes through in one piece, which is quicker, and not in bands."""
+        return height * width <= WHOLE and self.network.memory(height, width) < free_memory(self.device) / 2
 
     def _weights(self, blend: str | None) -> Tensor:
         """The share of each style, (1, styles)."""
@@ -176,14 +215,21 @@ class Stylizer:
 
     def _check_memory(self, height: int, width: int, scale: float) -> None:
         """Say beforehand that an image will not fit: the operating system's way is to kill the process."""
-        needed = self.network.memory(*images.scaled_size(height, width, 1 / scale)) + 4 * 4 * 3 * height * width
-        free = free_memory(self.device)
-        if needed > free:
-            side = int(max(height, width) * (free / needed) ** 0.5 * 0.95)
+        free, longer = free_memory(self.device), max(height, width)
+        if (needed := self._needed(height, width, scale)) > free:
+            smaller = (int(longer * 0.97**k) for k in range(1, 400))
+            fits = (s for s in smaller if self._needed(*images.scaled_size(height, width, s / longer), scale) <= free)
             raise ImageError(
                 f"An image of {width} x {height} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} "
-                f"GB are free: make it smaller, for instance with --size {side}."
+                f"GB are free: make it smaller, for instance with --size {max(1, next(fits, 1))}."
             )
+
+    def _needed(self, height: int, width: int, scale: float) -> float:
+        """Bytes to paint an image of this size."""
+        size = images.scaled_size(height, width, 1 / scale)
+        whole = self.network.memory(*size) + 4 * 4 * 3 * height * width
+        fast = self._fast
+        return min(whole, fast.memory(*size)) if fast and fast.pays(*size) else whole
 
 
 @dataclass(frozen=True)
@@ -250,14 +296,15 @@ def convert_files(
 ) -> Iterator[Outcome]:
     """Read, convert and write each pair in turn; a file that fails is reported in its Outcome and the rest go on.
 
-    convert: (1, 3, H, W) -> (1, 3, h, w), both in [0, 1]. Profile, EXIF and alpha of the input are kept.
+    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. Profile, EXIF and alpha of
+    the input are kept.
     """
     for source, target in pairs:
         if skip_existing and target.exists():
             yield Outcome(source, target, skipped=True)
             continue
         try:
-            picture = images.read(source)
+            picture = images.read(source, levels=True)
             images.write(target, replace(picture, pixels=convert(picture.pixels)))
             yield Outcome(source, target)
         except PerceptualError as error:

@@ -85,4 +85,5 @@ def cells(grid: Tensor) -> Tensor:
     """A view of (h, w, 2, 2, C), or of (2 h, 2 w, 1, 1, C), as (h, 2, w, 2, C): the way from one fold to the other."""
     if grid.shape[2] == 2:
         return grid.transpose(1, 2)
-    return grid[:, :, 0, 0].unflatten(0, (-1, 2)).unflatten(2, (-1, 2))
+    rows, columns, channels = grid.shape[0] // 2, grid.shape[1] // 2, grid.shape[-1]
+    return grid.view(rows, 2, columns, 2, channels)

@@ -37,7 +37,7 @@ WRITABLE_SUFFIXES = frozenset(WRITABLE)
 class Picture:
     """One picture and what its file says about it.
 
-    pixels: (1, 3, H, W) in [0, 1]; alpha: (1, 1, H, W) in [0, 1], straight; exif: without its orientation.
+    pixels: (1, 3, H, W) in [0, 1], or uint8 levels; alpha: (1, 1, H, W) in [0, 1], straight; exif: without orientation.
     icc_profile: an RGB profile that `write` embeds. Pixels of 8-bit files are in sRGB and `write` converts them back to
     the profile; those of 16-bit files stay in the profile's own colours all the way. grey: the file has one channel.
     """
@@ -68,14 +68,16 @@ class Found:
     relative: Path
 
 
-def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False) -> Picture:
     """Read one picture (the first frame of several), upright, as RGB.
+
+    levels: leave the pixels of files of 8 bits in uint8, a quarter of the memory.
 
     Raises:
         ImageError: no such file, not a picture, damaged, cut short, or larger than `max_pixels`.
     """
     with decoding(path), open(path, "rb") as file:
-        return _picture(identify(file, max_pixels), file)
+        return _picture(identify(file, max_pixels), file, levels=levels)
 
 
 def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
@@ -185,6 +187,18 @@ def to_kind_of(result: Tensor, like: Kind) -> Kind:
     return cast(Kind, Image.fromarray(_array(result, alpha, top=255)))
 
 
+def unit(pixels: Tensor) -> Tensor:
+    """Levels (uint8) as float32 in [0, 1]; floats as they are."""
+    return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
+
+
+def like(pixels: Tensor, other: Tensor) -> Tensor:
+    """Pixels as levels, rounded half up, where `other` has levels; else as they are, contiguous."""
+    if other.dtype == torch.uint8:
+        return pixels if pixels.dtype == torch.uint8 else _levels(pixels, 255).to(torch.uint8)
+    return pixels.contiguous()
+
+
 def resize(
     pixels: Tensor,
     *,
@@ -271,13 +285,14 @@ def _walk(root: Path) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
 
 
-def _picture(image: Image.Image, file: BinaryIO | None = None) -> Picture:
+def _picture(image: Image.Image, file: BinaryIO | None = None, *, levels: bool = False) -> Picture:
     grey = is_grey(image)
     array, icc_profile, exif = layers(image, file)
-    tensor = torch.from_numpy(np.array(array.transpose(2, 0, 1)[None], order="C"))
-    tensor, depth = (tensor.float().div_(255), 8) if array.dtype == np.uint8 else (tensor, 16)
-    alpha = tensor[:, 3:].clone() if tensor.shape[1] == 4 else None
-    return Picture(tensor[:, :3].contiguous(), alpha, exif, icc_profile, depth, grey)
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    depth = 8 if array.dtype == np.uint8 else 16
+    alpha = unit(tensor[:, 3:]).contiguous() if tensor.shape[1] == 4 else None
+    pixels = tensor[:, :3] if levels and depth == 8 else unit(tensor[:, :3]).contiguous()
+    return Picture(pixels, alpha, exif, icc_profile, depth, grey)
 
 
 def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
@@ -323,7 +338,9 @@ def _levels(pixels: Tensor, top: int) -> Tensor:
 
 def _array(pixels: Tensor, alpha: Tensor | None, *, top: int, on_white: bool = False) -> Array:
     """One picture as (H, W, 3), or 4 with alpha fitted to it, in uint8 or uint16 by `top`."""
-    pixels = pixels.detach().float().cpu()
+    if pixels.dtype == torch.uint8 and alpha is None and top == 255:
+        return pixels[0].permute(1, 2, 0).contiguous().cpu().numpy()
+    pixels = unit(pixels.detach()).float().cpu()
     if alpha is not None:
         alpha, size = alpha.detach().float().cpu(), pixels.shape[-2:]
         if alpha.shape[-2:] != size:

@@ -15,9 +15,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,72 +22,16 @@ from torch.nn import functional as F
 
 from perceptual import kernels
 from perceptual.devices import multiplies_bytes
-from perceptual.folding import cells, doubled_kernel, fill_frame, folded_kernel, transposed_kernel
+from perceptual.folding import cells, fill_frame
 from perceptual.functional import mix
 from perceptual.kernels import Vector
-from perceptual.networks import Block, ConvolutionLayer, InstanceNorm, TransformationNetwork
+from perceptual.networks import InstanceNorm, TransformationNetwork
+from perceptual.steps import Weights, plan
 
 BAND = 1 << 21
 """Pixels of the picture in a band."""
 KEPT = 8
 """Channels a pixel of the picture up to which an activation is kept between passes, and not computed anew."""
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One convolution: (rows, columns, fold, fold, C) in, framed by mode; `weight` is (O, C, K, K) for folded grids."""
-
-    layer: ConvolutionLayer
-    weight: Tensor
-    fold: int
-    fold_out: int
-    mode: str
-    before: int
-    """Rows and columns of the frame above and to the left, on the grid."""
-    stride: int = 1
-    edges: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
-    """Kernels for the outermost pixels, where they are not those of `weight`: by rows and columns."""
-    residual: str = ""
-    """How it stands to the stream of residual blocks: "first" reads it, "second" adds to it."""
-
-    @property
-    def kernel(self) -> int:
-        return self.weight.shape[-1]
-
-
-def plan(network: TransformationNetwork) -> list[Step] | None:
-    """The steps of a network, None where it has parts that they do not know: such a network must run as it is."""
-    config, layers = network.config, list(network.layers)
-    kinds = [spec.kind for spec in network.layers_spec]
-    known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
-    stride_one = all(network.layers_spec[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
-    if not known or not stride_one or len(layers) < 2 or network.multiple % 2 or network.scale != 1 or network.luma:
-        return None
-    steps: list[Step] = []
-    for layer, kind in zip(layers, kinds, strict=True):
-        if isinstance(layer, Block):
-            for part, role in ((layer.first, "first"), (layer.second, "second")):
-                steps.append(_step(part, "c", config.padding, residual=role if layer.residual else ""))
-        else:
-            steps.append(_step(layer, kind, config.padding, folded=layer in (layers[0], layers[-1])))
-    return steps
-
-
-def _step(layer: ConvolutionLayer, kind: str, padding: str, *, residual: str = "", folded: bool = False) -> Step:
-    weight = layer.conv.weight.detach().float()
-    if kind == "u":
-        return Step(layer, transposed_kernel(weight), 1, 2, "zero", 0)
-    if kind in "UB":
-        mode = str(layer.doubling)
-        sides = ("inner", "first", "last") if (mode, padding) == ("bilinear", "reflect") else ("inner",)
-        kernels = {(r, c): doubled_kernel(weight, mode, r, c) for r in sides for c in sides}
-        return Step(layer, kernels.pop(("inner", "inner")), 1, 2, "replicate", 1, edges=kernels)
-    if folded:
-        weight = folded_kernel(weight)
-        return Step(layer, weight, 2, 2, padding, weight.shape[-1] // 2)
-    return Step(
-        layer, weight, 1, 1, padding, weight.shape[-1] // 2, stride=layer.conv.stride[0], residual=residual
-    )
 
 
 class Inference:
@@ -111,8 +52,27 @@ class Inference:
         self._layers = [step.layer.norm for step in steps if isinstance(step.layer.norm, InstanceNorm)]
         both = [norm.weight for norm in self._layers], [norm.bias for norm in self._layers]
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
-        # What a layer of stride 2 reads has outliers, the picture's edges, and few steps of a byte left for the rest.
-        self.in_bytes = [self.precision == "int8" and step.stride == 1 for step in steps]
+        # What layers of stride 2 and the first after the residual blocks read has outliers, as at the picture's edges,
+        # so that a byte has few levels for the rest: there bytes would cost 3 to 5 dB, and save a tenth of the time.
+        self.in_bytes = [
+            self.precision == "int8" and step.stride == 1 and not (before and before.residual and not step.residual)
+            for before, step in zip([None, *steps], steps, strict=False)
+        ]
+
+    def pays(self, height: int, width: int) -> bool:
+        """Whether this is quicker than the network itself: not for small pictures, which are all overhead."""
+        if min(height, width) < 64:
+            return False
+        if kernels.compiled() is None and self.precision == "float32":
+            return height * width > BAND
+        return height * width >= 160**2
+
+    def memory(self, height: int, width: int) -> int:
+        """Bytes that a picture of this size needs in bands, roughly from above, with its result."""
+        widest = max(step.weight.shape[0] + step.weight.shape[1] for step in self.steps)
+        kept = 2 * KEPT * (1 if self.precision == "int8" else 2)
+        stream = max((2 * step.weight.shape[0] // 16 for step in self.steps if step.residual), default=0)
+        return (kept + stream + 6) * height * width + 3 * widest * min(BAND, height * width)
 
     def norms(self, style: Tensor) -> list[tuple[Vector, Vector, np.float32]]:
         """Gamma, beta and epsilon of each step's norm for (1, styles) weights."""
@@ -128,7 +88,9 @@ class Inference:
         """
         height, width = picture.shape[-2:]
         whole = 1 << 62
-        return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[..., :height, :width]
+        return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[
+            ..., :height, :width
+        ]
 
 
 def _even(picture: Tensor, multiple: int) -> Tensor:
@@ -161,7 +123,7 @@ class _Painting:
         self.output = inference.network.config
         self.codes: list[tuple[Vector, Vector]] = [(_vector(1), _vector(0))]
         self.kept: dict[int, Tensor] = {}
-        self.weights: dict[int, _Weights] = {}
+        self.weights: dict[int, Weights] = {}
         self.stream: Tensor | None = None
         self.offset = _vector(0)  # what is left out of the stream
         self.sizes = [(self.height // 2, self.width // 2)]
@@ -172,7 +134,7 @@ class _Painting:
     def paint(self) -> Tensor:
         """All steps, norm by norm."""
         top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
-        self.weights[0] = _Weights(self.steps[0], _vector(2 / top), _vector(0), self.in_bytes[0])
+        self.weights[0] = Weights(self.steps[0], _vector(2 / top), _vector(0), self.in_bytes[0])
         for k in range(len(self.steps) - 1):
             self._advance(k)
         return self._finish()
@@ -185,7 +147,7 @@ class _Painting:
 
     def _advance(self, k: int) -> None:
         """Take every band through step k, for its norm, and get activation k + 1 ready."""
-        step, behind, in_bytes = self.steps[k], self.steps[k + 1], self.in_bytes[k + 1]
+        behind, in_bytes = self.steps[k + 1], self.in_bytes[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
             values = self._convolve(k, a, b)
@@ -208,7 +170,7 @@ class _Painting:
             scale = np.maximum((high - low) / 255, np.float32(1e-12))
             multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
         self.codes.append((multiply, add))
-        self.weights[k + 1] = _Weights(behind, scale, constant, in_bytes)
+        self.weights[k + 1] = Weights(behind, scale, constant, in_bytes)
         self._keep(k + 1, held)
 
     def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
@@ -276,7 +238,7 @@ class _Painting:
             fill_frame(grid.transpose(0, 1).transpose(2, 3), step.mode, step.before, right)
 
     def _rows(self, k: int, first: int, last: int) -> Tensor:
-        """Rows of activation k with its frame, (rows, columns, f, f, C); they begin above 0 and end below its height."""
+        """Rows of activation k with its frame, (rows, columns, f, f, C); they begin above 0, end below its height."""
         if k in self.kept:
             before = self.steps[k].before
             return self.kept[k][first + before : last + before]
@@ -299,7 +261,9 @@ class _Painting:
             assert self.stream is not None
             values = self.stream[first:last, :, None, None].float()
             if self.in_bytes[k]:
-                kernels.encode(values if self.stream.dtype != torch.float32 else values.clone(), *self.codes[k], inside, relu=False)
+                kernels.encode(
+                    values if self.stream.dtype != torch.float32 else values.clone(), *self.codes[k], inside, relu=False
+                )
             else:
                 inside.copy_(values)
         else:
@@ -316,8 +280,8 @@ class _Painting:
         if not self.in_bytes[k]:
             x = x.float()
         image = x.flatten(2).permute(2, 0, 1)[None]
-        y = self.weights[k].convolve(image)[0].permute(1, 2, 0)
-        y = y.unflatten(2, (step.fold_out, step.fold_out, -1))
+        y: Tensor = self.weights[k].convolve(image)[0].permute(1, 2, 0)
+        y = y.view(*y.shape[:2], step.fold_out, step.fold_out, -1)
         if step.edges:
             self._mend_edges(k, x[:, :, 0, 0].float(), y, first == 0, last == self.sizes[k][0])
         return y
@@ -330,7 +294,11 @@ class _Painting:
         scale = torch.from_numpy(self.weights[k].scale)[:, None, None]
         everything = slice(None)
         of_x = {"inner": everything, "first": slice(1, 3), "last": slice(-3, -1)}
-        of_y = {"inner": (everything, everything), "first": (slice(1), slice(1)), "last": (slice(-1, None), slice(1, 2))}
+        of_y = {
+            "inner": (everything, everything),
+            "first": (slice(1), slice(1)),
+            "last": (slice(-1, None), slice(1, 2)),
+        }
         for (rows, columns), kernel in self.steps[k].edges.items():
             if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
                 continue
@@ -338,48 +306,21 @@ class _Painting:
             out = F.conv2d(part, kernel * scale)[0].permute(1, 2, 0)
             (row, place), (column, at) = of_y[rows], of_y[columns]
             target = y[row, column, place, at]
-            target.copy_(out.unflatten(2, target.shape[2:]))
+            target.copy_(out.view(*out.shape[:2], *target.shape[2:]))
 
     def _finish(self) -> Tensor:
         """The last step, which has no norm, into the picture."""
         k, step = len(self.steps) - 1, self.steps[-1]
         out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
+        bias = step.layer.conv.bias
+        assert isinstance(bias, Tensor)
         reach = self.output.tanh_scale / 255 if self.output.output == "tanh" else 0.5
         for a, b in self._bands(k):
-            y = self._convolve(k, a, b).add_(step.layer.conv.bias)
+            y = self._convolve(k, a, b).add_(bias)
             y = y.tanh_() if self.output.output == "tanh" else y
             target = out[0, :, step.fold_out * a : step.fold_out * b].permute(1, 2, 0)[:, :, None, None]
-            kernels.encode(y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True)
+            kernels.encode(
+                y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True
+            )
         return out if out.dtype == torch.uint8 else out.clamp_(max=1)
-
-
-class _Weights:
-    """The weights of a step for levels of a given worth, in int8 or float32.
-
-    zero: the level whose true value is 0.
-    """
-
-    def __init__(self, step: Step, scale: Vector, constant: Vector, in_bytes: bool) -> None:
-        channels = step.weight.shape[1] // step.fold**2
-        self.scale, self.stride = np.ascontiguousarray(np.broadcast_to(scale, channels)), [step.stride] * 2
-        zero = np.broadcast_to(-constant / self.scale, channels)
-        self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, 255) if in_bytes else zero.copy())
-        self.weight, self.parts, self.bias = step.weight, None, None
-        if not in_bytes or step.mode == "zero":
-            self.weight = step.weight * torch.from_numpy(self.scale).repeat(step.fold**2)[:, None, None]
-        if step.mode == "zero":  # here constants do not vanish: the phases of a cell see different parts of the kernel
-            self.bias = -(self.weight.sum((2, 3)) @ self.zero)
-        if in_bytes:
-            levels, worth = kernels.quantise(step.weight, self.scale)
-            packed = torch.ops.onednn.qconv_prepack(levels, worth, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
-            self.parts = packed, worth, torch.zeros(len(worth), dtype=torch.int32)
-        else:
-            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
-
-    def convolve(self, image: Tensor) -> Tensor:
-        """(1, C, H, W) in channels_last -> (1, O, h, w) in float32."""
-        if self.parts is None:
-            return F.conv2d(image, self.weight, self.bias, self.stride)
-        x, weights, into = (image, 1.0, 0), (*self.parts, self.bias), (1.0, 0, torch.float32, "none", [], "")
-        return torch.ops.onednn.qconv2d_pointwise(*x, *weights, self.stride, [0, 0], [1, 1], 1, *into)

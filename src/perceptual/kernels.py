@@ -84,7 +84,8 @@ def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, rel
         return
     channels = values.shape[-1]
     if same:
-        shape, steps = (len(values), 1, 1), (values.stride(0), 0, 0, target.stride(0), 0, 0)
+        shape: tuple[int, ...] = (len(values), 1, 1)
+        steps: tuple[int, ...] = (values.stride(0), 0, 0, target.stride(0), 0, 0)
         length = values.stride(0)
     else:
         x, out = cells(values), cells(target)
@@ -127,9 +128,7 @@ def quantise(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
     if library is not None and weight.is_contiguous():
         levels, worth = torch.empty(weight.shape, dtype=torch.int8), torch.empty(filters)
         each = np.tile(np.repeat(scale, size * size), channels // len(scale))
-        library.quantise(
-            weight.data_ptr(), each.ctypes.data, filters, len(each), levels.data_ptr(), worth.data_ptr()
-        )
+        library.quantise(weight.data_ptr(), each.ctypes.data, filters, len(each), levels.data_ptr(), worth.data_ptr())
         return levels, worth
     weight = weight * torch.from_numpy(scale).repeat(channels // len(scale))[:, None, None]
     worth = weight.abs().amax((1, 2, 3)).clamp_min_(1e-12) / 127
@@ -192,7 +191,9 @@ def _compile(path: Path) -> subprocess.Popen[bytes] | None:
     if compiler is None:
         return None
     beside = path.with_suffix(f".{os.getpid()}")
-    link = f'"$0" "$@" -c -o "$OUT.o" "$SRC" && "$0" -shared "$OUT.o" -o "$OUT" && mv "$OUT" "$TO"; rm -f "$OUT.o" "$OUT"'
+    link = (
+        '"$0" "$@" -c -o "$OUT.o" "$SRC" && "$0" -shared "$OUT.o" -o "$OUT" && mv "$OUT" "$TO"; rm -f "$OUT.o" "$OUT"'
+    )
     names = {"SRC": str(_source()), "OUT": str(beside), "TO": str(path)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

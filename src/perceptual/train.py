@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from perceptual import checkpoints, images
 from perceptual.config import TrainConfig, differences
 from perceptual.data import Photographs, batches
-from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, out_of_memory
+from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
 from perceptual.errors import ConfigError, OutputError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, write_beside
@@ -72,6 +72,7 @@ class Trainer:
         if tensorboard:
             self.accelerator.init_trackers("")
         channels_last(task.network.to(self.device))
+        keep_memory()
         task.loss.to(self.device)
         if self.accelerator.num_processes > 1 and 0 < config.style_steps < config.steps:
             raise ConfigError("Several processes want --style-steps to be 0, or all of --steps.")

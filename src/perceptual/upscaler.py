@@ -13,7 +13,7 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import UpscaleConfig
-from perceptual.devices import channels_last, choose_device, free_memory
+from perceptual.devices import channels_last, choose_device, free_memory, keep_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.networks import TransformationNetwork
 
@@ -34,6 +34,7 @@ class Upscaler:
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(network.eval().to(self.device))
+        keep_memory()
         self.card = card
         self.scale: float = network.scale
 
@@ -89,16 +90,18 @@ class Upscaler:
 
     @torch.no_grad()
     def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
-        """As calling, on a tensor (N, 3, H, W) in [0, 1]; returns one on the CPU."""
+        """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU."""
         UpscaleConfig(tile=tile)  # refuses what is out of range
         if not 0 < self.scale <= self.network.scale:
             raise ConfigError(f"scale is {self.scale:g}; this network enlarges up to {self.network.scale} times.")
         outputs = []
-        for picture in torch.split(pixels, 1):
+        finished = self.scale == self.network.scale and not match_histogram
+        for picture in torch.split(pixels if finished else images.unit(pixels), 1):
             large = self._enlarge(picture, self._tile(picture.shape[-2], picture.shape[-1], tile))
             size = images.scaled_size(picture.shape[-2], picture.shape[-1], self.scale)
-            large = images.resize(large, size=size)
-            outputs.append(match_histograms(large, picture) if match_histogram else large)
+            large = large if finished else images.resize(large, size=size)
+            large = match_histograms(large, picture) if match_histogram else large
+            outputs.append(images.like(large, pixels))
         return torch.cat(outputs)
 
     def _enlarge(self, picture: Tensor, tile: int) -> Tensor:
@@ -108,18 +111,22 @@ class Upscaler:
         the whole.
         """
         scale, (height, width) = self.network.scale, picture.shape[-2:]
-        out = torch.empty(1, 3, scale * height, scale * width)
+        out = torch.empty(1, 3, scale * height, scale * width, dtype=picture.dtype)
         for top, bottom, above, below in _pieces(height, tile, self.network):
             for left, right, before, behind in _pieces(width, tile, self.network):
                 window = picture[..., above:below, before:behind]
-                window = window.to(self.device, memory_format=torch.channels_last)
+                window = images.unit(window.to(self.device)).contiguous(memory_format=torch.channels_last)
                 large = self.network(window)
+                if not large.isfinite().all():
+                    raise CheckpointError(
+                        "The network gave values that are not numbers: its file is damaged, get it again."
+                    )
                 rows = slice(scale * (top - above), scale * (bottom - above))
                 columns = slice(scale * (left - before), scale * (right - before))
-                out[..., scale * top : scale * bottom, scale * left : scale * right] = large[..., rows, columns].cpu()
-        if not out.isfinite().all():
-            raise CheckpointError("The network gave values that are not numbers: its file is damaged, get it again.")
-        return out.clamp_(0, 1)
+                out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(
+                    large[..., rows, columns].clamp(0, 1).cpu(), picture
+                )
+        return out
 
     def _tile(self, height: int, width: int, tile: int | None) -> int:
         """The side of the tiles: what was asked for, or what fits into the free memory."""
