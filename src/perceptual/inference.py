@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,7 +33,7 @@ from perceptual.steps import Weights, plan
 BAND = 1 << 21
 """Pixels of the picture in a band."""
 KEPT = 8
-"""Channels a pixel of the picture up to which an activation is kept between passes, and not computed anew."""
+"""Bytes a pixel of the picture up to which an activation is kept between passes, and not computed anew."""
 
 
 class Inference:
@@ -69,10 +71,9 @@ class Inference:
 
     def memory(self, height: int, width: int) -> int:
         """Bytes that a picture of this size needs in bands, roughly from above, with its result."""
-        widest = max(step.weight.shape[0] + step.weight.shape[1] for step in self.steps)
-        kept = 2 * KEPT * (1 if self.precision == "int8" else 2)
         stream = max((2 * step.weight.shape[0] // 16 for step in self.steps if step.residual), default=0)
-        return (kept + stream + 6) * height * width + 3 * widest * min(BAND, height * width)
+        side = math.isqrt(min(BAND, height * width))
+        return (KEPT + stream + 6) * height * width + 2 * self.network.memory(side, side)
 
     def norms(self, style: Tensor) -> list[tuple[Vector, Vector, np.float32]]:
         """Gamma, beta and epsilon of each step's norm for (1, styles) weights."""
@@ -88,6 +89,7 @@ class Inference:
         """
         height, width = picture.shape[-2:]
         whole = 1 << 62
+        kernels.compiled(wait=height * width > BAND)
         return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[
             ..., :height, :width
         ]
@@ -200,7 +202,8 @@ class _Painting:
     def _keep(self, k: int, held: Tensor | None) -> None:
         """Store activation k where that takes little memory, and let go of what only it needed."""
         step, (height, width) = self.steps[k], self.sizes[k]
-        small = height * width * step.weight.shape[1] <= KEPT * self.height * self.width
+        size = height * width * step.weight.shape[1] * (1 if self.in_bytes[k] else 2)
+        small = size <= KEPT * self.height * self.width
         keep = self.single or (small and not self._streams(k))
         if keep:
             first, last = -step.before, (height // step.stride - 1) * step.stride + step.kernel - step.before

@@ -175,13 +175,13 @@ def compiled(*, wait: bool = False) -> ctypes.CDLL | None:
         return None
     if path in _found:
         return _found[path]
-    if path.exists():
+    if os.path.exists(path):
         return _found.setdefault(path, _load(path))
     process = _compile(path)
     if process is None or not wait:
         return None
     process.wait()
-    return compiled() if path.exists() else None
+    return compiled() if os.path.exists(path) else None
 
 
 @lru_cache(maxsize=1)

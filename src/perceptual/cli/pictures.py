@@ -89,8 +89,10 @@ def upscale(arguments: Sequence[str]) -> int:
 
 def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:
     """Convert each file, telling of each; the exit code."""
+    from perceptual import kernels
     from perceptual.apply import convert_files
 
+    kernels.compiled(wait=len(pairs) > 1)
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     outcomes = convert_files(pairs, convert, skip_existing=skip_existing)
