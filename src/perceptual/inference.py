@@ -71,9 +71,9 @@ class Inference:
 
     def memory(self, height: int, width: int) -> int:
         """Bytes that a picture of this size needs in bands, roughly from above, with its result."""
-        stream = max((2 * step.weight.shape[0] // 16 for step in self.steps if step.residual), default=0)
+        blocks = max((2 * step.weight.shape[0] // 16 for step in self.steps if step.residual), default=0)
         side = math.isqrt(min(BAND, height * width))
-        return (KEPT + stream + 6) * height * width + 2 * self.network.memory(side, side)
+        return (max(KEPT, blocks) + blocks + 6) * height * width + 2 * self.network.memory(side, side)
 
     def norms(self, style: Tensor) -> list[tuple[Vector, Vector, np.float32]]:
         """Gamma, beta and epsilon of each step's norm for (1, styles) weights."""
@@ -203,7 +203,8 @@ class _Painting:
         """Store activation k where that takes little memory, and let go of what only it needed."""
         step, (height, width) = self.steps[k], self.sizes[k]
         size = height * width * step.weight.shape[1] * (1 if self.in_bytes[k] else 2)
-        small = size <= KEPT * self.height * self.width
+        # What a block's second layer reads follows from the stream, which that layer changes: it must be kept.
+        small = size <= KEPT * self.height * self.width or step.residual == "second"
         keep = self.single or (small and not self._streams(k))
         if keep:
             first, last = -step.before, (height // step.stride - 1) * step.stride + step.kernel - step.before
@@ -264,9 +265,7 @@ class _Painting:
             assert self.stream is not None
             values = self.stream[first:last, :, None, None].float()
             if self.in_bytes[k]:
-                kernels.encode(
-                    values if self.stream.dtype != torch.float32 else values.clone(), *self.codes[k], inside, relu=False
-                )
+                kernels.encode(values, *self.codes[k], inside, relu=False)
             else:
                 inside.copy_(values)
         else:

@@ -4,36 +4,46 @@
 #include <string.h>
 
 #define LANES 16
+#define ALWAYS static inline __attribute__((always_inline))
 #define CHUNK 128 /* pixels whose channels stay in the first cache */
+
+/* Value i of floats, or of bfloat16, which are the upper halves of floats. */
+ALWAYS float at(const void *x, long i, int narrow) {
+    if (!narrow) return ((const float *)x)[i];
+    union {
+        uint32_t bits;
+        float value;
+    } whole = {(uint32_t)((const uint16_t *)x)[i] << 16};
+    return whole.value;
+}
 
 static void least(float *low, float *high, float v) {
     if (v < *low) *low = v;
     if (v > *high) *high = v;
 }
 
-/* Sum and sum of squares of the differences from the first pixel, least and largest, of `lanes` channels of a chunk. */
-static void gather(const float *x, const float *first, long pixels, long channels, int lanes, double *sums, float *ends) {
+/* Sum and sum of squares of the differences from `first`, least and largest, of `lanes` channels of a chunk from i on. */
+ALWAYS void gather(const void *x, long i, int narrow, const float *first, long pixels, long channels, int lanes,
+                   double *sums, float *ends) {
     float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES];
     for (int c = 0; c < LANES; c++) low[c] = high[c] = first[c < lanes ? c : 0];
-    if (lanes == LANES) {
-        for (long p = 0; p < pixels; p++, x += channels)
+    for (long p = 0; p < pixels; p++, i += channels)
+        if (lanes == LANES) {
 #pragma omp simd
             for (int c = 0; c < LANES; c++) {
-                float v = x[c], d = v - first[c];
+                float v = at(x, i + c, narrow), d = v - first[c];
                 sum[c] += d;
                 square[c] += d * d;
                 low[c] = v < low[c] ? v : low[c];
                 high[c] = v > high[c] ? v : high[c];
             }
-    } else {
-        for (long p = 0; p < pixels; p++, x += channels)
+        } else
             for (int c = 0; c < lanes; c++) {
-                float d = x[c] - first[c];
+                float v = at(x, i + c, narrow), d = v - first[c];
                 sum[c] += d;
                 square[c] += d * d;
-                least(low + c, high + c, x[c]);
+                least(low + c, high + c, v);
             }
-    }
     for (int c = 0; c < lanes; c++) {
         sums[2 * c] += sum[c];
         sums[2 * c + 1] += square[c];
@@ -42,27 +52,29 @@ static void gather(const float *x, const float *first, long pixels, long channel
     }
 }
 
-/* Of `pixels` rows of `channels` floats, which are `phases` places of a cell with the same channels each: out is
+/* Of `pixels` rows of `channels` values, which are `phases` places of a cell with the same channels each: out is
    (4, channels / phases): mean, variance, least, largest. */
-void measure(const float *x, long pixels, long channels, long phases, float *out) {
+void measure(const void *x, long narrow, long pixels, long channels, long phases, float *out) {
     double sums[2 * channels];
-    float ends[2 * channels];
-    for (long c = 0; c < channels; c++) {
-        sums[2 * c] = sums[2 * c + 1] = 0;
-        ends[2 * c] = ends[2 * c + 1] = x[c];
-    }
+    float ends[2 * channels], first[channels];
+    memset(sums, 0, sizeof sums);
+    for (long c = 0; c < channels; c++) ends[2 * c] = ends[2 * c + 1] = first[c] = at(x, c, narrow);
 #pragma omp parallel
     {
         double mine[2 * channels];
         float reach[2 * channels];
         memset(mine, 0, sizeof mine);
-        for (long c = 0; c < channels; c++) reach[2 * c] = reach[2 * c + 1] = x[c];
+        memcpy(reach, ends, sizeof reach);
 #pragma omp for schedule(static)
         for (long p = 0; p < pixels; p += CHUNK) {
             long n = pixels - p < CHUNK ? pixels - p : CHUNK;
-            for (long c = 0; c < channels; c += LANES)
-                gather(x + p * channels + c, x + c, n, channels, channels - c < LANES ? channels - c : LANES, mine + 2 * c,
-                       reach + 2 * c);
+            for (long c = 0; c < channels; c += LANES) {
+                int lanes = channels - c < LANES ? channels - c : LANES;
+                if (narrow)
+                    gather(x, p * channels + c, 1, first + c, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+                else
+                    gather(x, p * channels + c, 0, first + c, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+            }
         }
 #pragma omp critical
         for (long c = 0; c < channels; c++) {
@@ -78,12 +90,12 @@ void measure(const float *x, long pixels, long channels, long phases, float *out
         out[2 * single + c] = ends[2 * c];
         out[3 * single + c] = ends[2 * c + 1];
         for (long p = c; p < channels; p += single) {
-            mean += (x[p] + sums[2 * p] / pixels) / phases;
+            mean += (first[p] + sums[2 * p] / pixels) / phases;
             least(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
             least(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
         }
         for (long p = c; p < channels; p += single) {
-            double shift = sums[2 * p] / pixels, apart = x[p] + shift - mean;
+            double shift = sums[2 * p] / pixels, apart = first[p] + shift - mean;
             spread += (sums[2 * p + 1] / pixels - shift * shift + apart * apart) / phases;
         }
         out[c] = mean;
@@ -111,36 +123,44 @@ void quantise(const float *weight, const float *scale, long filters, long size, 
     }
 }
 
-static void to_bytes(const float *x, const float *multiply, const float *add, uint8_t *out, long n) {
+ALWAYS void to_bytes(const void *x, long i, int narrow, const float *multiply, const float *add, uint8_t *out, long n) {
     for (long c = 0; c < n; c++) {
-        float v = x[c] * multiply[c] + add[c];
+        float v = at(x, i + c, narrow) * multiply[c] + add[c];
         v = v < 0 ? 0 : v > 255 ? 255 : v;
         out[c] = (uint8_t)(int)v;
     }
 }
 
-static void to_floats(const float *x, const float *multiply, const float *add, float *out, long n, float least) {
+ALWAYS void to_floats(const void *x, long i, int narrow, const float *multiply, const float *add, float *out, long n,
+                      float least) {
     for (long c = 0; c < n; c++) {
-        float v = x[c] * multiply[c] + add[c];
+        float v = at(x, i + c, narrow) * multiply[c] + add[c];
         out[c] = v < least ? least : v;
     }
 }
 
 /* x * multiply + add, not below `least`, into uint8 (size 1) or float (size 4). shape: (a, b, c) runs of `length`, at
    steps[0..2] in x and steps[3..5] in out; multiply and add repeat after `period`, which divides `length`. */
-void encode(const float *x, const float *multiply, const float *add, char *out, long size, const long *shape,
+void encode(const void *x, long narrow, const float *multiply, const float *add, char *out, long size, const long *shape,
             const long *steps, long length, long period, float least) {
 #pragma omp parallel for schedule(static)
     for (long a = 0; a < shape[0]; a++)
         for (long b = 0; b < shape[1]; b++)
             for (long c = 0; c < shape[2]; c++) {
-                const float *from = x + a * steps[0] + b * steps[1] + c * steps[2];
-                char *to = out + size * (a * steps[3] + b * steps[4] + c * steps[5]);
-                for (long at = 0; at < length; at += period)
-                    if (size == 1)
-                        to_bytes(from + at, multiply, add, (uint8_t *)to + at, period);
+                long from = a * steps[0] + b * steps[1] + c * steps[2];
+                long to = a * steps[3] + b * steps[4] + c * steps[5];
+                for (long end = from + length; from < end; from += period, to += period) {
+                    uint8_t *bytes = (uint8_t *)out + to;
+                    float *floats = (float *)out + to;
+                    if (size == 1 && narrow)
+                        to_bytes(x, from, 1, multiply, add, bytes, period);
+                    else if (size == 1)
+                        to_bytes(x, from, 0, multiply, add, bytes, period);
+                    else if (narrow)
+                        to_floats(x, from, 1, multiply, add, floats, period, least);
                     else
-                        to_floats(from + at, multiply, add, (float *)to + at, period, least);
+                        to_floats(x, from, 0, multiply, add, floats, period, least);
+                }
             }
 }
 

@@ -56,14 +56,15 @@ class Range:
 
 
 def measure(grid: Tensor) -> Range:
-    """What there is to know of a float32 grid."""
+    """What there is to know of a grid in float32 or bfloat16."""
     rows, columns, fold, _, channels = grid.shape
     library = compiled()
+    narrow = grid.dtype == torch.bfloat16
     if library is not None and grid.is_contiguous():
         out = np.empty((4, channels), np.float32)
-        library.measure(grid.data_ptr(), rows * columns, fold * fold * channels, fold * fold, out.ctypes.data)
+        library.measure(grid.data_ptr(), narrow, rows * columns, fold * fold * channels, fold * fold, out.ctypes.data)
         return Range(rows * columns * fold * fold, *out)
-    flat = grid.reshape(rows * columns, fold * fold * channels)
+    flat = grid.reshape(rows * columns, fold * fold * channels).float()
     mean, variance = (x.view(-1, channels) for x in torch.batch_norm_update_stats(flat, None, None, 0.0))
     spread = variance.mean(0) + mean.var(0, correction=0)  # within the pixels of a cell's place, and between them
     low, high = flat.amin(0).view(-1, channels).amin(0), flat.amax(0).view(-1, channels).amax(0)
@@ -71,14 +72,14 @@ def measure(grid: Tensor) -> Range:
 
 
 def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, relu: bool) -> None:
-    """Write a float32 grid * multiply + add, by channel, into another grid; what `values` held may be lost.
+    """Write a grid in float32 or bfloat16 * multiply + add, by channel, into another grid.
 
     target: the same pixels in the same fold or another, uint8 (cut off below the point), float16 or float32.
     """
     library = compiled()
     same = values.shape[2] == target.shape[2]
     if library is None or target.dtype not in _SIZES or not values.is_contiguous():
-        values = torch.addcmul(torch.from_numpy(add), values, torch.from_numpy(multiply), out=values)
+        values = torch.addcmul(torch.from_numpy(add), values.float(), torch.from_numpy(multiply))
         values = values.clamp_(0, 255 if target.dtype == torch.uint8 else None) if relu else values
         (target if same else cells(target)).copy_(values if same else cells(values))
         return
@@ -94,16 +95,20 @@ def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, rel
     both = np.concatenate([np.tile(multiply, times), np.tile(add, times)], dtype=np.float32)
     start, period = both.ctypes.data, times * channels
     library.encode(
-        *(values.data_ptr(), start, start + 4 * period, target.data_ptr(), _SIZES[target.dtype]),
+        *(
+            values.data_ptr(),
+            values.dtype == torch.bfloat16,
+            start,
+            start + 4 * period,
+            target.data_ptr(),
+            _SIZES[target.dtype],
+        ),
         *((ctypes.c_long * 3)(*shape), (ctypes.c_long * 6)(*steps), length, period, 0.0 if relu else -3.4e38),
     )
 
 
 def accumulate(stream: Tensor, values: Tensor, multiply: Vector) -> tuple[Vector, Vector]:
-    """Add values * multiply to the stream, both (rows, columns, C); the least and the largest of each channel after it.
-
-    What `values` held may be lost.
-    """
+    """Add values * multiply to the stream, both (rows, columns, C); then the least and the largest of each channel."""
     library = compiled()
     if library is not None and stream.dtype == torch.float32 and stream.is_contiguous() and values.is_contiguous():
         ends = np.empty((2, stream.shape[-1]), np.float32)
@@ -111,7 +116,7 @@ def accumulate(stream: Tensor, values: Tensor, multiply: Vector) -> tuple[Vector
         pointers = stream.data_ptr(), values.data_ptr(), multiply.ctypes.data
         library.accumulate(*pointers, pixels, stream.shape[-1], ends.ctypes.data)
         return ends[0], ends[1]
-    stream.copy_(torch.addcmul(stream.float(), values, torch.from_numpy(multiply), out=values))
+    stream.copy_(torch.addcmul(stream.float(), values, torch.from_numpy(multiply)))
     return ends_of(stream)
 
 
@@ -161,9 +166,9 @@ def _load(path: Path) -> ctypes.CDLL | None:
     except OSError:
         return None
     pointer, long = ctypes.c_void_p, ctypes.c_long
-    library.measure.argtypes = [pointer, long, long, long, pointer]
+    library.measure.argtypes = [pointer, long, long, long, long, pointer]
     library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
-    library.encode.argtypes = [*[pointer] * 4, long, pointer, pointer, long, long, ctypes.c_float]
+    library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
     library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
     return library
 

@@ -86,6 +86,7 @@ class Weights:
         self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [step.stride] * 2
         zero = np.array(np.broadcast_to(-constant / self.scale, channels))
         self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, 255) if in_bytes else zero)
+        self.narrow = step.fold_out == 2 and step.layer.norm is not None  # the largest grids, which wait for the memory
         self.weight, self.parts, self.bias = step.weight, None, None
         if not in_bytes or step.mode == "zero":
             self.weight = step.weight * torch.from_numpy(self.scale).repeat(step.fold**2)[:, None, None]
@@ -99,10 +100,11 @@ class Weights:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
     def convolve(self, image: Tensor) -> Tensor:
-        """(1, C, H, W) in channels_last -> (1, O, h, w) in float32."""
+        """(1, C, H, W) in channels_last -> (1, O, h, w) in float32, or bfloat16 from bytes where `narrow`."""
         if self.parts is None:
             return F.conv2d(image, self.weight, self.bias, self.stride)
         x, weights = (image, 1.0, 0), (*self.parts, self.bias)
-        as_floats: tuple[Any, ...] = (1.0, 0, torch.float32, "none", [], "")
+        kind = torch.bfloat16 if self.narrow else torch.float32
+        as_floats: tuple[Any, ...] = (1.0, 0, kind, "none", [], "")
         y: Tensor = torch.ops.onednn.qconv2d_pointwise(*x, *weights, self.stride, [0, 0], [1, 1], 1, *as_floats)
         return y
