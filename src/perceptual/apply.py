@@ -16,7 +16,7 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import StylizeConfig, named_weights
-from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, out_of_memory
+from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma
 from perceptual.inference import BAND, Inference
@@ -191,6 +191,8 @@ class Stylizer:
     def _fast(self) -> Inference | None:
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise CheckpointError(_DAMAGED)
+        if self.precision == "int8" and not multiplies_bytes():
+            raise ConfigError("This processor has no instructions for int8: choose --precision auto or float32.")
         if self.device.type != "cpu" or plan(self.network) is None:
             return None
         return Inference(self.network, None if self.precision == "auto" else self.precision)

@@ -61,6 +61,7 @@ def stylize(arguments: Sequence[str]) -> int:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
     stylizer = Stylizer.load(config.style, device=config.device)
+    stylizer.precision = config.precision
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
     how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
     return _convert(pairs, partial(stylizer.stylize, style=config.name, **how), config.skip_existing)

@@ -11,6 +11,7 @@ from perceptual.errors import ConfigError
 
 StyleConvention = Literal["paper", "code", "gatys"]
 Weighting = Literal["relative", "absolute"]
+Precision = Literal["auto", "int8", "float32"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +77,14 @@ class StylizeConfig:
     """Longer side of the output in pixels; the input's own size when left out."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    precision: Precision = "auto"
+    """auto takes what the processor computes fastest: int8 (above 40 dB PSNR against float32) where it multiplies
+    bytes, else float32."""
     skip_existing: bool = False
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
+        one_of("precision", self.precision, ("auto", "int8", "float32"))
         if not 0 <= self.strength <= 1:
             raise ConfigError(
                 f"strength is {self.strength}; give a number from 0, the photograph, to 1, the full style."
