@@ -292,6 +292,16 @@ def train() -> None:
         f"\ntraining step of `fast`: {taken['ours']:.3f} s; plain / ours {taken['plain'] / taken['ours']:.2f};", end=" "
     )
     print(f"{taken['flops'] / 1e9:.0f} GFLOP at a peak of {rate / 1e9:.0f} GFLOP/s are {share:.0%} of it")
+    with tempfile.TemporaryDirectory() as folder:
+        from perceptual.data import Photographs
+
+        picture_file(Path(folder), 640 * 480)
+        pictures, began = Photographs(folder, 256), time.perf_counter()
+        for k in range(100):
+            pictures[k]
+    reading = (time.perf_counter() - began) / 100
+    print(f"a crop of 256 px read from a JPEG of 640 x 480: {1000 * reading:.1f} ms,", end=" ")
+    print(f"{reading / taken['ours']:.1%} of a step")
 
 
 PARTS = {"paint": paint, "precision": precision, "cold": cold, "large": large, "train": train}
