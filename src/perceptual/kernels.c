@@ -22,31 +22,45 @@ static void least(float *low, float *high, float v) {
     if (v > *high) *high = v;
 }
 
-/* Sum and sum of squares of the differences from `first`, least and largest, of `lanes` channels of a chunk from i on. */
-ALWAYS void gather(const void *x, long i, int narrow, const float *first, long pixels, long channels, int lanes,
-                   double *sums, float *ends) {
-    float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES];
-    for (int c = 0; c < LANES; c++) low[c] = high[c] = first[c < lanes ? c : 0];
-    for (long p = 0; p < pixels; p++, i += channels)
+/* Sum, sum of squares, least and largest of `lanes` channels of a chunk from i on. The squares are taken about the mean
+   of the chunk, and brought to 0 in double precision: a large mean costs no digits. */
+ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels, int lanes, double *sums, float *ends) {
+    float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES], mean[LANES] = {0};
+    for (int c = 0; c < LANES; c++) low[c] = high[c] = at(x, i + (c < lanes ? c : 0), narrow);
+    long j = i;
+    for (long p = 0; p < pixels; p++, j += channels)
         if (lanes == LANES) {
 #pragma omp simd
             for (int c = 0; c < LANES; c++) {
-                float v = at(x, i + c, narrow), d = v - first[c];
-                sum[c] += d;
-                square[c] += d * d;
+                float v = at(x, j + c, narrow);
+                sum[c] += v;
                 low[c] = v < low[c] ? v : low[c];
                 high[c] = v > high[c] ? v : high[c];
             }
         } else
             for (int c = 0; c < lanes; c++) {
-                float v = at(x, i + c, narrow), d = v - first[c];
-                sum[c] += d;
-                square[c] += d * d;
+                float v = at(x, j + c, narrow);
+                sum[c] += v;
                 least(low + c, high + c, v);
             }
+    for (int c = 0; c < lanes; c++) mean[c] = sum[c] / pixels;
+    j = i;
+    for (long p = 0; p < pixels; p++, j += channels)
+        if (lanes == LANES) {
+#pragma omp simd
+            for (int c = 0; c < LANES; c++) {
+                float d = at(x, j + c, narrow) - mean[c];
+                square[c] += d * d;
+            }
+        } else
+            for (int c = 0; c < lanes; c++) {
+                float d = at(x, j + c, narrow) - mean[c];
+                square[c] += d * d;
+            }
     for (int c = 0; c < lanes; c++) {
+        double m = mean[c], left = sum[c] - m * pixels; /* what rounding left between the mean and the sum */
         sums[2 * c] += sum[c];
-        sums[2 * c + 1] += square[c];
+        sums[2 * c + 1] += square[c] + m * (m * pixels + 2 * left);
         least(ends + 2 * c, ends + 2 * c + 1, low[c]);
         least(ends + 2 * c, ends + 2 * c + 1, high[c]);
     }
@@ -56,9 +70,9 @@ ALWAYS void gather(const void *x, long i, int narrow, const float *first, long p
    (4, channels / phases): mean, variance, least, largest. */
 void measure(const void *x, long narrow, long pixels, long channels, long phases, float *out) {
     double sums[2 * channels];
-    float ends[2 * channels], first[channels];
+    float ends[2 * channels];
     memset(sums, 0, sizeof sums);
-    for (long c = 0; c < channels; c++) ends[2 * c] = ends[2 * c + 1] = first[c] = at(x, c, narrow);
+    for (long c = 0; c < channels; c++) ends[2 * c] = ends[2 * c + 1] = at(x, c, narrow);
 #pragma omp parallel
     {
         double mine[2 * channels];
@@ -71,9 +85,9 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
             for (long c = 0; c < channels; c += LANES) {
                 int lanes = channels - c < LANES ? channels - c : LANES;
                 if (narrow)
-                    gather(x, p * channels + c, 1, first + c, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+                    gather(x, p * channels + c, 1, n, channels, lanes, mine + 2 * c, reach + 2 * c);
                 else
-                    gather(x, p * channels + c, 0, first + c, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+                    gather(x, p * channels + c, 0, n, channels, lanes, mine + 2 * c, reach + 2 * c);
             }
         }
 #pragma omp critical
@@ -90,16 +104,14 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
         out[2 * single + c] = ends[2 * c];
         out[3 * single + c] = ends[2 * c + 1];
         for (long p = c; p < channels; p += single) {
-            mean += (first[p] + sums[2 * p] / pixels) / phases;
+            mean += sums[2 * p] / pixels / phases;
+            spread += sums[2 * p + 1] / pixels / phases;
             least(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
             least(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
         }
-        for (long p = c; p < channels; p += single) {
-            double shift = sums[2 * p] / pixels, apart = first[p] + shift - mean;
-            spread += (sums[2 * p + 1] / pixels - shift * shift + apart * apart) / phases;
-        }
+        spread -= mean * mean;
         out[c] = mean;
-        out[single + c] = spread;
+        out[single + c] = spread < 0 ? 0 : spread;
     }
 }
 
