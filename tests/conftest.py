@@ -7,11 +7,17 @@ import torch
 from PIL import Image
 from skimage import data
 
-from perceptual import checkpoints
+from perceptual import checkpoints, kernels
 from perceptual.config import NetworkConfig
 from perceptual.networks import TransformationNetwork
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """The fused passes, where a compiler is: who finds none goes without them to the end of the process."""
+    kernels.compiled(wait=True)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from perceptual.config import StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma
-from perceptual.inference import BAND, Inference
+from perceptual.inference import BAND, DAMAGED, Inference
 from perceptual.networks import TransformationNetwork
 from perceptual.steps import plan
 
@@ -27,7 +27,6 @@ Image = TypeVar("Image")
 
 WHOLE = 8 << 20
 """Pixels up to which a picture is painted in one piece where the memory allows, and not in bands."""
-_DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
 
 
 def parse_blend(text: str) -> dict[str, float]:
@@ -146,10 +145,11 @@ class Stylizer:
         if size is not None:
             height, width = images.scaled_size(height, width, size / max(height, width))
         self._check_memory(height, width, style_scale)
+        sized = pixels
         if (height, width) != tuple(pixels.shape[-2:]):
-            pixels = images.resize(images.unit(pixels), size=(height, width))
+            sized = images.resize(images.unit(pixels), size=(height, width))
         outputs = []
-        for photograph in torch.split(pixels, 1):  # one at a time: a batch would gain nothing and take the memory
+        for photograph in torch.split(sized, 1):  # one at a time: a batch would gain nothing and take the memory
             x = photograph.to(self.device)
             y = self._paint(x, weights, style_scale)
             if keep_colors or strength < 1:
@@ -184,13 +184,13 @@ class Stylizer:
             return fast(x, weights, band=None if self._fits_whole(height, width) else BAND)
         y = self.network(images.unit(x).contiguous(memory_format=torch.channels_last), weights)
         if not y.isfinite().all():
-            raise CheckpointError(_DAMAGED)
+            raise CheckpointError(DAMAGED)
         return images.like(y.clamp_(0, 1), x)
 
     @cached_property
     def _fast(self) -> Inference | None:
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
-            raise CheckpointError(_DAMAGED)
+            raise CheckpointError(DAMAGED)
         if self.precision == "int8" and not multiplies_bytes():
             raise ConfigError("This processor has no instructions for int8: choose --precision auto or float32.")
         if self.device.type != "cpu" or plan(self.network) is None:

@@ -24,12 +24,18 @@ from torch.nn import functional as F
 
 from perceptual import kernels
 from perceptual.devices import multiplies_bytes
+from perceptual.errors import CheckpointError
 from perceptual.folding import cells, fill_frame
 from perceptual.functional import mix
 from perceptual.kernels import Vector
 from perceptual.networks import InstanceNorm, TransformationNetwork
 from perceptual.steps import Weights, plan
 
+DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
+CONTRAST = 32
+"""Levels between the darkest and the brightest value of a picture below which bytes are too coarse for it."""
+FLAT = np.float32(4e-6)
+"""Spread of a channel's values, relative to the largest, that rounding alone gives."""
 BAND = 1 << 21
 """Pixels of the picture in a band."""
 KEPT = 8
@@ -39,18 +45,20 @@ KEPT = 8
 class Inference:
     """Paints with a network on a CPU, as fast as the processor allows; make it once, call it often.
 
-    Attributes: `precision`, "int8" or "float32".
+    Attributes: `precision`, "int8" or "float32"; `smallest`, the shortest side of a picture that it takes.
 
     Raises:
-        ValueError: the network has parts that only it can run (see `plan`).
+        ValueError: the network has parts that only it can run (see `plan`), or there is no such precision.
     """
 
     def __init__(self, network: TransformationNetwork, precision: str | None = None) -> None:
         steps = plan(network)
         if steps is None:
             raise ValueError("This network has parts that only TransformationNetwork runs.")
-        self.network, self.steps = network, steps
+        self.network, self.steps, self.smallest = network, steps, max(12, network.minimum)
         self.precision = precision or ("int8" if multiplies_bytes() else "float32")
+        if self.precision not in ("int8", "float32"):
+            raise ValueError(f"precision is {precision!r}: give int8 or float32.")
         self._layers = [step.layer.norm for step in steps if isinstance(step.layer.norm, InstanceNorm)]
         both = [norm.weight for norm in self._layers], [norm.bias for norm in self._layers]
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
@@ -63,7 +71,7 @@ class Inference:
 
     def pays(self, height: int, width: int) -> bool:
         """Whether this is quicker than the network itself: not for small pictures, which are all overhead."""
-        if min(height, width) < 64:
+        if min(height, width) < max(64, self.smallest):
             return False
         if kernels.compiled() is None and self.precision == "float32":
             return height * width > BAND
@@ -86,8 +94,13 @@ class Inference:
         """Paint (1, 3, H, W), float in [0, 1] or uint8 levels; the result has the same type and is clamped.
 
         style: (1, styles) weights. band: pixels in a band, for pictures that are to go through in bands.
+
+        Raises:
+            ValueError: a side is below `smallest`. CheckpointError: the network's numbers overflow.
         """
         height, width = picture.shape[-2:]
+        if min(height, width) < self.smallest:
+            raise ValueError(f"A picture of {width} x {height} px has a side below {self.smallest} px.")
         whole = 1 << 62
         kernels.compiled(wait=height * width > BAND)
         return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[
@@ -119,6 +132,9 @@ class _Painting:
     def __init__(self, inference: Inference, picture: Tensor, style: Tensor, band: int) -> None:
         self.steps, self.norms, self.band = inference.steps, inference.norms(style), band
         self.in_bytes = inference.in_bytes
+        contrast = float(picture.amax()) - float(picture.amin())
+        if contrast * (1 if picture.dtype == torch.uint8 else 255) < CONTRAST:
+            self.in_bytes = [False] * len(self.steps)
         self.picture = picture
         self.height, self.width = picture.shape[-2:]
         self.single = self.height * self.width <= band
@@ -159,8 +175,13 @@ class _Painting:
         held = values if self.single else None
         del values
         gamma, beta, eps = self.norms[k]
-        multiply = gamma / np.sqrt(known.variance + eps)
-        add = beta - multiply * known.mean
+        with np.errstate(all="ignore"):
+            # A flat channel, as a picture of one colour gives, has a spread of rounding errors, and no more to show.
+            flat = known.high - known.low <= FLAT * np.maximum(abs(known.low), abs(known.high))
+            multiply: Vector = np.where(flat, np.float32(0), gamma / np.sqrt(known.variance + eps)).astype(np.float32)
+            add: Vector = (beta - multiply * known.mean).astype(np.float32)
+        if not (np.isfinite(multiply) & np.isfinite(add)).all():
+            raise CheckpointError(DAMAGED)
         if self._streams(k + 1):
             low, high = self._into_stream(k, multiply, add, held)
             multiply, add, constant = np.ones_like(low), np.zeros_like(low), self.offset
@@ -177,14 +198,15 @@ class _Painting:
 
     def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
         """Begin the stream of residual blocks with what step k gives, or add that to it; the stream's range."""
-        begins = self.stream is None
-        lows, highs = [], []
+        begins, stream = self.steps[k].residual != "second", self.stream
+        lows: list[Vector] = []
+        highs: list[Vector] = []
         for a, b in self._bands(k):
             values = self._convolve(k, a, b) if held is None else held
-            if self.stream is None:
+            if stream is None or (begins and not lows):
                 kind = torch.float32 if self.single else torch.float16
-                self.stream = values.new_empty(*self.sizes[k + 1], values.shape[-1], dtype=kind)
-            part = self.stream[a:b]
+                stream = values.new_empty(*self.sizes[k + 1], values.shape[-1], dtype=kind)
+            part = stream[a:b]
             if begins:
                 kernels.encode(values, multiply, add, part[:, :, None, None], relu=True)
                 low, high = kernels.ends_of(part)
@@ -192,7 +214,7 @@ class _Painting:
                 low, high = kernels.accumulate(part, values[:, :, 0, 0], multiply)
             lows.append(low)
             highs.append(high)
-        self.offset = np.zeros_like(add) if begins else self.offset + add
+        self.stream, self.offset = stream, np.zeros_like(add) if begins else self.offset + add
         return np.min(lows, 0), np.max(highs, 0)
 
     def _streams(self, k: int) -> bool:

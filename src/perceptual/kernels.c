@@ -1,6 +1,8 @@
 /* The passes over memory of fast inference, each fused into one. Pixels stand as (pixel, channel), channels together.
    Compiled on the computer that runs it, see kernels.py; whatever is here is also written in PyTorch in inference.py. */
+#include <omp.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LANES 16
@@ -69,15 +71,15 @@ ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels
 /* Of `pixels` rows of `channels` values, which are `phases` places of a cell with the same channels each: out is
    (4, channels / phases): mean, variance, least, largest. */
 void measure(const void *x, long narrow, long pixels, long channels, long phases, float *out) {
-    double sums[2 * channels];
+    int threads = omp_get_max_threads();
+    double sums[2 * channels], *all = calloc(2 * channels * threads, sizeof(double));
     float ends[2 * channels];
     memset(sums, 0, sizeof sums);
     for (long c = 0; c < channels; c++) ends[2 * c] = ends[2 * c + 1] = at(x, c, narrow);
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
     {
-        double mine[2 * channels];
+        double *mine = all + 2 * channels * omp_get_thread_num();
         float reach[2 * channels];
-        memset(mine, 0, sizeof mine);
         memcpy(reach, ends, sizeof reach);
 #pragma omp for schedule(static)
         for (long p = 0; p < pixels; p += CHUNK) {
@@ -91,13 +93,11 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
             }
         }
 #pragma omp critical
-        for (long c = 0; c < channels; c++) {
-            sums[2 * c] += mine[2 * c];
-            sums[2 * c + 1] += mine[2 * c + 1];
-            least(ends + 2 * c, ends + 2 * c + 1, reach[2 * c]);
-            least(ends + 2 * c, ends + 2 * c + 1, reach[2 * c + 1]);
-        }
+        for (long c = 0; c < 2 * channels; c++) least(ends + (c & ~1L), ends + (c | 1), reach[c]);
     }
+    for (int t = 0; t < threads; t++) /* in their order, so that the sum is the same each time */
+        for (long c = 0; c < 2 * channels; c++) sums[c] += all[2 * channels * t + c];
+    free(all);
     long single = channels / phases;
     for (long c = 0; c < single; c++) {
         double mean = 0, spread = 0;

@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -80,7 +81,10 @@ def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, rel
     same = values.shape[2] == target.shape[2]
     if library is None or target.dtype not in _SIZES or not values.is_contiguous():
         values = torch.addcmul(torch.from_numpy(add), values.float(), torch.from_numpy(multiply))
-        values = values.clamp_(0, 255 if target.dtype == torch.uint8 else None) if relu else values
+        if target.dtype == torch.uint8:
+            values = values.clamp_(0, 255)
+        elif relu:
+            values = values.clamp_(min=0)
         (target if same else cells(target)).copy_(values if same else cells(values))
         return
     channels = values.shape[-1]
@@ -158,35 +162,37 @@ def _source() -> Path:
 
 
 _found: dict[Path, ctypes.CDLL | None] = {}
+_lock = threading.Lock()
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
     try:
         library = ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # GOMP_parallel is found in PyTorch's own OpenMP
-    except OSError:
+        pointer, long = ctypes.c_void_p, ctypes.c_long
+        library.measure.argtypes = [pointer, long, long, long, long, pointer]
+        library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
+        library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
+        library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
+    except (OSError, AttributeError):
         return None
-    pointer, long = ctypes.c_void_p, ctypes.c_long
-    library.measure.argtypes = [pointer, long, long, long, long, pointer]
-    library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
-    library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
-    library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
     return library
 
 
 def compiled(*, wait: bool = False) -> ctypes.CDLL | None:
-    """The compiled kernels; None as long as there are none. The first call starts the compiler, `wait` waits for it."""
+    """The compiled kernels, or None.
+
+    The first call decides for the whole process, so that a picture is painted alike each time: where there are none
+    yet it starts the compiler and says None, for the sake of the next process. `wait` waits for them.
+    """
     path = _file()
-    if path is None:
-        return None
-    if path in _found:
-        return _found[path]
-    if os.path.exists(path):
-        return _found.setdefault(path, _load(path))
-    process = _compile(path)
-    if process is None or not wait:
-        return None
-    process.wait()
-    return compiled() if os.path.exists(path) else None
+    if path is None or _found.get(path) or (path in _found and not wait):
+        return _found.get(path) if path else None
+    with _lock:
+        process = None if os.path.exists(path) else _compile(path)
+        if process is not None and wait:
+            process.wait()
+        _found[path] = _load(path) if os.path.exists(path) else None
+    return _found[path]
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,14 @@ class Step:
 
 def plan(network: TransformationNetwork) -> list[Step] | None:
     """The steps of a network, None where it has parts that they do not know: such a network must run as it is."""
-    config, layers = network.config, list(network.layers)
-    kinds = [spec.kind for spec in network.layers_spec]
+    config, layers, specs = network.config, list(network.layers), network.layers_spec
+    kinds = [spec.kind for spec in specs]
     known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
-    stride_one = all(network.layers_spec[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
-    if not known or not stride_one or len(layers) < 2 or network.multiple % 2 or network.scale != 1 or network.luma:
+    known = known and set(kinds) <= set("cdrnuUB") and all(spec.kernel >= spec.stride for spec in specs)
+    stride_one = all(specs[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
+    # Blocks behind a folded grid: no recipe has them, and the stream would have to be unfolded first.
+    folded_blocks = any(before in "uUB" or k == 0 for k, (before, kind) in enumerate(pairwise(kinds)) if kind == "r")
+    if not known or not stride_one or folded_blocks or network.multiple % 2 or network.scale != 1 or network.luma:
         return None
     steps: list[Step] = []
     for layer, kind in zip(layers, kinds, strict=True):
