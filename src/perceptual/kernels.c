@@ -7,7 +7,7 @@
 
 #define LANES 16
 #define ALWAYS static inline __attribute__((always_inline))
-#define CHUNK 128 /* pixels whose channels stay in the first cache */
+#define CHUNK 256 /* pixels whose channels stay in the first cache */
 
 /* Value i of floats, or of bfloat16, which are the upper halves of floats. */
 ALWAYS float at(const void *x, long i, int narrow) {
@@ -29,36 +29,23 @@ static void least(float *low, float *high, float v) {
 ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels, int lanes, double *sums, float *ends) {
     float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES], mean[LANES] = {0};
     for (int c = 0; c < LANES; c++) low[c] = high[c] = at(x, i + (c < lanes ? c : 0), narrow);
-    long j = i;
-    for (long p = 0; p < pixels; p++, j += channels)
-        if (lanes == LANES) {
+    for (long p = 0, j = i; p < pixels; p++, j += channels) {
 #pragma omp simd
-            for (int c = 0; c < LANES; c++) {
-                float v = at(x, j + c, narrow);
-                sum[c] += v;
-                low[c] = v < low[c] ? v : low[c];
-                high[c] = v > high[c] ? v : high[c];
-            }
-        } else
-            for (int c = 0; c < lanes; c++) {
-                float v = at(x, j + c, narrow);
-                sum[c] += v;
-                least(low + c, high + c, v);
-            }
+        for (int c = 0; c < lanes; c++) {
+            float v = at(x, j + c, narrow);
+            sum[c] += v;
+            low[c] = v < low[c] ? v : low[c];
+            high[c] = v > high[c] ? v : high[c];
+        }
+    }
     for (int c = 0; c < lanes; c++) mean[c] = sum[c] / pixels;
-    j = i;
-    for (long p = 0; p < pixels; p++, j += channels)
-        if (lanes == LANES) {
+    for (long p = 0, j = i; p < pixels; p++, j += channels) {
 #pragma omp simd
-            for (int c = 0; c < LANES; c++) {
-                float d = at(x, j + c, narrow) - mean[c];
-                square[c] += d * d;
-            }
-        } else
-            for (int c = 0; c < lanes; c++) {
-                float d = at(x, j + c, narrow) - mean[c];
-                square[c] += d * d;
-            }
+        for (int c = 0; c < lanes; c++) {
+            float d = at(x, j + c, narrow) - mean[c];
+            square[c] += d * d;
+        }
+    }
     for (int c = 0; c < lanes; c++) {
         double m = mean[c], left = sum[c] - m * pixels; /* what rounding left between the mean and the sum */
         sums[2 * c] += sum[c];
@@ -86,10 +73,13 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
             long n = pixels - p < CHUNK ? pixels - p : CHUNK;
             for (long c = 0; c < channels; c += LANES) {
                 int lanes = channels - c < LANES ? channels - c : LANES;
-                if (narrow)
-                    gather(x, p * channels + c, 1, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+                long i = p * channels + c;
+                if (lanes == LANES && narrow) /* constants, so that each has its own code */
+                    gather(x, i, 1, n, channels, LANES, mine + 2 * c, reach + 2 * c);
+                else if (lanes == LANES)
+                    gather(x, i, 0, n, channels, LANES, mine + 2 * c, reach + 2 * c);
                 else
-                    gather(x, p * channels + c, 0, n, channels, lanes, mine + 2 * c, reach + 2 * c);
+                    gather(x, i, narrow, n, channels, lanes, mine + 2 * c, reach + 2 * c);
             }
         }
 #pragma omp critical
