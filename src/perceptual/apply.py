@@ -6,7 +6,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +14,12 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
-from perceptual.config import StylizeConfig, named_weights
+from perceptual.config import Precision, StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma
-from perceptual.inference import BAND, DAMAGED, Inference
-from perceptual.networks import TransformationNetwork
+from perceptual.inference import BAND, Inference
+from perceptual.networks import DAMAGED, TransformationNetwork
 from perceptual.steps import plan
 
 Image = TypeVar("Image")
@@ -57,7 +56,8 @@ class Stylizer:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(network.eval().to(self.device))
         keep_memory()
-        self.precision = "auto"
+        self.precision: Precision = "auto"
+        self._inferences: dict[Precision, Inference | None] = {}
         self.card = card
         self.styles = card.styles
         self.blend = {0: 1.0}
@@ -187,8 +187,13 @@ class Stylizer:
             raise CheckpointError(DAMAGED)
         return images.like(y.clamp_(0, 1), x)
 
-    @cached_property
+    @property
     def _fast(self) -> Inference | None:
+        if self.precision not in self._inferences:
+            self._inferences[self.precision] = self._inference()
+        return self._inferences[self.precision]
+
+    def _inference(self) -> Inference | None:
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise CheckpointError(DAMAGED)
         if self.precision == "int8" and not multiplies_bytes():

@@ -28,10 +28,9 @@ from perceptual.errors import CheckpointError
 from perceptual.folding import cells, fill_frame
 from perceptual.functional import mix
 from perceptual.kernels import Vector
-from perceptual.networks import InstanceNorm, TransformationNetwork
+from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork
 from perceptual.steps import Weights, plan
 
-DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
 CONTRAST = 32
 """Levels between the darkest and the brightest value of a picture below which bytes are too coarse for it."""
 FLAT = np.float32(4e-6)
@@ -101,11 +100,9 @@ class Inference:
         height, width = picture.shape[-2:]
         if min(height, width) < self.smallest:
             raise ValueError(f"A picture of {width} x {height} px has a side below {self.smallest} px.")
-        whole = 1 << 62
         kernels.compiled(wait=height * width > BAND)
-        return _Painting(self, _even(picture, self.network.multiple), style, band or whole).paint()[
-            ..., :height, :width
-        ]
+        painting = _Painting(self, _even(picture, self.network.multiple), style, band or height * width * 2)
+        return painting.paint()[..., :height, :width]
 
 
 def _even(picture: Tensor, multiple: int) -> Tensor:

@@ -151,7 +151,10 @@ def _file() -> Path | None:
         return None
     from platformdirs import user_cache_path
 
-    told = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+    try:
+        told = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+    except OSError:
+        return None
     processor = [line for line in told if line.startswith(("model name", "flags", "Features", "CPU part"))]
     about = "\n".join([*FLAGS, *processor, torch.__version__]).encode() + _source().read_bytes()
     return user_cache_path("perceptual") / "kernels" / f"{hashlib.sha256(about).hexdigest()[:16]}.so"

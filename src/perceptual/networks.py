@@ -33,6 +33,7 @@ from perceptual.errors import ConfigError
 from perceptual.functional import luma, mix
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
+DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from perceptual.checkpoints import Card
 from perceptual.config import UpscaleConfig
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError
-from perceptual.networks import TransformationNetwork
+from perceptual.networks import DAMAGED, TransformationNetwork
 
 Image = TypeVar("Image")
 
@@ -118,9 +118,7 @@ class Upscaler:
                 window = images.unit(window.to(self.device)).contiguous(memory_format=torch.channels_last)
                 large = self.network(window)
                 if not large.isfinite().all():
-                    raise CheckpointError(
-                        "The network gave values that are not numbers: its file is damaged, get it again."
-                    )
+                    raise CheckpointError(DAMAGED)
                 rows = slice(scale * (top - above), scale * (bottom - above))
                 columns = slice(scale * (left - before), scale * (right - before))
                 out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(

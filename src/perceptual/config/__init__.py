@@ -16,6 +16,7 @@ from perceptual.config.common import (
 from perceptual.config.style import (
     LossConfig,
     OptimizeConfig,
+    Precision,
     ReproduceConfig,
     StyleConvention,
     StyleRecipe,
@@ -32,6 +33,7 @@ __all__ = [
     "Norm",
     "OptimizeConfig",
     "Padding",
+    "Precision",
     "ReproduceConfig",
     "StyleConvention",
     "StyleRecipe",
