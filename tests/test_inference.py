@@ -501,3 +501,15 @@ def test_floats_stay_floats_where_the_other_has_no_levels() -> None:
     assert torch.equal(images.like(pixels, pixels), pixels)
     half = torch.tensor([0.5 / 255, 0.49 / 255, 2.0, -1.0]).view(1, 1, 2, 2)
     assert images.like(half, torch.zeros(1, dtype=torch.uint8)).flatten().tolist() == [1, 0, 255, 0]
+
+
+@pytest.mark.parametrize("rows", [96, 100, 140])
+def test_bands_before_a_folded_last_layer_hold_whole_cells(rows: int) -> None:
+    fast = Inference(network("c3s1-8 d8 U8 c3s1-4 c3s1-3"), "float32")
+    picture = torch.rand(1, 3, rows, 76)
+    for band in (1300, 1800, 2700):
+        assert psnr(fast(picture, ONE, band=band), fast(picture, ONE)) >= 60
+
+
+def test_a_block_right_before_the_last_layer_is_left_to_the_network() -> None:
+    assert plan(network("c3s1-8 d8 U8 U8 d8 r8 c3s1-3")) is None

@@ -139,14 +139,17 @@ class Stylizer:
 
         Levels take a quarter of the memory, which matters for large pictures.
         """
-        StylizeConfig(strength=strength, style_scale=style_scale, size=size)  # refuses what is out of range
+        # This refuses what is out of range.
+        StylizeConfig(strength=strength, style_scale=style_scale, size=size, precision=self.precision)
         weights = self._weights(style)
         height, width = pixels.shape[-2:]
         if size is not None:
             height, width = images.scaled_size(height, width, size / max(height, width))
-        self._check_memory(height, width, style_scale)
+        resized = (height, width) != tuple(pixels.shape[-2:])
+        in_floats = pixels.dtype != torch.uint8 or resized or keep_colors or strength < 1 or style_scale != 1
+        self._check_memory(height, width, style_scale, in_floats=in_floats)
         sized = pixels
-        if (height, width) != tuple(pixels.shape[-2:]):
+        if resized:
             sized = images.resize(images.unit(pixels), size=(height, width))
         outputs = []
         for photograph in torch.split(sized, 1):  # one at a time: a batch would gain nothing and take the memory
@@ -196,9 +199,11 @@ class Stylizer:
     def _inference(self) -> Inference | None:
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise CheckpointError(DAMAGED)
-        if self.precision == "int8" and not multiplies_bytes():
-            raise ConfigError("This processor has no instructions for int8: choose --precision auto or float32.")
-        if self.device.type != "cpu" or plan(self.network) is None:
+        able = self.device.type == "cpu" and plan(self.network) is not None
+        if self.precision == "int8" and not (able and multiplies_bytes()):
+            what = "This processor has no instructions for int8" if able else "This network cannot paint in int8 here"
+            raise ConfigError(f"{what}: choose --precision auto or float32.")
+        if not able:
             return None
         return Inference(self.network, None if self.precision == "auto" else self.precision)
 
@@ -220,23 +225,26 @@ class Stylizer:
         weights[0, list(shares)] = torch.tensor(list(shares.values()), device=self.device)
         return weights
 
-    def _check_memory(self, height: int, width: int, scale: float) -> None:
+    def _check_memory(self, height: int, width: int, scale: float, *, in_floats: bool) -> None:
         """Say beforehand that an image will not fit: the operating system's way is to kill the process."""
         free, longer = free_memory(self.device), max(height, width)
-        if (needed := self._needed(height, width, scale)) > free:
-            smaller = (int(longer * 0.97**k) for k in range(1, 400))
-            fits = (s for s in smaller if self._needed(*images.scaled_size(height, width, s / longer), scale) <= free)
+
+        def needed_at(side: float) -> float:
+            return self._needed(*images.scaled_size(height, width, side / longer), scale, in_floats=in_floats)
+
+        if (needed := needed_at(longer)) > free:
+            fits = (side for side in (int(longer * 0.97**k) for k in range(1, 400)) if needed_at(side) <= free)
             raise ImageError(
                 f"An image of {width} x {height} px needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} "
                 f"GB are free: make it smaller, for instance with --size {max(1, next(fits, 1))}."
             )
 
-    def _needed(self, height: int, width: int, scale: float) -> float:
-        """Bytes to paint an image of this size."""
+    def _needed(self, height: int, width: int, scale: float, *, in_floats: bool) -> float:
+        """Bytes to paint an image of this size; in_floats: levels will not do, pictures of that size are in float32."""
         size = images.scaled_size(height, width, 1 / scale)
-        whole = self.network.memory(*size) + 4 * 4 * 3 * height * width
-        fast = self._fast
-        return min(whole, fast.memory(*size)) if fast and fast.pays(*size) else whole
+        floats = 4 * 4 * 3 * height * width
+        whole, fast = self.network.memory(*size) + floats, self._fast
+        return min(whole, fast.memory(*size) + floats * in_floats) if fast and fast.pays(*size) else whole
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
 def multiplies_bytes() -> bool:
     """Whether this processor has instructions for 8-bit products (VNNI, AMX), and PyTorch a convolution for them."""
     able = getattr(torch.cpu, "_is_vnni_supported", bool)() or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)()
-    return bool(able) and hasattr(torch.ops.onednn, "qconv2d_pointwise")
+    operator = getattr(torch.ops.onednn, "qconv2d_pointwise", None)  # not public: its arguments may change
+    return bool(able) and operator is not None and len(operator.default._schema.arguments) == 17
 
 
 def can_compile(device: torch.device) -> bool:
@@ -77,8 +78,7 @@ def keep_memory() -> None:
     if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(-3, 256 << 20)  # M_MMAP_THRESHOLD
+    if mallopt is not None and (mallopt(-3, 256 << 20) or mallopt(-3, 32 << 20)):  # M_MMAP_THRESHOLD; older
         mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
 
 

@@ -1,6 +1,7 @@
 """Pictures: file <-> tensor, any other kind <-> tensor.
 
-Inside the package a picture is RGB, float32, in [0, 1], of shape (N, 3, H, W), upright, in sRGB. All conversion happens
+Inside the package a picture is RGB, float32, in [0, 1], of shape (N, 3, H, W), upright, in sRGB; where large ones pass
+through, it may be uint8 levels. All conversion happens
 at this door: `read` and `write` for files, `from_any` and `to_kind_of` for pictures in memory. The kinds of files are
 the business of codecs.py; this file turns its arrays into tensors and back.
 """

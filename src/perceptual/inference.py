@@ -78,7 +78,10 @@ class Inference:
 
     def memory(self, height: int, width: int) -> int:
         """Bytes that a picture of this size needs in bands, roughly from above, with its result."""
-        blocks = max((2 * step.weight.shape[0] // 16 for step in self.steps if step.residual), default=0)
+        share, blocks = 1.0, 0
+        for step in self.steps:
+            share *= (step.fold_out / step.fold / step.stride) ** 2
+            blocks = max(blocks, math.ceil(2 * step.weight.shape[0] * share)) if step.residual else blocks
         side = math.isqrt(min(BAND, height * width))
         return (max(KEPT, blocks) + blocks + 6) * height * width + 2 * self.network.memory(side, side)
 
@@ -294,7 +297,7 @@ class _Painting:
             kernels.encode(values, *self.codes[k], inside, relu=True)
 
     def _convolve(self, k: int, first: int, last: int) -> Tensor:
-        """Rows of what step k's convolution gives, (rows, columns, f, f, O) in float32, without its bias."""
+        """Rows of what step k's convolution gives, (rows, columns, f, f, O) in float32 or bfloat16, no bias."""
         step = self.steps[k]
         start = first * step.stride - step.before
         x = self._rows(k, start, start + (last - first - 1) * step.stride + step.kernel)

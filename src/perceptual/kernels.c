@@ -1,5 +1,5 @@
 /* The passes over memory of fast inference, each fused into one. Pixels stand as (pixel, channel), channels together.
-   Compiled on the computer that runs it, see kernels.py; whatever is here is also written in PyTorch in inference.py. */
+   Compiled on the computer that runs it, see kernels.py; whatever is here is also written in PyTorch there. */
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -9,14 +9,17 @@ Grids are (rows, columns, fold, fold, C), as in folding.py.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import math
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -30,8 +33,8 @@ from torch import Tensor
 from perceptual.folding import cells
 
 FLAGS = (
-    *("-O3", "-march=native", "-mprefer-vector-width=512", "-ffinite-math-only", "-fno-signed-zeros"),
-    *("-fno-trapping-math", "-fopenmp", "-fPIC"),
+    *("-O3", "-march=native", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math", "-fopenmp", "-fPIC"),
+    *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
 )
 Vector = NDArray[np.float32]
 _SIZES = {torch.uint8: 1, torch.float32: 4}
@@ -184,8 +187,8 @@ def _load(path: Path) -> ctypes.CDLL | None:
 def compiled(*, wait: bool = False) -> ctypes.CDLL | None:
     """The compiled kernels, or None.
 
-    The first call decides for the whole process, so that a picture is painted alike each time: where there are none
-    yet it starts the compiler and says None, for the sake of the next process. `wait` waits for them.
+    The first call decides, so that a picture is painted alike each time: where there are none yet it starts the
+    compiler and says None, for the sake of the next process, until a call that waits (`wait`) brings them in.
     """
     path = _file()
     if path is None or _found.get(path) or (path in _found and not wait):
@@ -193,7 +196,8 @@ def compiled(*, wait: bool = False) -> ctypes.CDLL | None:
     with _lock:
         process = None if os.path.exists(path) else _compile(path)
         if process is not None and wait:
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=60)
         _found[path] = _load(path) if os.path.exists(path) else None
     return _found[path]
 
@@ -204,7 +208,7 @@ def _compile(path: Path) -> subprocess.Popen[bytes] | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    beside = path.with_suffix(f".{os.getpid()}")
+    beside = path.with_suffix(f".{uuid.uuid4().hex}")
     link = (
         '"$0" "$@" -c -o "$OUT.o" "$SRC" && "$0" -shared "$OUT.o" -o "$OUT" && mv "$OUT" "$TO"; rm -f "$OUT.o" "$OUT"'
     )

@@ -48,8 +48,10 @@ def plan(network: TransformationNetwork) -> list[Step] | None:
     known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
     known = known and set(kinds) <= set("cdrnuUB") and all(spec.kernel >= spec.stride for spec in specs)
     stride_one = all(specs[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
-    # Blocks behind a folded grid: no recipe has them, and the stream would have to be unfolded first.
-    folded_blocks = any(before in "uUB" or k == 0 for k, (before, kind) in enumerate(pairwise(kinds)) if kind == "r")
+    # Blocks beside a folded grid: no recipe has them, and the stream would have to change its fold.
+    folded_blocks = kinds[-2:-1] == ["r"] or any(
+        before in "uUB" or k == 0 for k, (before, kind) in enumerate(pairwise(kinds)) if kind == "r"
+    )
     if not known or not stride_one or folded_blocks or network.multiple % 2 or network.scale != 1 or network.luma:
         return None
     steps: list[Step] = []
@@ -65,7 +67,7 @@ def plan(network: TransformationNetwork) -> list[Step] | None:
 def _step(layer: nn.Module, kind: str, padding: str, *, residual: str = "", folded: bool = False) -> Step:
     assert isinstance(layer, ConvolutionLayer)
     assert isinstance(layer.conv, nn.Conv2d | nn.ConvTranspose2d)
-    weight = layer.conv.weight.detach().float()
+    weight = layer.conv.weight.detach().float().contiguous()
     if kind == "u":
         return Step(layer, transposed_kernel(weight), 1, 2, "zero", 0)
     if kind in "UB":

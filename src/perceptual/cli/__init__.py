@@ -138,7 +138,7 @@ def entry() -> None:
     gc.set_threshold(100_000, 50, 50)
     code = main()
     if sys.argv[1:2] and sys.argv[1] in ("stylize", "upscale", "styles", "upscalers"):  # which leave nothing to close
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)

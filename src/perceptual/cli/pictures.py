@@ -55,6 +55,7 @@ def stylize(arguments: Sequence[str]) -> int:
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
     import torch
 
+    from perceptual import kernels
     from perceptual.apply import Stylizer, plan_outputs
 
     if not config.inputs:
@@ -62,6 +63,8 @@ def stylize(arguments: Sequence[str]) -> int:
     pairs = plan_outputs(config.inputs, config.out)
     stylizer = Stylizer.load(config.style, device=config.device)
     stylizer.precision = config.precision
+    if stylizer.device.type == "cpu":
+        kernels.compiled(wait=len(pairs) > 1)
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
     how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
     return _convert(pairs, partial(stylizer.stylize, style=config.name, **how), config.skip_existing)
@@ -90,10 +93,8 @@ def upscale(arguments: Sequence[str]) -> int:
 
 def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:
     """Convert each file, telling of each; the exit code."""
-    from perceptual import kernels
     from perceptual.apply import convert_files
 
-    kernels.compiled(wait=len(pairs) > 1)
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     outcomes = convert_files(pairs, convert, skip_existing=skip_existing)
