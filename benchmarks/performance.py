@@ -225,15 +225,7 @@ def cold() -> None:
     """`perceptual stylize` from the shell at 1024 px, against Python importing PyTorch and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         source = picture_file(Path(folder), 1024 * 1024)
-        stylize = [
-            sys.executable,
-            "-m",
-            "perceptual.cli",
-            "stylize",
-            str(source),
-            "-o",
-            str(source.with_suffix(".png")),
-        ]
+        stylize = stylizing(source)
         commands = {"import torch": [sys.executable, "-c", "import torch"], "stylize": stylize}
         taken: dict[str, list[float]] = {name: [] for name in commands}
         for turn in range(6):
@@ -256,6 +248,12 @@ def picture_file(folder: Path, pixels: float) -> Path:
     return folder / "p.jpg"
 
 
+def stylizing(source: Path) -> list[str]:
+    """The command that paints a file, into a PNG beside it."""
+    out = source.with_suffix(".png")
+    return [sys.executable, "-m", "perceptual.cli", "stylize", str(source), "-o", str(out)]
+
+
 def large() -> None:
     """Seconds and memory of `perceptual stylize` by size, each in a process of its own."""
     print("\n| megapixels | seconds | s / megapixel | peak memory, GB |\n| --- | --- | --- | --- |")
@@ -267,15 +265,7 @@ def large() -> None:
                 "text = subprocess.run(sys.argv[1:], check=True, capture_output=True, text=True).stderr\n"
                 "print(text.split(' in ')[1].split()[0], resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
             )
-            stylize = [
-                sys.executable,
-                "-m",
-                "perceptual.cli",
-                "stylize",
-                str(source),
-                "-o",
-                str(source.with_suffix(".png")),
-            ]
+            stylize = stylizing(source)
             told = subprocess.run([sys.executable, "-c", code, *stylize], check=True, capture_output=True, text=True)
         seconds, kilobytes = map(float, told.stdout.split())
         print(f"| {megapixels:g} | {seconds:.1f} | {seconds / megapixels:.2f} | {kilobytes / 1e6:.2f} |", flush=True)

@@ -1,5 +1,6 @@
 """What several test files share: a tiny network, a photograph, and pretrained weights where there are any."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,21 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def compiled_kernels() -> None:
     """The fused passes, where a compiler is: who finds none goes without them to the end of the process."""
     kernels.compiled(wait=True)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other are slow where other work has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def seed() -> None:
+    """The same numbers by chance in each test."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from perceptual.inference import Inference
 from perceptual.networks import InstanceNorm, TransformationNetwork
 from perceptual.steps import plan
 
+pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 ARCHITECTURES = [
     "c5s1-8 d16 d16 r16*2 B8 B8 c5s1-3",
     "c9s1-8 d16 d16 r16 u8 u8 c9s1-3",
@@ -34,20 +34,6 @@ PADDINGS = ["reflect", "replicate"]
 ONE = torch.ones(1, 1)
 needs_bytes = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for 8-bit products")
 close = torch.testing.assert_close
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other are slow where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
 
 
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,22 +19,9 @@ from perceptual import kernels
 from perceptual.folding import cells
 from perceptual.kernels import Range, Vector, accumulate, encode, ends_of, measure, quantise
 
+pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 CHANNELS = [3, 12, 16, 20, 64]  # the compiled ones take 16 at a time
 close = torch.testing.assert_close
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other are slow where other work has the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
 
 
 @pytest.fixture(params=["compiled", "plain"])

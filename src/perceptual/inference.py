@@ -231,9 +231,9 @@ class _Painting:
         if keep:
             first, last = -step.before, (height // step.stride - 1) * step.stride + step.kernel - step.before
             grid, inside = self._empty(k, first, last, half=not self.single)
-            for a, b in self._bands(k - 1):
-                rows = slice(a * height // self._bands(k - 1)[-1][1], b * height // self._bands(k - 1)[-1][1])
-                self._fill(k, rows.start, rows.stop, inside[rows], held)
+            bands = self._bands(k - 1)
+            for start, stop in ((a * height // bands[-1][1], b * height // bands[-1][1]) for a, b in bands):
+                self._fill(k, start, stop, inside[start:stop], held)
             self._frame(k, grid, first, last)
             self.kept[k] = grid
         if keep or self._streams(k):
@@ -307,7 +307,7 @@ class _Painting:
         y: Tensor = self.weights[k].convolve(image)[0].permute(1, 2, 0)
         y = y.view(*y.shape[:2], step.fold_out, step.fold_out, -1)
         if step.edges:
-            self._mend_edges(k, x[:, :, 0, 0].float(), y, first == 0, last == self.sizes[k][0])
+            self._mend_edges(k, x[:, :, 0, 0], y, first == 0, last == self.sizes[k][0])
         return y
 
     def _mend_edges(self, k: int, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
@@ -326,7 +326,7 @@ class _Painting:
         for (rows, columns), kernel in self.steps[k].edges.items():
             if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
                 continue
-            part = x[of_x[rows], of_x[columns]].permute(2, 0, 1)[None]
+            part = x[of_x[rows], of_x[columns]].float().permute(2, 0, 1)[None]
             out = F.conv2d(part, kernel * scale)[0].permute(1, 2, 0)
             (row, place), (column, at) = of_y[rows], of_y[columns]
             target = y[row, column, place, at]
