@@ -36,12 +36,13 @@ if TYPE_CHECKING:
         PerceptualLoss,
         PixelLoss,
         StyleLoss,
+        TemporalLoss,
         TextureLoss,
         TotalVariation,
         reconstruction_loss,
         style_transfer_loss,
     )
-    from perceptual.metrics import PerceptualDistance, psnr, ssim, y_channel
+    from perceptual.metrics import PerceptualDistance, psnr, ssim, temporal_error, y_channel
     from perceptual.networks import TransformationNetwork
     from perceptual.optimize import Optimization, invert, optimize_style, texture
     from perceptual.resampling import degrade, imresize, modcrop
@@ -66,6 +67,7 @@ __all__ = [
     "StyleLoss",
     "StyleRecipe",
     "Stylizer",
+    "TemporalLoss",
     "TextureLoss",
     "TotalVariation",
     "TrainConfig",
@@ -89,6 +91,7 @@ __all__ = [
     "reconstruction_loss",
     "ssim",
     "style_transfer_loss",
+    "temporal_error",
     "texture",
     "total_variation",
     "y_channel",
@@ -119,12 +122,13 @@ _HOMES = {
         "PerceptualLoss",
         "PixelLoss",
         "StyleLoss",
+        "TemporalLoss",
         "TextureLoss",
         "TotalVariation",
         "reconstruction_loss",
         "style_transfer_loss",
     ],
-    "metrics": ["PerceptualDistance", "psnr", "ssim", "y_channel"],
+    "metrics": ["PerceptualDistance", "psnr", "ssim", "temporal_error", "y_channel"],
     "networks": ["TransformationNetwork"],
     "optimize": ["Optimization", "invert", "optimize_style", "texture"],
     "resampling": ["degrade", "imresize", "modcrop"],

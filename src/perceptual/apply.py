@@ -63,14 +63,16 @@ class Stylizer:
         self.blend = {0: 1.0}
 
     @classmethod
-    def load(cls, name: str | Path, *, device: torch.device | str | None = None) -> Stylizer:
+    def load(cls, name: str | Path, *, device: torch.device | str | None = None, video: bool = False) -> Stylizer:
         """Load a shipped style by name, a trained network by path, or a blend of styles that share one network.
+
+        video: take a shipped style from the network that was trained to be steady from frame to frame.
 
         Raises:
             CheckpointError: no such style or file, or it is damaged, or not a style network.
             ConfigError: no blend, or one of styles of different networks.
         """
-        found = [(checkpoints.find_style(part), share) for part, share in parse_blend(str(name)).items()]
+        found = [(checkpoints.find_style(part, video=video), share) for part, share in parse_blend(str(name)).items()]
         parts = [(path.resolve(), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task="style") for path in files]

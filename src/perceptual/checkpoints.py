@@ -75,22 +75,28 @@ def shipped(task: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def gallery() -> dict[str, Path]:
-    """The styles that come with the package, by name, with the file of the network that holds each."""
+def gallery(*, video: bool = False) -> dict[str, Path]:
+    """The styles that come with the package, by name, with the file of the network that holds each.
+
+    video: where several networks hold a style, the one that was trained for video, and else one that was not.
+    """
+    cards = {path: read_card(path) for path in shipped("style").values()}
     found: dict[str, Path] = {}
-    for path in shipped("style").values():
-        for style in read_card(path).styles:
+    for path in sorted(cards, key=lambda path: (cards[path].settings.get("temporal_weight", 0) > 0) != video):
+        for style in cards[path].styles:
             found.setdefault(style, path)
     return found
 
 
-def find_style(name: str | Path) -> tuple[Path, str | None]:
+def find_style(name: str | Path, *, video: bool = False) -> tuple[Path, str | None]:
     """(file of the network, name of the style in it) of a shipped style; (file, None) of a shipped network or a path.
+
+    video: as `gallery`.
 
     Raises:
         CheckpointError: none of them is there; the text lists the shipped styles.
     """
-    styles = gallery()
+    styles = gallery(video=video)
     if str(name) in styles:
         return styles[str(name)], str(name)
     return find_network(name, task="style"), None

@@ -6,7 +6,7 @@ of YCbCr in 16..235 kept as a float, a border of `scale` pixels left out, peak 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -18,9 +18,11 @@ from perceptual import images
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import luma, normalised_distance
 from perceptual.loss_networks import LossNetworks, distance_layers
+from perceptual.motion import Array, Flow, carry, visible
 from perceptual.resampling import gaussian_mean
 from perceptual.weights import read_tensors
 
+_BYTES = torch.empty(0, dtype=torch.uint8)
 Color = Literal["y", "rgb"]
 
 LPIPS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -137,6 +139,49 @@ class PerceptualDistance(nn.Module):
         for layer, channels in zip(self.layers, self.channels, strict=True):
             total = total + self.share * normalised_distance(one[layer], other[layer], channels).mean().cpu()
         return float(total)
+
+
+def temporal_error(
+    frames: Iterable[object], paintings: Iterable[object], *, motion: Iterable[Tensor] | None = None
+) -> float:
+    """How much a film flickers: the difference of each painting from the one before, moved along with the picture.
+
+    The root of the mean square over what is visible in both, in levels of 0..255, and its mean over the film (the
+    stability error of Huang et al., 2017, and the warping error of Lai et al., 2018, squared there); 0 for a painting
+    that moves with the picture.
+
+    frames, paintings: pictures of equal size, of any kind that `perceptual.Stylizer` takes, in order, two or more.
+    motion: where each pixel of a frame was in the one before, (H, W, 2) as x and y in pixels, for every frame but the
+        first, where that is known; else it is found in the frames.
+
+    Raises:
+        ImageError: not pictures, of different sizes, fewer than two, or no pixel is visible in two frames.
+    """
+    flow, given = Flow(), None if motion is None else _known(motion)
+    before: Tensor | None = None
+    errors = []
+    for frame, painting in zip(frames, paintings, strict=True):
+        pixels, painted = (images.like(images.from_any(image), _BYTES)[:1].cpu() for image in (frame, painting))
+        _check_sizes(pixels, painted)
+        found = flow(pixels) if given is None else next(given)
+        if found is not None and before is not None:
+            places, trust = found
+            _check_sizes(painted, before)
+            seen = torch.from_numpy(trust > 0.99)
+            difference = (painted.float() - carry(before, places).float())[0, :, seen]
+            if difference.numel():
+                errors.append(float(difference.square().mean().sqrt()))
+        before = painted
+    if not errors:
+        raise ImageError("Nothing is visible in two frames: give at least two frames of one film, of one size.")
+    return sum(errors) / len(errors)
+
+
+def _known(motion: Iterable[Tensor]) -> Iterator[tuple[Array, Array] | None]:
+    """What `Flow` would give for the frames of a film of known motion."""
+    yield None
+    for places in motion:
+        yield places.numpy(), visible(places.numpy())
 
 
 def _levels(output: object, target: object, *, border: int, color: Color) -> tuple[Tensor, Tensor]:

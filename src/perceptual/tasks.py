@@ -21,11 +21,13 @@ from perceptual.config import NetworkConfig, StyleRecipe, UpscaleRecipe, differe
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
 from perceptual.loss_networks import Features
-from perceptual.losses import PerceptualLoss, reconstruction_loss, style_transfer_loss
+from perceptual.losses import PerceptualLoss, TemporalLoss, reconstruction_loss, style_transfer_loss
+from perceptual.motion import inner, move, random_motion
 from perceptual.networks import TransformationNetwork, enlarge, parse_architecture
 from perceptual.resampling import degrade
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
+NOISE = 8  # levels of 0..255 that the noise between two frames of a film may spread to
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,21 @@ class _StyleRun:
         style = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
-        terms: dict[str, Tensor] = self.loss(forward(pixels, style), pixels, style)
+        painted = forward(pixels, style)
+        beside = self._moved(forward, painted, pixels, style, index) if self.recipe.temporal_weight else None
+        terms: dict[str, Tensor] = self.loss(painted, pixels, style, beside=beside)
         return terms
+
+    def _moved(
+        self, forward: nn.Module, painted: Tensor, pixels: Tensor, style: Tensor | None, index: int
+    ) -> dict[str, Tensor]:
+        """The painting of the moved pictures, and the moved painting: a film of two frames, made from a photograph."""
+        rng = random.Random(f"motion {self.recipe.train.seed} {index}")
+        motion = random_motion(rng)
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
+        noisy = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
+        noisy = noisy.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+        return {"moved": inner(forward(noisy, style)), "carried": inner(move(painted, motion))}
 
     def preview(self) -> Tensor:
         device, styles = next(self.network.parameters()).device, len(self.paintings)
@@ -221,6 +236,8 @@ def style_task(
     """
     recipe = replace(recipe, network=replace(recipe.network, styles=len(paintings)))
     loss = style_transfer_loss(recipe.loss, [pixels for _, pixels in paintings.values()], paths=paths)
+    if recipe.temporal_weight:
+        loss.add("temporal", TemporalLoss(), recipe.temporal_weight)
     if recipe.loss.weighting == "relative":
         calibrate(loss, dataset)
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])

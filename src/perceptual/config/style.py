@@ -53,9 +53,13 @@ class StyleRecipe:
     style_size: int = 512
     """Longer side to which a larger painting is scaled before its Gram matrices are taken, in pixels; smaller ones
     stay. It sets the size of the strokes."""
+    temporal_weight: float = 0.0
+    """Weight of the difference between paintings of a picture and of the same moved a little, with noise, one moved
+    along: for video. Under relative weighting 1 counts the difference of two photographs."""
 
     def __post_init__(self) -> None:
         at_least("style-size", self.style_size, 32)
+        at_least("temporal-weight", self.temporal_weight, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

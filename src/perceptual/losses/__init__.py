@@ -26,162 +26,46 @@ from torch import Tensor, nn
 
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import (
-    absolute_distance,
-    feature_distance,
-    gram_distance,
-    gram_matrix,
-    grid_energy,
-    mix,
-    normalised_distance,
-    total_variation,
-)
-from perceptual.loss_networks import (
-    Features,
-    LossNetworks,
-    check_layer,
-    distance_layers,
-    layer_names,
-    split_layer,
+from perceptual.functional import mix
+from perceptual.loss_networks import Features, LossNetworks, check_layer, layer_names
+from perceptual.losses.terms import (
+    PIXELS,
+    STYLE_CONVENTIONS,
+    AbsoluteLoss,
+    DistanceLoss,
+    FeatureLoss,
+    GridLoss,
+    PixelLoss,
+    StyleLoss,
+    TemporalLoss,
+    Term,
+    TextureLoss,
+    TotalVariation,
+    full_name,
 )
 
-PIXELS = "pixels"
+__all__ = [
+    "PIXELS",
+    "STYLE_CONVENTIONS",
+    "AbsoluteLoss",
+    "DistanceLoss",
+    "FeatureLoss",
+    "GridLoss",
+    "PerceptualLoss",
+    "PixelLoss",
+    "StyleLoss",
+    "TemporalLoss",
+    "Term",
+    "TextureLoss",
+    "TotalVariation",
+    "full_name",
+    "reconstruction_loss",
+    "reconstruction_terms",
+    "style_targets",
+    "style_transfer_loss",
+]
+
 RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
-STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
-
-
-class Term(nn.Module):
-    """One term of an objective: (features of the output, features of the target, style weights) -> (N,).
-
-    layers, target_layers: the features that it needs, as NETWORK:LAYER or "pixels".
-    reference: buffer (1,) or (styles,), what relative weighting divides the term by; 1 until calibrated.
-    """
-
-    reference: Tensor
-
-    def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
-        super().__init__()
-        self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
-        self.register_buffer("reference", torch.ones(references))
-
-    def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
-        raise NotImplementedError
-
-    def measure(self, photographs: Features) -> Tensor:
-        """The reference value of relative weighting on a batch of photographs: (1,) or (styles,)."""
-        others = {name: value.roll(1, 0) for name, value in photographs.items()}
-        value: Tensor = self(photographs, others, None)
-        return value.mean(0, keepdim=True)
-
-
-class FeatureLoss(Term):
-    """Feature reconstruction loss at one layer (paper, eq. 2)."""
-
-    def __init__(self, layer: str = "vgg16:relu2_2") -> None:
-        super().__init__((layer,), (layer,))
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        return feature_distance(output[self.layers[0]], target[self.layers[0]])
-
-
-class PixelLoss(FeatureLoss):
-    """Squared error over C * H * W of the images themselves, on [0, 1] pixels (paper, section 3.2)."""
-
-    def __init__(self) -> None:
-        super().__init__(PIXELS)
-
-
-class AbsoluteLoss(PixelLoss):
-    """Absolute error over C * H * W of the images themselves, on [0, 1] pixels."""
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        return absolute_distance(output[PIXELS], target[PIXELS])
-
-
-class DistanceLoss(Term):
-    """The perceptual distance of `metrics.PerceptualDistance`: normalised features, the mean over some layers."""
-
-    def __init__(self, network: str = "vgg16") -> None:
-        layers = distance_layers(network)
-        super().__init__(layers, layers)
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        return torch.stack([normalised_distance(output[layer], target[layer]) for layer in self.layers]).mean(0)
-
-
-class TextureLoss(Term):
-    """Style reconstruction loss (paper, eq. 4) from the target picture itself, the mean over some layers.
-
-    Each layer counts relative to the size of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
-    """
-
-    def __init__(self, network: str = "vgg16") -> None:
-        layers = distance_layers(network)
-        super().__init__(layers, layers)
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        values = []
-        for layer in self.layers:
-            goal = gram_matrix(target[layer])
-            values.append(gram_distance(gram_matrix(output[layer]), goal) / goal.square().sum((1, 2)).clamp_min(1e-12))
-        return torch.stack(values).mean(0)
-
-
-class GridLoss(Term):
-    """What repeats every `period` pixels in the difference of the images: the cross-hatch that feature losses leave.
-
-    A feature loss hardly sees it, because the loss network pools; this term sees nothing else.
-    """
-
-    def __init__(self, period: int) -> None:
-        super().__init__((PIXELS,), (PIXELS,))
-        self.period = period
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        return grid_energy(output[PIXELS] - target[PIXELS], self.period)
-
-
-class StyleLoss(Term):
-    """Style reconstruction loss at one layer (paper, eq. 3 and 4).
-
-    Args:
-        layer: NETWORK:LAYER.
-        targets: Gram matrices of the style images, (styles, C, C), under the same convention; `gram` makes one.
-        convention: "paper" (eq. 4 as printed), "code" (its mean over C x C) or "gatys".
-    """
-
-    targets: Tensor
-
-    def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
-        super().__init__((layer,), (), len(targets))
-        self.convention = convention
-        self.register_buffer("targets", targets)
-
-    @staticmethod
-    def gram(features: Tensor, convention: str = "paper") -> Tensor:
-        """Gram matrices (N, C, C) of features (N, C, H, W), scaled as the convention wants."""
-        return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        gram = self.gram(output[self.layers[0]], self.convention)
-        goal = self.targets[:1] if style is None else mix(style, self.targets)
-        return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
-
-    def measure(self, photographs: Features) -> Tensor:
-        """The mean distance of photographs from each style: (styles,)."""
-        gram = self.gram(photographs[self.layers[0]], self.convention)
-        reduction = STYLE_CONVENTIONS[self.convention][1]
-        return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
-
-
-class TotalVariation(Term):
-    """Total variation (paper, section 3.2), summed, on 0..255 pixels as the paper's strengths 1e-6 to 1e-4 expect."""
-
-    def __init__(self) -> None:
-        super().__init__((PIXELS,))
-
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        return 255**2 * total_variation(output[PIXELS])
 
 
 class PerceptualLoss(nn.Module):
@@ -217,6 +101,10 @@ class PerceptualLoss(nn.Module):
         """(name, term) in the order given."""
         return [(name, term) for name, term in self.terms.items() if isinstance(term, Term)]
 
+    def add(self, name: str, term: Term, weight: float) -> None:
+        """One more term, which looks at no layers that the others do not; before `calibrate`."""
+        self.terms[name], self.weights[name] = term, weight
+
     def _layers(self, which: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer for term in self.terms.values() for layer in getattr(term, which)))
 
@@ -232,10 +120,15 @@ class PerceptualLoss(nn.Module):
         return self.features(target.detach(), self.target_layers)
 
     def forward(
-        self, output: Tensor, target: Tensor | Features | None = None, style: Tensor | None = None
+        self,
+        output: Tensor,
+        target: Tensor | Features | None = None,
+        style: Tensor | None = None,
+        *,
+        beside: Features | None = None,
     ) -> dict[str, Tensor]:
         """output, target: (N, 3, H, W) RGB [0, 1], or what `goal` gave for the target; style: (N, styles) weights, None
-        for the first style.
+        for the first style; beside: what terms look at beside the output's features, such as TemporalLoss.
 
         Returns {name: mean over the batch, unweighted} for every term, and "total", the weighted sum; each a scalar
         tensor through which gradients flow to `output`.
@@ -250,7 +143,7 @@ class PerceptualLoss(nn.Module):
             raise ConfigError("The losses compare with a target: give one of the same height and width as the output.")
         else:
             goal = self.goal(target)
-        seen = self.features(output, self.layers)
+        seen = {**self.features(output, self.layers), **(beside or {})}
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
         for name, term in self.named_terms():
@@ -377,11 +270,6 @@ def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> 
     """The Gram matrices (1, C, C) of a style image (1, 3, h, w) by style layer, as NETWORK:LAYER."""
     features = networks(style, [full_name(layer) for layer in config.style_layers])
     return {layer: StyleLoss.gram(value, config.style_convention) for layer, value in features.items()}
-
-
-def full_name(layer: str) -> str:
-    """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
-    return layer if layer == PIXELS else ":".join(split_layer(layer))
 
 
 def _term_name(kind: str, layer: str) -> str:

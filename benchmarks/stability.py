@@ -1,0 +1,139 @@
+"""Flicker: the temporal error of painted films, with and without the network for video and steadying.
+
+python benchmarks/stability.py [--photos FOLDER] [--film FILM] [--networks NAME ...] [--styles NAME ...] [--sheet FILE]
+
+Films of known motion are made of each of the first four photographs of FOLDER, or of scikit-image's samples:
+
+pan 1, pan 2   to the right by 1 or 2 whole pixels a frame, so that nothing is interpolated
+drift          by 0.7 and 0.3 px a frame, and a turn of 0.1 degrees
+zoom           by 0.5 % a frame
+noise          a still picture, with fresh noise of 3 levels of 255 in each frame
+
+FILM is a film of one's own, whose motion is found by optical flow. For each network it prints the temporal error of
+its paintings, in levels, by film, as the mean over the styles; behind the bar with steadying at 0.5; and at the end
+the mean ratio of its errors to those of the first. The frames' own error is what interpolation and noise make.
+SHEET becomes a picture: four frames of a film that drifts, their paintings, and what flickers.
+"""
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import skimage.data
+import torch
+
+from perceptual import Stylizer, images, temporal_error
+from perceptual.motion import Steady, carry, move, places_of
+
+SIDE, FRAMES, AROUND = 320, 8, 32
+SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
+MOTIONS = {
+    "pan 1": (1.0, 0.0, 1.0, 0.0),
+    "pan 2": (2.0, 0.0, 1.0, 0.0),
+    "drift": (0.7, 0.3, 1.0, 0.1),
+    "zoom": (0.0, 0.0, 0.995, 0.0),
+    "noise": (0.0, 0.0, 1.0, 0.0),
+}
+
+
+def matrix(x: float, y: float, scale: float, degrees: float) -> torch.Tensor:
+    """The motion from one frame to the next, as `motion.move` takes it."""
+    angle = torch.tensor(degrees).deg2rad()
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.tensor([[cos, -sin, x], [sin, cos, y]])
+
+
+def film_of(photograph: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Frames, uint8 (1, 3, SIDE, SIDE), and the places of the known motion."""
+    step = torch.cat([matrix(*MOTIONS[kind]), torch.tensor([[0.0, 0.0, 1.0]])])
+    noise = torch.Generator().manual_seed(0)
+    frames, total = [], torch.eye(3)
+    for _ in range(FRAMES):
+        frame = move(photograph, total[:2])[..., AROUND : AROUND + SIDE, AROUND : AROUND + SIDE]
+        if kind == "noise":
+            frame = frame + torch.randn(frame.shape, generator=noise) * 3 / 255
+        frames.append((frame.clamp(0, 1) * 255 + 0.5).to(torch.uint8))
+        total = total @ step
+    return frames, [places_of(step[:2], SIDE, SIDE)] * (FRAMES - 1)
+
+
+def painted(stylizer: Stylizer, style: str, frames: list[torch.Tensor], steady: float) -> Iterator[torch.Tensor]:
+    """The paintings of a film."""
+    smooth = Steady(steady)
+    for frame in frames:
+        yield smooth(frame, stylizer.stylize(frame, style=style))
+
+
+def read_film(path: Path, count: int) -> list[torch.Tensor]:
+    """The first frames of a film, the longer side 640 px."""
+    from perceptual.video import Reader
+
+    with Reader(path, size=640) as reader:
+        return [frame.pixels.clone() for frame in itertools.islice(reader, count)]
+
+
+def photographs(folder: Path | None) -> list[torch.Tensor]:
+    """Four squares of SIDE + 2 * AROUND pixels."""
+    if folder:
+        pictures = [images.read(found.path).pixels for found in images.find([folder])[:4]]
+    else:
+        pictures = [images.from_any(getattr(skimage.data, name)()) for name in SAMPLES]
+    whole = SIDE + 2 * AROUND
+    return [images.resize(picture, shorter_side=whole)[..., :whole, :whole] for picture in pictures]
+
+
+def draw(path: Path, networks: list[str], styles: list[str]) -> None:
+    """Write the sheet: for each style frames, and below them paintings by each network; what flickers at the right."""
+    frames, motion = film_of(photographs(None)[0], "drift")
+    crop, places = (..., slice(20, 180), slice(90, 250)), motion[0].numpy()
+    rows = []
+    for style in styles:
+        for name, steady in (("", 0.0), *((name, 0.0) for name in networks), (networks[-1], 0.5)):
+            made = list(painted(Stylizer.load(name), style, frames, steady)) if name else frames
+            flicker = (made[-1].float() - carry(made[-2], places).float()).abs() * 3
+            last = [*made[-4:], flicker.clamp(0, 255)] if name else [*made[-4:], torch.full_like(made[0], 255)]
+            rows.append(torch.cat([each[crop].float() / 255 for each in last], dim=3))
+    images.write(path, torch.cat(rows, dim=2))
+
+
+def main() -> None:
+    """Print the table, or draw the sheet."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--film", type=Path)
+    parser.add_argument("--networks", nargs="+", default=["gallery", "gallery_video"])
+    parser.add_argument("--styles", nargs="*")
+    options = parser.parse_args()
+    if options.sheet:
+        return draw(options.sheet, options.networks, options.styles or ["wave", "udnie"])
+    films: dict[str, list[tuple[list[torch.Tensor], list[torch.Tensor] | None]]] = {kind: [] for kind in MOTIONS}
+    for picture in photographs(options.photos):
+        for kind in MOTIONS:
+            films[kind].append(film_of(picture, kind))
+    if options.film:
+        films["film"] = [(read_film(options.film, 20), None)]
+    print(f"| network | {' | '.join(films)} | ratio |\n| --- |{' --- |' * (len(films) + 1)}")
+    own = [statistics.mean(temporal_error(f, f, motion=m) for f, m in films[kind]) for kind in films]
+    print(f"| the frames themselves | {' | '.join(f'{value:.1f}' for value in own)} | |", flush=True)
+    first: list[float] = []
+    for name, steady in itertools.product(options.networks, (0.0, 0.5)):
+        stylizer = Stylizer.load(name)
+        errors = [
+            statistics.mean(
+                temporal_error(frames, painted(stylizer, style, frames, steady), motion=motion)
+                for frames, motion in films[kind]
+                for style in options.styles or stylizer.styles
+            )
+            for kind in films
+        ]
+        first = first or errors
+        ratio = statistics.mean(ours / theirs for ours, theirs in zip(errors, first, strict=True))
+        label = Path(name).stem + (", steadied" if steady else "")
+        print(f"| {label} | {' | '.join(f'{value:.1f}' for value in errors)} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

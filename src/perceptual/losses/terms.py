@@ -1,0 +1,178 @@
+"""The terms of perceptual losses: small modules that look at the features of an output and of a target by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from perceptual.functional import (
+    absolute_distance,
+    feature_distance,
+    gram_distance,
+    gram_matrix,
+    grid_energy,
+    mix,
+    normalised_distance,
+    total_variation,
+)
+from perceptual.loss_networks import Features, distance_layers, split_layer
+
+PIXELS = "pixels"
+STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
+
+
+class Term(nn.Module):
+    """One term of an objective: (features of the output, features of the target, style weights) -> (N,).
+
+    layers, target_layers: the features that it needs, as NETWORK:LAYER or "pixels".
+    reference: buffer (1,) or (styles,), what relative weighting divides the term by; 1 until calibrated.
+    """
+
+    reference: Tensor
+
+    def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
+        super().__init__()
+        self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
+        self.register_buffer("reference", torch.ones(references))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def measure(self, photographs: Features) -> Tensor:
+        """The reference value of relative weighting on a batch of photographs: (1,) or (styles,)."""
+        others = {name: value.roll(1, 0) for name, value in photographs.items()}
+        value: Tensor = self(photographs, others, None)
+        return value.mean(0, keepdim=True)
+
+
+class FeatureLoss(Term):
+    """Feature reconstruction loss at one layer (paper, eq. 2)."""
+
+    def __init__(self, layer: str = "vgg16:relu2_2") -> None:
+        super().__init__((layer,), (layer,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return feature_distance(output[self.layers[0]], target[self.layers[0]])
+
+
+class PixelLoss(FeatureLoss):
+    """Squared error over C * H * W of the images themselves, on [0, 1] pixels (paper, section 3.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(PIXELS)
+
+
+class AbsoluteLoss(PixelLoss):
+    """Absolute error over C * H * W of the images themselves, on [0, 1] pixels."""
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return absolute_distance(output[PIXELS], target[PIXELS])
+
+
+class DistanceLoss(Term):
+    """The perceptual distance of `metrics.PerceptualDistance`: normalised features, the mean over some layers."""
+
+    def __init__(self, network: str = "vgg16") -> None:
+        layers = distance_layers(network)
+        super().__init__(layers, layers)
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return torch.stack([normalised_distance(output[layer], target[layer]) for layer in self.layers]).mean(0)
+
+
+class TextureLoss(Term):
+    """Style reconstruction loss (paper, eq. 4) from the target picture itself, the mean over some layers.
+
+    Each layer counts relative to the size of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
+    """
+
+    def __init__(self, network: str = "vgg16") -> None:
+        layers = distance_layers(network)
+        super().__init__(layers, layers)
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        values = []
+        for layer in self.layers:
+            goal = gram_matrix(target[layer])
+            values.append(gram_distance(gram_matrix(output[layer]), goal) / goal.square().sum((1, 2)).clamp_min(1e-12))
+        return torch.stack(values).mean(0)
+
+
+class GridLoss(Term):
+    """What repeats every `period` pixels in the difference of the images: the cross-hatch that feature losses leave.
+
+    A feature loss hardly sees it, because the loss network pools; this term sees nothing else.
+    """
+
+    def __init__(self, period: int) -> None:
+        super().__init__((PIXELS,), (PIXELS,))
+        self.period = period
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return grid_energy(output[PIXELS] - target[PIXELS], self.period)
+
+
+class StyleLoss(Term):
+    """Style reconstruction loss at one layer (paper, eq. 3 and 4).
+
+    Args:
+        layer: NETWORK:LAYER.
+        targets: Gram matrices of the style images, (styles, C, C), under the same convention; `gram` makes one.
+        convention: "paper" (eq. 4 as printed), "code" (its mean over C x C) or "gatys".
+    """
+
+    targets: Tensor
+
+    def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
+        super().__init__((layer,), (), len(targets))
+        self.convention = convention
+        self.register_buffer("targets", targets)
+
+    @staticmethod
+    def gram(features: Tensor, convention: str = "paper") -> Tensor:
+        """Gram matrices (N, C, C) of features (N, C, H, W), scaled as the convention wants."""
+        return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        gram = self.gram(output[self.layers[0]], self.convention)
+        goal = self.targets[:1] if style is None else mix(style, self.targets)
+        return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
+
+    def measure(self, photographs: Features) -> Tensor:
+        """The mean distance of photographs from each style: (styles,)."""
+        gram = self.gram(photographs[self.layers[0]], self.convention)
+        reduction = STYLE_CONVENTIONS[self.convention][1]
+        return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
+
+
+class TotalVariation(Term):
+    """Total variation (paper, section 3.2), summed, on 0..255 pixels as the paper's strengths 1e-6 to 1e-4 expect."""
+
+    def __init__(self) -> None:
+        super().__init__((PIXELS,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return 255**2 * total_variation(output[PIXELS])
+
+
+class TemporalLoss(Term):
+    """Squared difference of two paintings of a moving picture, one moved along (after Ruder et al., 2016, eq. 8).
+
+    It looks at "moved", the painting of the moved picture, and "carried", the moved painting of the first, which the
+    caller of `PerceptualLoss` gives beside the output; both without what a motion brings in from outside.
+    """
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return feature_distance(output["moved"], output["carried"])
+
+    def measure(self, photographs: Features) -> Tensor:
+        """The mean distance between one photograph and the next: (1,)."""
+        pixels = photographs[PIXELS]
+        return feature_distance(pixels, pixels.roll(1, 0)).mean(0, keepdim=True)
+
+
+def full_name(layer: str) -> str:
+    """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
+    return layer if layer == PIXELS else ":".join(split_layer(layer))
