@@ -14,12 +14,12 @@ import perceptual
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
     1: {"errors", "events", "folding", "functional", "lbfgs"},
-    2: {"codecs", "config", "devices", "files", "kernels", "resampling", "weights"},
+    2: {"codecs", "config", "devices", "files", "kernels", "motion", "resampling", "weights"},
     3: {"images", "loss_networks", "networks", "recipes"},
-    4: {"checkpoints", "data", "losses", "metrics", "steps"},
+    4: {"checkpoints", "data", "losses", "metrics", "steps", "video"},
     5: {"inference"},
     6: {"apply", "optimize", "tasks", "upscaler"},
-    7: {"evaluate", "train"},
+    7: {"evaluate", "train", "webcam"},
     8: {"reproduce"},
     9: {"cli"},
 }
@@ -27,7 +27,9 @@ DOORS = {  # the only rooms that know a library
     "rich": {"cli"},
     "tyro": {"cli"},
     "PIL": {"codecs", "images"},
-    "cv2": {"codecs"},
+    "cv2": {"codecs", "motion", "webcam"},
+    "av": {"video"},
+    "pygame": {"webcam"},
     "safetensors": {"checkpoints", "weights"},
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},

@@ -3,6 +3,7 @@
 PerceptualError
 ├── ConfigError      a setting is unknown, out of range or contradicts another
 ├── ImageError       a picture cannot be read, or is of a kind that is not supported
+├── VideoError       a film cannot be read, or holds no pictures
 ├── OutputError      a result cannot be written (disk full, no permission, a folder in the way)
 ├── WeightsError     pretrained weights are missing, cut short, of the wrong hash or too shallow
 ├── CheckpointError  a file is not a checkpoint of ours, or of another kind than the one asked for
@@ -23,6 +24,10 @@ class ConfigError(PerceptualError):
 
 class ImageError(PerceptualError):
     """A picture cannot be read, or is of a kind that is not supported."""
+
+
+class VideoError(PerceptualError):
+    """A film cannot be read, or holds no pictures."""
 
 
 class OutputError(PerceptualError):

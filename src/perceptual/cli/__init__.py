@@ -20,6 +20,8 @@ from perceptual.cli.pictures import stylize, upscale
 from perceptual.cli.reproduce import reproduce
 from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say
 from perceptual.cli.train import train_style, train_upscale
+from perceptual.cli.video import video
+from perceptual.cli.webcam import webcam
 from perceptual.cli.weights import fetch, weights
 from perceptual.config import to_dict
 from perceptual.errors import PerceptualError
@@ -77,6 +79,8 @@ def version(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "stylize": (stylize, "paint photographs in a style"),
     "upscale": (upscale, "enlarge pictures"),
+    "video": (video, "paint or enlarge a film, with its sound"),
+    "webcam": (webcam, "paint what a camera sees, live in a window"),
     "styles": (styles, "list the styles that come with perceptual, with their cards"),
     "upscalers": (upscalers, "list the networks that enlarge, with their cards"),
     "train style": (train_style, "train a network for a painting of your own"),
@@ -137,7 +141,7 @@ def entry() -> None:
     """
     gc.set_threshold(100_000, 50, 50)
     code = main()
-    if sys.argv[1:2] and sys.argv[1] in ("stylize", "upscale", "styles", "upscalers"):  # which leave nothing to close
+    if sys.argv[1:2] and sys.argv[1] in ("stylize", "upscale", "video", "styles", "upscalers"):  # which leave nothing to close
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -53,42 +53,57 @@ class _Upscale(UpscaleConfig):
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
-    import torch
-
-    from perceptual import kernels
-    from perceptual.apply import Stylizer, plan_outputs
+    from perceptual.apply import plan_outputs
 
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
-    stylizer = Stylizer.load(config.style, device=config.device)
-    stylizer.precision = config.precision
-    if stylizer.device.type == "cpu":
-        kernels.compiled(wait=len(pairs) > 1)
-    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every file
-    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
-    return _convert(pairs, partial(stylizer.stylize, style=config.name, **how), config.skip_existing)
+    return _convert(pairs, load_stylizer(config, wait=len(pairs) > 1), config.skip_existing)
 
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
-    import torch
-
     from perceptual.apply import plan_outputs
-    from perceptual.upscaler import Upscaler
 
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to enlarge.")
     pairs = plan_outputs(config.inputs, config.out)
+    return _convert(pairs, load_upscaler(config), config.skip_existing)
+
+
+def load_stylizer(config: StylizeConfig, *, wait: bool, video: bool = False) -> Callable[[Tensor], Tensor]:
+    """What paints (1, 3, H, W) as the settings say; wait: for the compiled kernels, which pay for many pictures; video:
+    by a network that is steady from frame to frame, where there is one of that style.
+    """
+    import torch
+
+    from perceptual import kernels
+    from perceptual.apply import Stylizer
+
+    stylizer = Stylizer.load(config.style, device=config.device, video=video)
+    stylizer.precision = config.precision
+    if stylizer.device.type == "cpu":
+        kernels.compiled(wait=wait)
+    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every picture
+    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
+    return partial(stylizer.stylize, style=config.name, **how)
+
+
+def load_upscaler(config: UpscaleConfig) -> Callable[[Tensor], Tensor]:
+    """What enlarges (1, 3, H, W) as the settings say."""
+    import torch
+
+    from perceptual.upscaler import Upscaler
+
     if config.network:
         upscaler = Upscaler.load(config.network, device=config.device)
         upscaler.scale = config.scale or upscaler.scale
     else:
         upscaler = Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)
     how = partial(upscaler.upscale, tile=config.tile, match_histogram=config.match_histogram)
-    how(torch.zeros(1, 3, 1, 1))  # what is missing is said once, not for every file
-    return _convert(pairs, how, config.skip_existing)
+    how(torch.zeros(1, 3, 1, 1))  # what is missing is said once, not for every picture
+    return how
 
 
 def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:

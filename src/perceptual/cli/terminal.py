@@ -44,17 +44,22 @@ def stop_on_signal() -> Generator[list[int], None, None]:
             signal.signal(number, handler)
 
 
-def with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Step, None, None]:
-    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere."""
+def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "") -> Generator[Step, None, None]:
+    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere.
+
+    unit: what the steps count, such as frames, to say how many of them come in a second.
+    """
+    began = time.monotonic()
     if not _console.is_terminal:
-        began, shown = time.monotonic(), 0.0
+        shown = 0.0
         for step in steps:
             if step.message:
                 say(step.message)
             if time.monotonic() - shown > 30 or step.index == step.total:
                 shown = time.monotonic()
                 left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
-                say(f"{title} {step.index}/{step.total or '?'}  {_losses(step)}  {left:.0f} s left")
+                note = _rate(step.index - done, began, unit) if unit else _losses(step)
+                say(f"{title} {step.index}/{step.total or '?'}  {note}  {left:.0f} s left")
             yield step
         return
     columns = (
@@ -70,8 +75,13 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0) -> Generator[Step
             if step.message:
                 progress.console.print(escape(step.message))
             note = f"step {step.index} {_losses(step)}" if step.losses else ""
+            note = _rate(step.index - done, began, unit) if unit else note
             progress.update(bar, completed=step.index, total=step.total, note=note)
             yield step
+
+
+def _rate(count: int, began: float, unit: str) -> str:
+    return f"{count / max(1e-3, time.monotonic() - began):.1f} {unit} a second"
 
 
 def _losses(step: Step) -> str:

@@ -25,6 +25,8 @@ from perceptual.config.style import (
     Weighting,
 )
 from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleRecipe
+from perceptual.config.video import VideoConfig
+from perceptual.config.webcam import WebcamConfig
 
 __all__ = [
     "EvaluateConfig",
@@ -44,6 +46,8 @@ __all__ = [
     "TrainUpscaleConfig",
     "UpscaleConfig",
     "UpscaleRecipe",
+    "VideoConfig",
+    "WebcamConfig",
     "Weighting",
     "at_least",
     "differences",

@@ -1,0 +1,73 @@
+"""perceptual video: a film in, a painted or enlarged one out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from perceptual.cli.pictures import load_stylizer, load_upscaler
+from perceptual.cli.terminal import FAILED, INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.config import VideoConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perceptual.video import Conversion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Video(VideoConfig):
+    """Paint or enlarge a film, with its sound.
+
+    Each frame keeps its time; sound, subtitles, chapters and the film's title are copied as they are. Ctrl-C keeps what
+    is done. Example: perceptual video film.mp4 --style wave -o painted.mp4
+    """
+
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+    """The film: any that FFmpeg reads."""
+    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
+    """The file to write: .mp4, .m4v, .mov, .mkv, .webm or .avi."""
+
+
+def video(arguments: Sequence[str]) -> int:
+    """perceptual video: a film in, a film out; exit code 1 if parts of it could not be read."""
+    config = tyro.cli(_Video, args=arguments, prog="perceptual video")
+    from perceptual.video import Conversion
+
+    conversion = Conversion(config.input, config.out, config=config)  # what cannot be is said before a network loads
+    conversion.convert, conversion.settle = _stages(config)
+    began = time.monotonic()
+    title = "enlarging" if config.enlarges else "painting"
+    with closing(conversion.run()) as run, stop_on_signal() as stopping:
+        for _ in with_bar(run, title, unit="frames"):
+            if stopping:
+                break
+    say(_summary(conversion, time.monotonic() - began))
+    if stopping:
+        return INTERRUPTED
+    return FAILED if conversion.damage else 0
+
+
+def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor] | None]:
+    """What is done to each picture, and what then makes it steady."""
+    if config.enlarges:
+        return load_upscaler(config.enlarging), None
+    from perceptual.motion import Steady
+
+    return load_stylizer(config.painting, wait=True, video=True), Steady(config.steady) if config.steady else None
+
+
+def _summary(conversion: Conversion, took: float) -> str:
+    frames, rate = conversion.frames, conversion.frames / max(took, 1e-3)
+    if not frames:
+        return "Stopped before the first frame; nothing was written."
+    text = f"Wrote {conversion.target}: {frames} frames in {took:.1f} s ({rate:.1f} frames a second)."
+    if conversion.stopped:
+        text += f" Stopped early: it holds the first {float(conversion.seconds):.1f} s of the film."
+    return text

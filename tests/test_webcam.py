@@ -1,0 +1,671 @@
+"""The live window without a screen or a camera: SDL's dummy driver, films that stand for cameras, real key events."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import run as command
+from torch import Tensor
+
+from perceptual import images
+from perceptual.apply import Stylizer
+from perceptual.config import WebcamConfig
+from perceptual.errors import ConfigError, VideoError
+from perceptual.webcam import Camera, Look, Pace, Shown, Window, run
+
+pygame = pytest.importorskip("pygame")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Array = np.ndarray[Any, Any]
+Capture = pytest.CaptureFixture[str]
+RATE, FRAMES, WIDTH, HEIGHT = 50, 12, 96, 64
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder, with a film; SDL has its dummy screen. No thread and no window is left behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    make_film("film.avi")
+    yield tmp_path
+    assert [thread for thread in threading.enumerate() if thread.name == "camera"] == []
+    assert not pygame.display.get_init()
+
+
+def make_film(path: str, frames: int = FRAMES, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    """Blue brightens by 20 levels a frame, thirteen times; red at the left and green at the right stay."""
+    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), RATE, size)
+    for index in range(frames):
+        picture = np.zeros((size[1], size[0], 3), np.uint8)
+        picture[..., 0] = 20 * (index % 13)  # BGR
+        picture[:, : size[0] // 2, 2] = picture[:, size[0] // 2 :, 1] = 120
+        writer.write(picture)
+    writer.release()
+
+
+def frames_of(path: str = "film.avi") -> list[Array]:
+    """All frames of a film, in RGB."""
+    capture, found = cv2.VideoCapture(path), []
+    while (read := capture.read())[0]:
+        found.append(np.ascontiguousarray(read[1][..., ::-1]))
+    return found
+
+
+def number_of(frame: Array) -> int:
+    """Which frame of the film it is."""
+    return round(float(frame[..., 2].mean()) / 20)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A camera 0 that gives the film's frames and is then pulled out; what it was asked for."""
+    frames, asked = frames_of(), dict[str, Any]()
+
+    class Fake:
+        def __init__(self, source: object) -> None:
+            asked["source"], self.left = source, iter(frames)
+
+        def isOpened(self) -> bool:
+            return True
+
+        def get(self, what: int) -> float:
+            return 0.0
+
+        def set(self, what: int, value: float) -> bool:
+            asked[{cv2.CAP_PROP_FRAME_WIDTH: "width", cv2.CAP_PROP_FRAME_HEIGHT: "height"}[what]] = value
+            return True
+
+        def read(self) -> tuple[bool, Array | None]:
+            time.sleep(0.005)
+            frame = next(self.left, None)
+            return frame is not None, None if frame is None else frame[..., ::-1]
+
+        def release(self) -> None:
+            asked["released"] = True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Fake)
+    return asked
+
+
+class Painter:
+    """Stands for a Stylizer: "negative" and "turned" (the colours), at a cost in seconds by the longer side."""
+
+    styles, blend = ("negative", "turned"), {0: 1.0}
+
+    def __init__(self, cost: Callable[[int], float] = lambda side: 0.01) -> None:
+        self.now, self.cost, self.sides = 0.0, cost, list[int]()
+
+    def stylize(self, pixels: Tensor, *, style: str | None, strength: float, keep_colors: bool) -> Tensor:
+        assert pixels.dtype == torch.uint8
+        assert pixels.permute(0, 2, 3, 1).is_contiguous()
+        self.sides.append(max(pixels.shape[-2:]))
+        self.now += self.cost(self.sides[-1])
+        painted = 255 - pixels if style == "negative" else pixels.roll(1, 1)
+        painted = painted.flip(-2) if keep_colors else painted
+        return (painted * strength + pixels * (1 - strength)).round().to(torch.uint8)
+
+    def clock(self) -> float:
+        return self.now
+
+
+def expected(frame: Array, style: str = "negative", strength: float = 1.0, keep_colors: bool = False) -> Array:
+    pixels = torch.from_numpy(frame).permute(2, 0, 1)[None]
+    painted = Painter().stylize(pixels, style=style, strength=strength, keep_colors=keep_colors)
+    return painted[0].permute(1, 2, 0).numpy()
+
+
+def settings(**values: Any) -> WebcamConfig:
+    return WebcamConfig(**{"camera": "film.avi", "steady": 0.0, **values})
+
+
+@contextmanager
+def playing(painter: Any = None, **values: Any) -> Generator[Iterator[Shown], None, None]:
+    """The window of a film, every frame in turn; each item is one more painting shown."""
+    config, painter = settings(**values), painter or Painter()
+    with Camera(config, every=True) as camera, closing(run(painter, camera, config, clock=painter.clock)) as work:
+        yield work
+
+
+def go_to(work: Iterator[Shown], index: int) -> Shown:
+    """Go on until so many paintings have been shown."""
+    return next(shown for shown in work if shown.index == index)
+
+
+def press(*names: str) -> None:
+    for name in names:
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.key.key_code(name)))
+
+
+def on_screen() -> Array:
+    return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+
+
+def title() -> str:
+    return pygame.display.get_caption()[0]
+
+
+# --- the size of the painting
+
+
+def sides(pace: Pace, cost: Callable[[int], float], frames: int) -> list[int]:
+    """The sizes that it chooses for so many frames."""
+    return [pace(cost(pace.side)) for _ in range(frames)]
+
+
+def turns(sides: list[int]) -> int:
+    """How often it went the other way than the time before."""
+    steps = [b - a for a, b in itertools.pairwise(sides) if b != a]
+    return sum((a > 0) != (b > 0) for a, b in itertools.pairwise(steps))
+
+
+@pytest.mark.parametrize("seconds", [0.002, 0.02, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize("fixed", [0.0, 0.02])
+def test_the_size_settles_where_a_frame_takes_no_longer_than_it_may(seconds: float, fixed: float) -> None:
+    """seconds: for a painting of 320 px."""
+
+    def cost(side: int) -> float:
+        return fixed + seconds * (side / 320) ** 2
+
+    chosen = sides(pace := Pace(15, 1280), cost, 300)
+    assert len(set(chosen[150:])) == 1
+    assert pace.side % 16 == 0
+    assert turns(chosen) == 0
+    assert cost(pace.side) <= 1 / 15 or pace.side == 160
+    assert cost(min(1280, round(pace.side * 1.25))) > 0.75 / 15 or pace.side == 1280
+
+
+def test_the_size_stays_within_its_bounds() -> None:
+    assert set(sides(Pace(15, 640), lambda side: 9.0, 99)[60:]) == {160}
+    assert set(sides(Pace(15, 854), lambda side: 0.001, 99)[60:]) == {854}
+    assert set(sides(Pace(15, 64), lambda side: 9.0, 99)) == {64}
+
+
+def test_the_first_two_frames_of_a_size_do_not_count() -> None:
+    """Kernels are compiled then, and memory is found."""
+    times = itertools.chain([5.0, 3.0], itertools.repeat(0.05))
+    assert set(sides(Pace(15, 320), lambda side: next(times), 50)) == {320}
+
+
+def test_a_computer_that_takes_seconds_a_frame_gets_a_small_one_after_five() -> None:
+    assert sides(Pace(15, 640), lambda side: 2.0, 5) == [320] * 4 + [160]
+
+
+def test_noise_does_not_make_it_flutter() -> None:
+    chance = random.Random(0)
+    for base in (0.04, 0.055, 0.066, 0.07, 0.1):
+        chosen = sides(Pace(15, 640), lambda side, t=base: t * (side / 320) ** 2 * chance.uniform(0.8, 1.25), 5000)
+        assert turns(chosen) <= 4
+        assert len(set(chosen[-2000:])) == 1
+
+
+def test_a_size_that_is_too_slow_is_tried_more_and_more_seldom() -> None:
+    """The sizes above 300 take three times as long as one would think: so it goes up in vain."""
+    chosen = sides(Pace(15, 640, start=160), lambda side: 0.05 * (side / 320) ** 2 * (1 if side < 300 else 3), 10_000)
+    falls = [index for index, (a, b) in enumerate(itertools.pairwise(chosen)) if b < a]
+    assert 3 < len(falls) < 9
+    gaps = [b - a for a, b in itertools.pairwise(falls)]
+    assert all(later > 1.7 * gap for gap, later in itertools.pairwise(gaps))
+
+
+def test_it_grows_again_when_the_computer_was_busy_for_a_while() -> None:
+    pace = Pace(15, 480)
+    assert sides(pace, lambda side: 0.02, 40)[-1] == 480
+    assert sides(pace, lambda side: 0.2, 40)[-1] < 320
+    assert sides(pace, lambda side: 0.02, 1500)[-1] == 480
+
+
+def test_a_computer_that_slept_for_a_frame_changes_nothing() -> None:
+    pace = Pace(15, 480)
+    before = sides(pace, lambda side: 0.05 * (side / 320) ** 2, 60)[-1]
+    for _ in range(9):
+        assert sides(pace, lambda side: 60.0, 1) == [before]
+        assert set(sides(pace, lambda side: 0.05 * (side / 320) ** 2, 20)) == {before}
+
+
+# --- the camera
+
+
+def test_a_film_gives_its_frames_in_rgb_and_then_is_over() -> None:
+    with Camera(settings(), every=True) as camera:
+        assert (camera.width, camera.height) == (WIDTH, HEIGHT)
+        found = []
+        while not camera.over:
+            frame = camera.newest(1)
+            found += [] if frame is None else [frame]
+    assert all(np.array_equal(a, b) for a, b in zip(found, frames_of(), strict=True))
+
+
+def test_who_is_slow_gets_the_newest_frame_and_a_film_keeps_its_own_time() -> None:
+    began, numbers = time.monotonic(), []
+    with Camera(settings()) as camera:
+        while not camera.over:
+            frame = camera.newest(1)
+            if frame is not None:
+                numbers.append((number_of(frame), time.monotonic() - began))
+                time.sleep(0.07)  # 3.5 frames
+    assert len(numbers) <= FRAMES / 2
+    assert all(number <= when * RATE for number, when in numbers)
+    assert numbers[-1][0] == FRAMES - 1
+
+
+def test_a_film_begins_again_when_asked_to() -> None:
+    with Camera(settings(loop=True), every=True) as camera:
+        numbers = [number_of(frame) for frame in (camera.newest(1) for _ in range(3 * FRAMES)) if frame is not None]
+    assert numbers == [*range(FRAMES)] * 3
+
+
+def test_a_frozen_film_waits_and_goes_on_where_it_was() -> None:
+    camera = Camera(settings())
+    camera.freeze(True)
+    with camera:
+        first = camera.newest(1)
+        assert camera.newest(0.2) is None  # ten frames
+        camera.freeze(False)
+        second = camera.newest(1)
+    assert first is not None
+    assert second is not None
+    assert number_of(first) == 0
+    assert 1 <= number_of(second) < 5
+
+
+def test_a_camera_is_a_mirror_and_a_film_is_not(plugged: dict[str, Any]) -> None:
+    for values, left in (({}, 1), ({"mirror": False}, 0)):  # what was at the right is green
+        with Camera(settings(camera="0", **values)) as camera:
+            frame = camera.newest(1)
+        assert frame is not None
+        assert frame[10, 10].argmax() == left
+    assert plugged["source"] == 0
+    assert plugged["released"]
+
+
+def test_a_camera_is_asked_for_the_size(plugged: dict[str, Any]) -> None:
+    with Camera(settings(camera="1", size=800)):
+        pass
+    assert (plugged["source"], plugged["width"], plugged["height"]) == (1, 800, 600)
+
+
+def test_a_camera_that_is_pulled_out_is_a_sentence(plugged: dict[str, Any]) -> None:
+    with playing(camera="0") as work, pytest.raises(VideoError, match=r"^Camera 0 gives no more pictures: plug it in"):
+        for _ in work:
+            pass
+    assert plugged["released"]
+
+
+def test_damaged_frames_are_passed_over() -> None:
+    data = bytearray(Path("film.avi").read_bytes())
+    pictures = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][:FRAMES]
+    for at in (pictures[3], pictures[4]):
+        data[at + 8 : at + 200] = bytes(192)
+    Path("film.avi").write_bytes(data)
+    with Camera(settings(), every=True) as camera:
+        numbers = []
+        while not camera.over:
+            frame = camera.newest(1)
+            numbers += [] if frame is None else [number_of(frame)]
+    assert numbers[-1] == FRAMES - 1
+    assert set(numbers) >= {0, 1, *range(5, FRAMES)}
+
+
+# --- the window
+
+
+def test_the_window_shows_the_painting_of_every_frame() -> None:
+    with playing() as work:
+        for index, frame in enumerate(frames_of(), start=1):
+            shown = go_to(work, index)
+            assert np.array_equal(on_screen(), expected(frame))
+        assert list(work) in ([], [shown])
+    assert (shown.width, shown.height) == (WIDTH, HEIGHT)
+    assert shown.seconds == pytest.approx(FRAMES * 0.01)
+
+
+def test_keys_change_style_strength_and_colours_from_the_next_frame_on() -> None:
+    frames = frames_of()
+    with playing() as work:
+        go_to(work, 1)
+        for index, (keys, how) in enumerate(
+            [
+                (["right"], ("turned", 1.0, False)),
+                (["n"], ("negative", 1.0, False)),
+                (["left", "down"], ("turned", 0.9, False)),
+                (["p", "down", "down", "c"], ("negative", 0.7, True)),
+                (["up", "c"], ("negative", 0.8, False)),
+                (["up"] * 5, ("negative", 1.0, False)),
+                (["down"] * 12, ("negative", 0.0, False)),
+            ],
+            start=2,
+        ):
+            press(*keys)
+            go_to(work, index)
+            assert np.array_equal(on_screen(), expected(frames[index - 1], *how)), keys
+            assert title().startswith(f"{how[0]}, strength {how[1]:g}, ")
+            assert ("colours kept" in title()) == how[2]
+
+
+def test_a_blend_comes_first_and_a_style_without_a_name_stands_alone() -> None:
+    blend = Painter()
+    blend.blend = {0: 0.5, 1: 0.5}
+    with playing(blend, style="negative:0.5,turned:0.5") as work:
+        for index, name in enumerate(["negative:0.5,turned:0.5", "negative", "turned", "negative:0.5,turned:0.5"], 1):
+            go_to(work, index)
+            assert title().startswith(f"{name}, ")
+            press("n")
+    Path("mine.safetensors").touch()
+    nameless = Painter()
+    nameless.styles = ()  # type: ignore[assignment]
+    with playing(nameless, style="mine.safetensors") as work:
+        go_to(work, 1)
+        press("n")
+        go_to(work, 2)
+        assert title().startswith("mine, ")
+
+
+def test_while_frozen_the_same_picture_is_painted_in_other_ways() -> None:
+    frames = frames_of()
+    painter = Painter()
+    with playing(painter) as work:
+        go_to(work, 3)
+        press("space")
+        for _ in range(3):
+            frozen = next(work)
+            assert np.array_equal(on_screen(), expected(frames[2]))
+        assert "frozen" in title()
+        assert len(painter.sides) == 3
+        press("n")
+        assert next(work).index == 3
+        assert np.array_equal(on_screen(), expected(frames[2], "turned"))
+        painter.now += 60
+        press("space")
+        after = go_to(work, 4)
+        assert np.array_equal(on_screen(), expected(frames[3], "turned"))
+        assert "frozen" not in title()
+        assert after.seconds == pytest.approx(frozen.seconds + 0.01)  # the time of freezing does not count
+
+
+def test_a_frozen_picture_stays_when_the_film_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with playing() as work:
+        go_to(work, 2)
+        press("space")
+        next(work)
+        monkeypatch.setattr(Camera, "over", True)
+        assert [next(work).index for _ in range(3)] == [2, 2, 2]
+        press("space")
+        assert len(list(work)) == 1
+
+
+def test_saving_takes_the_next_free_name_and_tells_it() -> None:
+    Path("negative-2.png").touch()
+    with playing(out=Path("new")) as work:
+        go_to(work, 1)
+        press("s")
+        assert next(work).message == f"Saved {Path('new/negative-1.png')}."
+    with playing() as work:
+        go_to(work, 2)
+        press("space", "s", "n", "s")
+        told = next(work).message
+        assert told == "Saved negative-1.png. Saved negative-3.png."
+        press("s")
+        assert next(work).message == "Saved turned-1.png."
+    with Image.open("negative-1.png") as saved:
+        assert np.array_equal(np.asarray(saved), expected(frames_of()[1]))
+    with Image.open("turned-1.png") as saved:
+        assert np.array_equal(np.asarray(saved), expected(frames_of()[1], "turned"))
+
+
+def test_a_picture_that_cannot_be_saved_does_not_close_the_window() -> None:
+    Path("file").touch()
+    with playing(out=Path("file/folder")) as work:
+        assert go_to(work, 1).message is None
+        press("s")
+        message = next(work).message
+        assert message is not None
+        assert message.startswith("Cannot write file")
+        assert go_to(work, 3)
+
+
+@pytest.mark.parametrize("how", ["q", "escape", "the window's button"])
+def test_the_window_can_be_closed(how: str) -> None:
+    with playing() as work:
+        index = go_to(work, 2).index
+        if how in ("q", "escape"):
+            press(how)
+        else:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+        assert [shown.index for shown in work] == [index]
+
+
+def test_the_keys_can_be_shown_and_hidden() -> None:
+    make_film("film.avi", size=(320, 240))
+    frames = frames_of()
+    with playing() as work:
+        go_to(work, 1)
+        for index, key in enumerate(["h", "f1"], 2):
+            press(key)
+            go_to(work, index)
+            assert np.array_equal(on_screen(), expected(frames[index - 1])) == (key == "f1")
+            assert np.array_equal(on_screen()[:, 240:], expected(frames[index - 1])[:, 240:])
+
+
+def test_a_window_of_another_shape_keeps_that_of_the_picture() -> None:
+    with Window(WIDTH, HEIGHT) as window:
+        painting = frames_of()[5]
+        window.show(painting, "")
+        pygame.display.set_mode((3 * WIDTH, 2 * HEIGHT), pygame.RESIZABLE)
+        pygame.event.post(pygame.event.Event(pygame.WINDOWSIZECHANGED))
+        assert window.actions() == []
+        screen = on_screen()
+        assert screen.shape == (2 * HEIGHT, 3 * WIDTH, 3)
+        edge = WIDTH // 2
+        assert screen[:, :edge].max() == screen[:, -edge:].max() == 0
+        larger = cv2.resize(painting, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
+        assert np.array_equal(screen[:, edge:-edge], larger)
+
+
+def test_a_window_fits_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1000, 800)])
+    for shape, size in (((4000, 1000), (900, 225)), ((640, 480), (640, 480)), ((1000, 2000), (360, 720))):
+        with Window(*shape):
+            assert pygame.display.get_window_size() == size
+
+
+def test_a_slow_painter_gets_smaller_pictures_and_the_window_stays() -> None:
+    make_film("film.avi", 60, (480, 320))
+    painter = Painter(lambda side: 0.1 * (side / 320) ** 2)
+    with playing(painter, fps=15.0) as work:
+        shown = go_to(work, 60)
+        assert on_screen().shape == (320, 480, 3)
+        assert title().endswith(
+            f"{shown.width} x {shown.height} px, {1 / painter.cost(shown.width):.0f} frames a second, h: keys"
+        )
+    assert shown.width < 270
+    assert 0.1 * (shown.width / 320) ** 2 <= 1 / 15
+    assert shown.height == round(shown.width * 2 / 3)
+    assert painter.sides[0] == 320
+
+
+def test_a_quick_painter_gets_the_whole_picture_and_no_more_than_was_asked_for() -> None:
+    make_film("film.avi", 40, (480, 320))
+    for values, largest in (({}, 480), ({"size": 400}, 400)):
+        painter = Painter(lambda side: 0.001)
+        with playing(painter, **values) as work:
+            assert go_to(work, 40).width == largest
+
+
+def test_paintings_are_steadied_and_that_begins_anew_with_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    class Steady:
+        def __init__(self, amount: float) -> None:
+            calls.append(amount)
+
+        def reset(self) -> None:
+            calls.append("reset")
+
+        def __call__(self, frame: Tensor, painted: Tensor) -> Tensor:
+            assert frame.shape == painted.shape
+            calls.append(number_of(frame[0].permute(1, 2, 0).numpy()))
+            return painted // 2
+
+    monkeypatch.setattr("perceptual.webcam.Steady", Steady)
+    with playing(steady=0.7) as work:
+        go_to(work, 2)
+        assert np.array_equal(on_screen(), expected(frames_of()[1]) // 2)
+        press("n")
+        go_to(work, 3)
+        press("h")
+        go_to(work, 4)
+    assert calls == [0.7, "reset", 0, 1, "reset", 2, 3]
+
+
+def test_an_error_in_the_painter_closes_everything() -> None:
+    def fail(side: int) -> float:
+        raise ConfigError("no")
+
+    with playing(Painter(fail)) as work, pytest.raises(ConfigError, match="no"):
+        next(work)
+
+
+def test_strength_keeps_to_tenths_from_where_it_began() -> None:
+    look = Look("a", 0.75, False)
+    assert look.after("more", ["a"]).strength == 0.85
+    assert look.after("less", ["a"]).after("less", ["a"]).strength == 0.55
+    assert look.after("save", ["a"]) == look.after("next", ["a"]) == look
+
+
+# --- the command
+
+
+def webcam(capfd: Capture, *words: object) -> tuple[int, str, str]:
+    """Exit code, stdout, and stderr with what libraries in C write there."""
+    return command(capfd, "webcam", "--device", "cpu", *words)
+
+
+def test_the_real_wave_paints_a_film_in_the_window(capfd: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    screens: list[Array] = []
+    show = Window.show
+
+    def keep(window: Window, *more: Any, **options: Any) -> None:
+        show(window, *more, **options)
+        screens.append(on_screen())
+        press("n" if len(screens) == 1 else "down")
+
+    monkeypatch.setattr(Window, "show", keep)
+    make_film("film.avi", 100, (160, 96))
+    code, out, err = webcam(capfd, "--style", "wave", "--camera", "film.avi", "--frames", "3", "--steady", "0")
+    assert (code, out) == (0, "")
+    assert err.startswith("3 frames in ")
+    assert err.endswith(" a second at 160 x 96 px.\n")
+    assert err.count("\n") == 1
+    stylizer = Stylizer.load("wave", device="cpu")
+    pictures = [torch.from_numpy(frame).permute(2, 0, 1)[None] for frame in frames_of()[:13]]
+    for screen, look in zip(screens, (("wave", 1.0), ("wheat_field", 1.0), ("wheat_field", 0.9)), strict=True):
+        paintings = [stylizer.stylize(picture, style=look[0], strength=look[1]) for picture in pictures]
+        assert any(np.array_equal(screen, painting[0].permute(1, 2, 0)) for painting in paintings)
+
+
+def test_pictures_that_are_saved_are_told_of(capfd: Capture, monkeypatch: pytest.MonkeyPatch, tiny_style: Path) -> None:
+    show = Window.show
+
+    def keep(window: Window, *more: Any, **options: Any) -> None:
+        show(window, *more, **options)
+        press("s")
+
+    monkeypatch.setattr(Window, "show", keep)
+    code, _, err = webcam(capfd, "--style", tiny_style, "--camera", "film.avi", "--frames", "2", "-o", "saved")
+    assert code == 0
+    assert err.splitlines()[0] == f"Saved {Path('saved/one-1.png')}."
+    assert images.read("saved/one-1.png").width == WIDTH
+
+
+def test_ctrl_c_closes_the_window_and_tells_the_frames(
+    capfd: Capture, monkeypatch: pytest.MonkeyPatch, tiny_style: Path
+) -> None:
+    show = Window.show
+
+    def stop(window: Window, *more: Any, **options: Any) -> None:
+        show(window, *more, **options)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Window, "show", stop)
+    code, _, err = webcam(capfd, "--style", tiny_style, "--camera", "film.avi", "--loop")
+    assert code == 130
+    assert err.splitlines()[-1].startswith("1 frame in ")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("--camera 99", "Camera 99 gives no pictures: plug it in"),
+        ("--camera 99999999999", "give the number of a camera"),
+        ("--camera missing.avi", "--camera is 'missing.avi': give the number of a camera"),
+        ("--camera broken.avi", "broken.avi is no film that can be read"),
+        ("--camera broken.mp4", "broken.mp4 is no film that can be read"),
+        ("--camera empty.mp4", "empty.mp4 is no film"),
+        ("--camera film.avi --strength 2", "strength is 2"),
+        ("--camera film.avi --steady 2", "steady is 2"),
+        ("--camera film.avi --fps 0", "fps is 0"),
+        ("--camera film.avi --frames 0", "frames is 0"),
+        ("--camera film.avi --size 0", "size is 0"),
+        ("--camera film.avi --style no_such_style", "no style 'no_such_style'"),
+        ("--camera film.avi --name three", "no style 'three'"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_libraries_write_nothing(
+    capfd: Capture, tiny_style: Path, words: str, part: str
+) -> None:
+    Path("broken.avi").write_bytes(Path("film.avi").read_bytes()[:600])
+    Path("broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(999))
+    Path("empty.mp4").touch()
+    style = [] if "--style" in words else ["--style", tiny_style]
+    code, out, err = webcam(capfd, *style, *words.split())
+    assert (code, out) == (1, "")
+    assert err.startswith("perceptual: ")
+    assert err.count("\n") == 1
+    assert part in err
+    assert err.endswith(".\n")
+
+
+@pytest.mark.parametrize("driver", ["nonsense", None])
+def test_no_screen_is_one_sentence(
+    capfd: Capture, monkeypatch: pytest.MonkeyPatch, tiny_style: Path, driver: str | None
+) -> None:
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if driver:
+        monkeypatch.setenv("SDL_VIDEODRIVER", driver)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("there is a screen")
+    code, _, err = webcam(capfd, "--style", tiny_style, "--camera", "film.avi")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "There is no screen for a window" in err
+
+
+def test_without_pygame_it_says_how_to_get_it(
+    capfd: Capture, monkeypatch: pytest.MonkeyPatch, tiny_style: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    code, _, err = webcam(capfd, "--style", tiny_style, "--camera", "film.avi")
+    assert code == 1
+    assert err == "perceptual: A live window needs pygame: pip install 'perceptual[webcam]'.\n"
+
+
+def test_importing_the_command_loads_no_window() -> None:
+    code = "import sys, perceptual.cli; print([n for n in ('pygame', 'cv2', 'torch') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
