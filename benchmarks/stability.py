@@ -1,6 +1,7 @@
 """Flicker: the temporal error of painted films, with and without the network for video and steadying.
 
-python benchmarks/stability.py [--photos FOLDER] [--film FILM] [--networks NAME ...] [--styles NAME ...] [--sheet FILE]
+python benchmarks/stability.py [--photos FOLDER] [--film FILM] [--paintings FOLDER] [--networks NAME ...]
+                               [--styles NAME ...] [--sheet FILE]
 
 Films of known motion are made of each of the first four photographs of FOLDER, or of scikit-image's samples:
 
@@ -12,6 +13,9 @@ noise          a still picture, with fresh noise of 3 levels of 255 in each fram
 FILM is a film of one's own, whose motion is found by optical flow. For each network it prints the temporal error of
 its paintings, in levels, by film, as the mean over the styles; behind the bar with steadying at 0.5; and at the end
 the mean ratio of its errors to those of the first. The frames' own error is what interpolation and noise make.
+With PAINTINGS, the folder of the images that the networks were trained on, under the names of their styles, it also
+prints the content and the style term of the last painting of each film, under the objective of the first network, whose
+loss networks PERCEPTUAL_WEIGHTS finds: a network must not buy its calm with its style.
 SHEET becomes a picture: four frames of a film that drifts, their paintings, and what flickers.
 """
 
@@ -24,8 +28,10 @@ from pathlib import Path
 import skimage.data
 import torch
 
-from perceptual import Stylizer, images, temporal_error
+from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
+from perceptual.config import from_dict
 from perceptual.motion import Steady, carry, move, places_of
+from perceptual.tasks import read_painting, style_name
 
 SIDE, FRAMES, AROUND = 320, 8, 32
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket")
@@ -66,6 +72,30 @@ def painted(stylizer: Stylizer, style: str, frames: list[torch.Tensor], steady: 
         yield smooth(frame, stylizer.stylize(frame, style=style))
 
 
+class Objective:
+    """Content and style terms, as the first network was trained."""
+
+    def __init__(self, name: str, paintings: Path) -> None:
+        self.stylizer = Stylizer.load(name)
+        card = self.stylizer.card
+        recipe = from_dict(StyleRecipe, card.settings)
+        files = {style_name(path): path for path in paintings.iterdir()}
+        self.loss = style_transfer_loss(recipe.loss, [read_painting(files[style], recipe) for style in card.styles])
+        self.loss.set_references(card.references)
+
+    @torch.no_grad()
+    def __call__(self, painting: torch.Tensor, frame: torch.Tensor, style: str) -> tuple[float, float]:
+        """Content and style, each over what photographs have on the average: as relative weights count them."""
+        shares = torch.eye(len(self.stylizer.styles))[[self.stylizer.styles.index(style)]]
+        values = self.loss(painting / 255, frame / 255, shares)
+        found = {"content": 0.0, "style": 0.0}
+        for name, term in self.loss.named_terms():
+            if (kind := name.split()[0]) in found:
+                reference = (shares * term.reference).sum() if len(term.reference) > 1 else term.reference[0]
+                found[kind] += float(self.loss.weights[name] * values[name] / reference)
+        return found["content"], found["style"]
+
+
 def read_film(path: Path, count: int) -> list[torch.Tensor]:
     """The first frames of a film, the longer side 640 px."""
     from perceptual.video import Reader
@@ -104,6 +134,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--sheet", type=Path)
     parser.add_argument("--film", type=Path)
+    parser.add_argument("--paintings", type=Path)
     parser.add_argument("--networks", nargs="+", default=["gallery", "gallery_video"])
     parser.add_argument("--styles", nargs="*")
     options = parser.parse_args()
@@ -115,24 +146,29 @@ def main() -> None:
             films[kind].append(film_of(picture, kind))
     if options.film:
         films["film"] = [(read_film(options.film, 20), None)]
-    print(f"| network | {' | '.join(films)} | ratio |\n| --- |{' --- |' * (len(films) + 1)}")
+    objective = Objective(options.networks[0], options.paintings) if options.paintings else None
+    columns = [*films, "ratio", *(("content", "style") if objective else ())]
+    print(f"| network | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     own = [statistics.mean(temporal_error(f, f, motion=m) for f, m in films[kind]) for kind in films]
-    print(f"| the frames themselves | {' | '.join(f'{value:.1f}' for value in own)} | |", flush=True)
+    blank = " |" * (len(columns) - len(films))
+    print(f"| the frames themselves | {' | '.join(f'{value:.1f}' for value in own)} |{blank}", flush=True)
     first: list[float] = []
     for name, steady in itertools.product(options.networks, (0.0, 0.5)):
         stylizer = Stylizer.load(name)
-        errors = [
-            statistics.mean(
-                temporal_error(frames, painted(stylizer, style, frames, steady), motion=motion)
-                for frames, motion in films[kind]
-                for style in options.styles or stylizer.styles
-            )
-            for kind in films
-        ]
+        errors, terms = [], []
+        for kind in films:
+            found = []
+            for (frames, motion), style in itertools.product(films[kind], options.styles or stylizer.styles):
+                made = list(painted(stylizer, style, frames, steady))
+                found.append(temporal_error(frames, made, motion=motion))
+                if objective and kind != "film":
+                    terms.append(objective(made[-1], frames[-1], style))
+            errors.append(statistics.mean(found))
         first = first or errors
         ratio = statistics.mean(ours / theirs for ours, theirs in zip(errors, first, strict=True))
-        label = Path(name).stem + (", steadied" if steady else "")
-        print(f"| {label} | {' | '.join(f'{value:.1f}' for value in errors)} | {ratio:.2f} |", flush=True)
+        shown = [*(f"{value:.1f}" for value in errors), f"{ratio:.2f}"]
+        shown += [f"{statistics.mean(values):.3f}" for values in zip(*terms, strict=True)]
+        print(f"| {Path(name).stem}{', steadied' * bool(steady)} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,20 @@ import safetensors.torch
 import torch
 
 from perceptual import checkpoints
-from perceptual.checkpoints import CARD_KEY, FORMAT, STATE_KEY, Card, load, load_state, read_card, save, save_state
+from perceptual.apply import Stylizer
+from perceptual.checkpoints import (
+    CARD_KEY,
+    FORMAT,
+    STATE_KEY,
+    Card,
+    find_style,
+    gallery,
+    load,
+    load_state,
+    read_card,
+    save,
+    save_state,
+)
 from perceptual.config import NetworkConfig, StyleRecipe, to_dict
 from perceptual.errors import CheckpointError, OutputError
 from perceptual.networks import TransformationNetwork
@@ -323,3 +336,90 @@ def test_a_save_that_fails_keeps_the_old_file(path: Path, monkeypatch: pytest.Mo
         save_state(path, {"x": torch.ones(1)}, {})
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+# --- styles for pictures and for video
+
+
+def style_file(path: Path, *styles: str, temporal: float | None) -> Path:
+    """A network of some styles; `temporal`: its card's temporal_weight, None for one that is older than that."""
+    recipe = to_dict(StyleRecipe(temporal_weight=temporal or 0.0))
+    if temporal is None:
+        del recipe["temporal_weight"]
+    config = replace(TINY, norm="conditional_instance", styles=len(styles))
+    save(path, make(config), Card("style", config, styles, settings=recipe))
+    return path
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Shipped networks: an old one of three styles, one of three for video, and one of a single style."""
+    files = {
+        "gallery": style_file(tmp_path / "gallery.safetensors", "wave", "udnie", "muse", temporal=None),
+        "steady": style_file(tmp_path / "steady.safetensors", "wave", "muse", "rain", temporal=0.5),
+        "wave_solo": style_file(tmp_path / "wave_solo.safetensors", "wave", temporal=0.0),
+    }
+    monkeypatch.setattr(checkpoints, "shipped", lambda task: files if task == "style" else {})
+    return files
+
+
+def test_pictures_get_the_network_that_was_not_trained_for_video(shelf: dict[str, Path]) -> None:
+    plain, steady = shelf["gallery"], shelf["steady"]
+    assert gallery() == {"wave": plain, "udnie": plain, "muse": plain, "rain": steady}
+    assert gallery(video=False) == gallery()
+
+
+def test_films_get_the_network_that_was_trained_for_video_where_there_is_one(shelf: dict[str, Path]) -> None:
+    plain, steady = shelf["gallery"], shelf["steady"]
+    assert gallery(video=True) == {"wave": steady, "muse": steady, "rain": steady, "udnie": plain}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_name_of_a_file_does_not_decide_what_it_is_for(
+    shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch, order: int
+) -> None:
+    turned = dict(list(shelf.items())[::order])
+    monkeypatch.setattr(checkpoints, "shipped", lambda task: turned)
+    assert gallery(video=True)["wave"] == shelf["steady"]
+    assert gallery()["wave"] in (shelf["gallery"], shelf["wave_solo"])
+
+
+def test_without_a_network_for_video_films_get_what_pictures_get(
+    shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = {name: path for name, path in shelf.items() if name != "steady"}
+    monkeypatch.setattr(checkpoints, "shipped", lambda task: rest)
+    assert gallery(video=True) == gallery() == dict.fromkeys(("wave", "udnie", "muse"), shelf["gallery"])
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_style_is_found_by_name_for_pictures_and_for_films(shelf: dict[str, Path], video: bool) -> None:
+    assert find_style("wave", video=video) == (shelf["steady" if video else "gallery"], "wave")
+    assert find_style("udnie", video=video) == (shelf["gallery"], "udnie")
+    assert find_style("rain", video=video) == (shelf["steady"], "rain")
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_network_that_is_named_itself_is_taken_whatever_it_is_for(shelf: dict[str, Path], video: bool) -> None:
+    assert find_style("gallery", video=video) == (shelf["gallery"], None)
+    assert find_style("steady", video=video) == (shelf["steady"], None)
+    assert find_style(shelf["wave_solo"], video=video) == (shelf["wave_solo"], None)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_style_that_is_not_there_is_refused_and_all_are_listed(shelf: dict[str, Path], video: bool) -> None:
+    with pytest.raises(CheckpointError, match="There is no style 'scream'") as caught:
+        find_style("scream", video=video)
+    for name in ("gallery", "steady", "wave_solo", "wave", "udnie", "muse", "rain"):
+        assert name in str(caught.value)
+
+
+def test_a_style_is_loaded_from_the_network_for_its_use(shelf: dict[str, Path]) -> None:
+    assert Stylizer.load("muse", device="cpu").styles == ("wave", "udnie", "muse")
+    steady = Stylizer.load("muse", device="cpu", video=True)
+    assert (steady.styles, steady.blend) == (("wave", "muse", "rain"), {1: 1.0})
+    assert steady.card.settings["temporal_weight"] == 0.5
+    blend = Stylizer.load("wave:1,muse:3", device="cpu", video=True)
+    assert (blend.styles, blend.blend) == (("wave", "muse", "rain"), {0: 0.25, 1: 0.75})
+    assert Stylizer.load(shelf["gallery"], device="cpu", video=True).styles == ("wave", "udnie", "muse")
+    assert Stylizer.load("udnie", device="cpu", video=True).styles == ("wave", "udnie", "muse")

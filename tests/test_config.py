@@ -40,7 +40,7 @@ EVERY_KIND: list[Any] = [
     NetworkConfig("c3s1-8 c3s1-3", "conditional_instance", "zero", 3, 150.0),
     LossConfig(("vgg19:relu4_2",), (), "relative", 0.5, 0.0, 1e-3, "gatys"),
     TrainConfig(10, 1, 64, 1e-4, "cosine", 4, 2e-3, "squash", 7, "bfloat16", True, 0, 5, 0, 6),
-    StyleRecipe(NetworkConfig(norm="instance"), LossConfig(tv_weight=0.0), TrainConfig(steps=1), 256),
+    StyleRecipe(NetworkConfig(norm="instance"), LossConfig(tv_weight=0.0), TrainConfig(steps=1), 256, 0.5),
     StylizeConfig(style="wave.safetensors", name="wave", strength=0.5, keep_colors=True, size=640, skip_existing=True),
 ]
 
@@ -79,14 +79,23 @@ def test_every_config_survives_json(config: Any) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.builds(StyleRecipe, network=networks, loss=losses, train=trainings, style_size=st.integers(32)))
+@given(
+    st.builds(
+        StyleRecipe,
+        network=networks,
+        loss=losses,
+        train=trainings,
+        style_size=st.integers(32),
+        temporal_weight=weight,
+    )
+)
 def test_every_recipe_that_can_be_made_survives_json(recipe: StyleRecipe) -> None:
     assert from_dict(StyleRecipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
 
 
 def test_a_dictionary_is_plain_and_nested_like_the_config() -> None:
     values = to_dict(StyleRecipe())
-    assert list(values) == ["network", "loss", "train", "style_size"]
+    assert list(values) == ["network", "loss", "train", "style_size", "temporal_weight"]
     assert values["loss"]["content_layers"] == ["vgg16:relu2_2"]
     assert to_dict(TrainStyleConfig(data=Path("photos")))["data"] == "photos"
 
@@ -124,6 +133,7 @@ def test_a_number_out_of_range_is_refused_by_its_flag(kind: type, name: str, val
         (TrainConfig, "preview_every", 0),
         (TrainConfig, "save_every", 1),
         (StyleRecipe, "style_size", 32),
+        (StyleRecipe, "temporal_weight", 0),
     ],
 )
 def test_the_lowest_value_is_accepted_and_the_next_is_not(kind: type, name: str, lowest: int) -> None:
@@ -148,6 +158,16 @@ def test_what_contradicts_is_refused() -> None:
         NetworkConfig(styles=2)
     with pytest.raises(ConfigError, match="at least one content layer or one style layer"):
         LossConfig(content_layers=(), style_layers=())
+
+
+@pytest.mark.parametrize("weight", [0.1, 1e-9])
+def test_training_for_video_needs_crops_that_have_an_inside(weight: float) -> None:
+    """A known motion may bring in 16 px from each side, which are left out."""
+    assert StyleRecipe(train=TrainConfig(size=48), temporal_weight=weight).train.size == 48
+    assert StyleRecipe(train=TrainConfig(size=32)).train.size == 32
+    with pytest.raises(ConfigError, match="--temporal-weight needs crops of 48 px or more, and --size is 47") as caught:
+        StyleRecipe(train=TrainConfig(size=47), temporal_weight=weight)
+    assert_one_sentence(caught.value)
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -176,6 +196,12 @@ def test_the_paper_recipe_has_the_papers_training() -> None:
     train = style_recipe("paper").train
     assert (train.learning_rate, train.decay, train.steps, train.batch, train.size) == (1e-3, "none", 40_000, 4, 256)
     assert train.crop == "squash"
+
+
+def test_recipes_for_pictures_are_not_trained_for_films() -> None:
+    """Each step would paint twice as many pictures."""
+    assert StyleRecipe().temporal_weight == 0
+    assert {style_recipe(name).temporal_weight for name in ("fast", "sketch", "own", "paper")} == {0}
 
 
 def test_an_unknown_recipe_is_refused_and_the_known_ones_listed() -> None:

@@ -26,6 +26,7 @@ from perceptual.losses import (
     PerceptualLoss,
     PixelLoss,
     StyleLoss,
+    TemporalLoss,
     Term,
     TextureLoss,
     TotalVariation,
@@ -543,3 +544,78 @@ def test_the_grid_is_that_of_the_difference() -> None:
     grid[..., ::4, 1::4] = 0.1
     assert term({PIXELS: image}, {PIXELS: image}, None).tolist() == [0, 0]
     close(term({PIXELS: image + grid}, {PIXELS: image}, None), grid_energy(grid, 4))
+
+
+# --- what lies beside the output: the temporal term
+
+
+def two_frames(count: int = 2) -> dict[str, Tensor]:
+    """Paintings of a moved picture, and the moved paintings of the first."""
+    return {"moved": pictures(count, 5, 7, seed=3), "carried": pictures(count, 5, 7, seed=4)}
+
+
+def with_temporal(loss: PerceptualLoss, weight: float) -> PerceptualLoss:
+    loss.add("temporal", TemporalLoss(), weight)
+    return loss
+
+
+def test_the_temporal_term_is_the_squared_difference_of_what_moved_and_what_was_carried() -> None:
+    term, frames = TemporalLoss(), two_frames()
+    assert (term.layers, term.target_layers) == ((), ())
+    close(term(frames, {}), (frames["moved"] - frames["carried"]).square().mean((1, 2, 3)))
+    assert term({"moved": frames["moved"], "carried": frames["moved"]}, {}).tolist() == [0, 0]
+    levels = {"moved": torch.full((1, 3, 4, 4), 110 / 255), "carried": torch.full((1, 3, 4, 4), 100 / 255)}
+    close(255 * term(levels, {}).sqrt(), torch.tensor([10.0]))
+
+
+def test_a_term_that_is_added_counts_with_its_weight_beside_the_others() -> None:
+    output, target, frames = pictures(2, seed=1), pictures(2, seed=2), two_frames()
+    plain, loss = stub_loss()(output, target), with_temporal(stub_loss(), 3.0)
+    values = loss(output, target, beside=frames)
+    assert list(values) == ["content", "style shallow", "style deep", "tv", "temporal", "total"]
+    assert loss.weights["temporal"] == 3.0
+    close(values["temporal"], F.mse_loss(frames["moved"], frames["carried"]))
+    close(values["total"], plain["total"] + 3 * values["temporal"])
+    assert all(torch.equal(values[name], plain[name]) for name in plain if name != "total")
+
+
+def test_what_lies_beside_changes_no_other_term() -> None:
+    output, target = pictures(2, seed=1), pictures(2, seed=2)
+    plain, beside = stub_loss()(output, target), stub_loss()(output, target, beside=two_frames())
+    assert all(torch.equal(plain[name], beside[name]) for name in plain)
+
+
+def test_gradients_of_the_temporal_term_reach_both_paintings_and_not_the_output() -> None:
+    frames = {name: value.requires_grad_() for name, value in two_frames(1).items()}
+    output = pictures(1, seed=1).requires_grad_()
+    with_temporal(stub_loss(), 1.0)(output, pictures(1, seed=2), beside=frames)["temporal"].backward()
+    assert output.grad is None
+    assert frames["moved"].grad is not None
+    assert frames["carried"].grad is not None
+    close(frames["moved"].grad, -frames["carried"].grad)
+    close(frames["moved"].grad, 2 / (3 * 5 * 7) * (frames["moved"] - frames["carried"]).detach())
+
+
+def test_relative_to_photographs_the_temporal_term_of_two_of_them_is_its_weight() -> None:
+    photographs, loss = pictures(4), with_temporal(stub_loss(content=0.0, style=0.0, tv=0.0), 2.5)
+    references = loss.calibrate([photographs])
+    assert references["temporal"] == [pytest.approx(F.mse_loss(photographs, photographs.roll(1, 0)).item(), rel=1e-5)]
+    strangers = {"moved": photographs, "carried": photographs.roll(1, 0)}
+    close(loss(photographs, photographs, beside=strangers)["total"], scalar(2.5))
+    still = {"moved": photographs, "carried": photographs}
+    assert loss(photographs, photographs, beside=still)["total"] == 0
+
+
+def test_several_styles_share_one_temporal_reference() -> None:
+    photographs, loss = pictures(4), with_temporal(stub_loss(content=0.0, style=0.0, tv=0.0, styles=3), 2.0)
+    assert len(loss.calibrate([photographs])["temporal"]) == 1
+    strangers = {"moved": photographs, "carried": photographs.roll(1, 0)}
+    style = F.one_hot(torch.tensor([0, 1, 2, 0]), 3).float()
+    close(loss(photographs, photographs, style, beside=strangers)["total"], scalar(2.0))
+
+
+def test_the_temporal_term_in_half_precision_is_summed_in_float32() -> None:
+    frames = {name: (100 * value).half() for name, value in two_frames().items()}
+    value = TemporalLoss()(frames, {})
+    assert value.dtype == torch.float32
+    close(value, (frames["moved"].float() - frames["carried"].float()).square().mean((1, 2, 3)))

@@ -6,7 +6,7 @@ import math
 import re
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.evaluate import bicubic, pair, read_sets
 from perceptual.functional import absolute_distance, normalised_distance
 from perceptual.loss_networks import ARCHITECTURES, DISTANCE_LAYERS, LossNetworks, layer_names
-from perceptual.metrics import LPIPS_LAYERS, PerceptualDistance, psnr, ssim, y_channel
+from perceptual.metrics import LPIPS_LAYERS, PerceptualDistance, psnr, ssim, temporal_error, y_channel
+from perceptual.motion import places_of
 
 few = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -639,3 +640,136 @@ def test_lpips_of_a_network_that_it_was_not_learnt_for_is_refused(network: str) 
 def test_the_extras_that_sentences_name_are_there(extra: str) -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert extra in project["optional-dependencies"]
+
+
+# --- temporal error
+
+
+def blots(height: int, width: int, seed: int = 0) -> Tensor:
+    """Detail enough to follow, as levels (1, 3, height, width)."""
+    small = random_levels(1, 3, height // 6 + 2, width // 6 + 2, seed=seed).float()
+    large = torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic")
+    return large.clamp(0, 255).to(torch.uint8)
+
+
+def pan(wall: Tensor, steps: int = 5, by: int = 3) -> list[Tensor]:
+    """The frames, 80 px wide, of a camera that goes `by` pixels to the right from one to the next."""
+    return [wall[..., k * by : k * by + 80] for k in range(steps)]
+
+
+def places(x: float, y: float = 0.0, height: int = 64, width: int = 80) -> Tensor:
+    return places_of(torch.tensor([[1.0, 0, x], [0, 1, y]]), height, width)
+
+
+FRAMES, PAINTED = pan(blots(64, 100)), pan(blots(64, 100, seed=7))
+STILL = [blots(64, 80)] * 3
+
+
+def grey(level: int) -> Tensor:
+    return torch.full((1, 3, 64, 80), level, dtype=torch.uint8)
+
+
+def test_paintings_that_pan_along_have_no_temporal_error() -> None:
+    assert temporal_error(FRAMES, PAINTED, motion=[places(3)] * 4) == 0
+    assert temporal_error(FRAMES, FRAMES, motion=[places(3)] * 4) == 0
+
+
+@pytest.mark.parametrize("by", [1, 2, 5])
+def test_a_painting_that_stands_while_the_film_pans_is_in_error(by: int) -> None:
+    wall, painted = blots(64, 80 + 5 * by), blots(64, 80, seed=7)
+    expected = (painted[..., by:].float() - painted[..., :-by].float()).square().mean().sqrt().item()
+    error = temporal_error(pan(wall, 3, by), [painted] * 3, motion=[places(by)] * 2)
+    assert error == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_motion_of_a_film_is_found_where_it_is_not_known() -> None:
+    assert temporal_error(FRAMES, PAINTED) < 2
+    assert temporal_error(FRAMES, [PAINTED[0]] * 5) > 30
+
+
+def test_levels_of_100_and_110_in_turn_have_a_temporal_error_of_10() -> None:
+    assert temporal_error(STILL, [grey(100), grey(110), grey(100)]) == 10
+    assert temporal_error(STILL, [grey(100), grey(110), grey(100)], motion=[places(0)] * 2) == 10
+    assert temporal_error(STILL, STILL) == 0
+
+
+def test_it_is_the_root_of_the_mean_square_and_its_mean_over_the_film() -> None:
+    half = grey(100)
+    half[..., :40] = 120  # a difference of 20 in half of the pixels
+    assert temporal_error(STILL[:2], [grey(100), half]) == pytest.approx(math.sqrt(20**2 / 2))
+    red = grey(100)
+    red[:, 0] = 130  # and of 30 in one of three channels
+    assert temporal_error(STILL[:2], [grey(100), red]) == pytest.approx(math.sqrt(30**2 / 3))
+    assert temporal_error(STILL, [grey(100), red, red]) == pytest.approx(math.sqrt(30**2 / 3) / 2)
+
+
+@few
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(-6, 6), st.integers(-6, 6))
+def test_flat_paintings_differ_by_their_levels_whatever_moves(one: int, other: int, x: int, y: int) -> None:
+    error = temporal_error(STILL[:2], [grey(one), grey(other)], motion=[places(x, y)])
+    assert error == pytest.approx(abs(one - other), rel=1e-5)
+
+
+def test_what_was_not_visible_before_does_not_count() -> None:
+    paintings = [painting.clone() for painting in PAINTED[:2]]
+    paintings[1][..., -3:] = 255 - paintings[1][..., -3:]  # what came in at the right
+    assert temporal_error(FRAMES[:2], paintings, motion=[places(3)]) == 0
+    paintings[1][..., -4] = 255 - paintings[1][..., -4]
+    assert temporal_error(FRAMES[:2], paintings, motion=[places(3)]) > 10
+
+
+def test_a_cut_counts_nothing() -> None:
+    frames = [grey(0), grey(0), grey(255), grey(255)]
+    assert temporal_error(frames, [grey(100), grey(110), grey(0), grey(20)]) == 15  # the mean of 10 and 20
+
+
+def test_films_may_be_of_any_kind_of_picture_and_come_one_by_one() -> None:
+    expected = temporal_error(FRAMES, PAINTED)
+    kinds: list[Callable[[Tensor], object]] = [
+        lambda x: x[0],
+        lambda x: x.float() / 255,
+        as_array,
+        lambda x: as_array(x) / 255,
+        lambda x: Image.fromarray(as_array(x)),
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    ]
+    for kind in kinds:
+        films = ((kind(picture) for picture in film) for film in (FRAMES, PAINTED))
+        assert temporal_error(*films) == pytest.approx(expected, abs=1e-6)
+
+
+def test_films_are_read_once_and_not_kept() -> None:
+    def film(pictures: list[Tensor]) -> Iterator[Tensor]:
+        for picture in pictures:
+            copy = picture.clone()
+            yield copy
+            copy.fill_(0)
+
+    assert temporal_error(film(FRAMES), film(PAINTED), motion=iter([places(3)] * 4)) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 8), (15, 17), (33, 31)])
+def test_films_of_any_size_have_a_temporal_error(size: tuple[int, int]) -> None:
+    frame, paintings = blots(*size), [torch.full((1, 3, *size), level, dtype=torch.uint8) for level in (100, 110)]
+    assert temporal_error([frame, frame], paintings) == 10
+    assert temporal_error([frame, frame], paintings, motion=[places(0, 0, *size)]) == 10
+
+
+@pytest.mark.parametrize(
+    ("frames", "paintings", "message"),
+    [
+        ([], [], "Nothing is visible in two frames: give at least two frames"),
+        (STILL[:1], STILL[:1], "Nothing is visible in two frames: give at least two frames"),
+        ([grey(0), grey(255)], [grey(0), grey(255)], "Nothing is visible in two frames"),
+        (STILL[:2], [grey(0), grey(0)[..., :70]], r"differ in size or number \(80 x 64 and 70 x 64 px\)"),
+        ([STILL[0], "b.png"], [grey(0), grey(0)], "A str is no picture"),
+    ],
+    ids=["none", "one", "a cut only", "sizes", "no picture"],
+)
+def test_a_film_without_temporal_error_is_one_sentence(
+    frames: list[object], paintings: list[object], message: str
+) -> None:
+    with pytest.raises(ImageError, match=message) as caught:
+        temporal_error(frames, paintings)
+    assert str(caught.value).endswith(".")

@@ -21,7 +21,7 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task, layers_of, read_paintings, start_from, style_task, style_weights
+from perceptual.tasks import Task, read_paintings, recipe_from, start_from, style_task, style_weights
 from perceptual.train import Trainer, learning_rate
 
 Own = tuple[Path, TransformationNetwork]
@@ -79,7 +79,7 @@ def base(tmp_path: Path) -> Path:
 def make_task(base: Path, photographs: Photographs, *styles: str, train: TrainConfig = ALONE) -> Task:
     """The task of `perceptual train style --from base`."""
     paintings = {name: (name, noise(seed)) for seed, name in enumerate(styles or ("new",), start=9)}
-    return start_from(style_task(paintings, photographs, StyleRecipe(network=layers_of(base), train=train)), base)
+    return start_from(style_task(paintings, photographs, recipe_from(StyleRecipe(train=train), base)), base)
 
 
 def train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, images
+from perceptual import checkpoints, images, kernels
 from perceptual.checkpoints import Card
 from perceptual.config import Precision, StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
@@ -66,13 +66,27 @@ class Stylizer:
     def load(cls, name: str | Path, *, device: torch.device | str | None = None, video: bool = False) -> Stylizer:
         """Load a shipped style by name, a trained network by path, or a blend of styles that share one network.
 
-        video: take a shipped style from the network that was trained to be steady from frame to frame.
+        video: take a shipped style from the network that was trained to be steady from frame to frame, and have all
+            that makes painting fast ready before the first one.
 
         Raises:
             CheckpointError: no such style or file, or it is damaged, or not a style network.
             ConfigError: no blend, or one of styles of different networks.
         """
-        found = [(checkpoints.find_style(part, video=video), share) for part, share in parse_blend(str(name)).items()]
+        blend = parse_blend(str(name))
+        if not video:
+            return cls._load(blend, device)
+        try:
+            stylizer = cls._load(blend, device, video=True)
+        except ConfigError:  # a style of one's own blends with the network that it was learnt with alone
+            stylizer = cls._load(blend, device)
+        if stylizer.device.type == "cpu":
+            kernels.compiled(wait=True)
+        return stylizer
+
+    @classmethod
+    def _load(cls, blend: Mapping[str, float], device: torch.device | str | None, *, video: bool = False) -> Stylizer:
+        found = [(checkpoints.find_style(part, video=video), share) for part, share in blend.items()]
         parts = [(path.resolve(), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task="style") for path in files]

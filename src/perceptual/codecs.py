@@ -49,6 +49,7 @@ WRITABLE = {
     ".bmp": Format("BMP", alpha=False, icc=False),
 }
 _READABLE = "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"  # EPS would run Ghostscript
+_PICTURE_BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")  # of HEIC and AVIF, in files laid out as MP4 is
 _HEADER_DAMAGE = (SyntaxError, LookupError, TypeError, EOFError, AttributeError, AssertionError, struct.error)
 _PIXEL_DAMAGE = (OSError, ValueError, ArithmeticError, RuntimeError, MemoryError, zlib.error, Warning)
 DAMAGE = (*_HEADER_DAMAGE, *_PIXEL_DAMAGE)  # what decoders were seen to raise, or may, on bytes that lie
@@ -104,6 +105,8 @@ def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
                 image = factory(file, "")
                 break
     else:
+        if prefix[:4] == b"\x1aE\xdf\xa3" or (prefix[4:8] == b"ftyp" and prefix[8:11] not in _PICTURE_BRANDS):
+            raise ImageError("is a film: use `perceptual video`.")
         what = "a HEIC picture or a video" if prefix[4:8] == b"ftyp" else "no picture of a known kind, or badly damaged"
         raise ImageError(f"is {what}: save it as PNG or JPEG.")
     width, height = image.size

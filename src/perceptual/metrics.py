@@ -6,6 +6,7 @@ of YCbCr in 16..235 kept as a float, a border of `scale` pixels left out, peak 2
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -160,13 +161,17 @@ def temporal_error(
     flow, given = Flow(), None if motion is None else _known(motion)
     before: Tensor | None = None
     errors = []
-    for frame, painting in zip(frames, paintings, strict=True):
+    for frame, painting in itertools.zip_longest(frames, paintings):
+        if frame is None or painting is None:
+            raise ImageError("There are more frames than paintings, or fewer: give one painting for each frame.")
         pixels, painted = (images.like(images.from_any(image), _BYTES)[:1].cpu() for image in (frame, painting))
         _check_sizes(pixels, painted)
         found = flow(pixels) if given is None else next(given)
         if found is not None and before is not None:
             places, trust = found
             _check_sizes(painted, before)
+            if places.shape != (*painted.shape[-2:], 2):
+                raise ImageError(f"The motion has the shape {places.shape}: give (H, W, 2) for frames of H x W px.")
             seen = torch.from_numpy(trust > 0.99)
             difference = (painted.float() - carry(before, places).float())[0, :, seen]
             if difference.numel():
@@ -181,7 +186,9 @@ def _known(motion: Iterable[Tensor]) -> Iterator[tuple[Array, Array] | None]:
     """What `Flow` would give for the frames of a film of known motion."""
     yield None
     for places in motion:
-        yield places.numpy(), visible(places.numpy())
+        array = places.float().cpu().numpy()
+        yield array, visible(array)
+    raise ImageError("There are more frames than motions: give one for every frame but the first.")
 
 
 def _levels(output: object, target: object, *, border: int, color: Color) -> tuple[Tensor, Tensor]:

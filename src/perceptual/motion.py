@@ -24,23 +24,27 @@ FLOW_SIDE = 448
 TRUSTED, DOUBTED = 6.0, 18.0
 """Difference in levels between a frame and the one before, moved along: motion is trusted below, and not above."""
 
+CUT = 0.25
+"""Mean trust below which two frames do not belong together: flow finds something alike in any two pictures."""
 _TRUST = np.clip((DOUBTED - np.arange(256, dtype=np.float32)) / (DOUBTED - TRUSTED), 0, 1)
 
 MARGIN = 16
 """Pixels at each side of a picture that a known motion may bring in from outside; they are left out."""
 
 
-def random_motion(rng: random.Random) -> Tensor:
+def random_motion(rng: random.Random, size: int) -> Tensor:
     """A small motion as a film has them from frame to frame: (2, 3), from places in the moved picture to the first's.
 
     Half of them are whole pixels, up to 6 along each axis, which need no interpolation; the other half zoom by up to
-    2 %, turn by up to 1 degree and shift by any fraction, which leaves the margin of a picture of 256 px at most.
+    2 %, turn by up to 1 degree and shift by any fraction. Where that would reach beyond the margin of a square of
+    `size` pixels, as above 256, they zoom and turn less.
     """
+    most = min(1.0, 256 / size)
     if rng.random() < 0.5:
         scale, angle = 1.0, 0.0
         shift = float(rng.randint(-6, 6)), float(rng.randint(-6, 6))
     else:
-        scale, angle = 1 + rng.uniform(-0.02, 0.02), math.radians(rng.uniform(-1, 1))
+        scale, angle = 1 + most * rng.uniform(-0.02, 0.02), math.radians(most * rng.uniform(-1, 1))
         shift = rng.uniform(-6, 6), rng.uniform(-6, 6)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     return torch.tensor([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
@@ -106,6 +110,8 @@ class Flow:
         moved = _remap(before, places, cv2.INTER_LINEAR)
         trust = cv2.LUT(cv2.blur(cv2.absdiff(grey, moved), (5, 5)), _TRUST)
         trust *= visible(places)
+        if trust.mean() < CUT:
+            trust[:] = 0
         if scale < 1:
             ratio = np.array([width / grey.shape[1], height / grey.shape[0]], np.float32)
             places = cv2.add(cv2.resize(shift * ratio, (width, height)), _grid(height, width))
@@ -133,7 +139,7 @@ class Steady:
     """Blends each painting of a film with the one before, moved along with the picture, where that can be trusted.
 
     Args:
-        amount: the share of the one before, from 0, nothing, to below 1.
+        amount: the share of the one before, from 0, nothing, to 0.9.
     """
 
     def __init__(self, amount: float) -> None:

@@ -82,21 +82,23 @@ class _StyleRun:
         style = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
-        painted = forward(pixels, style)
-        beside = self._moved(forward, painted, pixels, style, index) if self.recipe.temporal_weight else None
-        terms: dict[str, Tensor] = self.loss(painted, pixels, style, beside=beside)
+        if not self.recipe.temporal_weight:
+            terms: dict[str, Tensor] = self.loss(forward(pixels, style), pixels, style)
+            return terms
+        motion, moved = self._moved(pixels, index)  # with the pictures, films of two frames
+        both = forward(torch.cat([pixels, moved]), None if style is None else torch.cat([style, style]))
+        painted, painted_moved = both.chunk(2)
+        beside = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
+        terms = self.loss(painted, pixels, style, beside=beside)
         return terms
 
-    def _moved(
-        self, forward: nn.Module, painted: Tensor, pixels: Tensor, style: Tensor | None, index: int
-    ) -> dict[str, Tensor]:
-        """The painting of the moved pictures, and the moved painting: a film of two frames, made from a photograph."""
+    def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """A motion, and the pictures after it, with noise; a function of the seed and the index alone."""
         rng = random.Random(f"motion {self.recipe.train.seed} {index}")
-        motion = random_motion(rng)
+        motion = random_motion(rng, pixels.shape[-1])
         noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
-        noisy = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
-        noisy = noisy.clamp(0, 1).contiguous(memory_format=torch.channels_last)
-        return {"moved": inner(forward(noisy, style)), "carried": inner(move(painted, motion))}
+        moved = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
+        return motion, moved.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
     def preview(self) -> Tensor:
         device, styles = next(self.network.parameters()).device, len(self.paintings)
@@ -377,13 +379,17 @@ def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNe
     return network, card
 
 
-def layers_of(path: str | Path) -> NetworkConfig:
-    """The settings of a trained network, ready for new styles of its own; other norms have none apart from the layers.
+def recipe_from(recipe: StyleRecipe, path: str | Path) -> StyleRecipe:
+    """The recipe with what a trained network settles: its layers, ready for new styles of its own; that gamma and beta
+    are not learnt alone where it has none; and, where it was trained for video, that its styles are as well.
 
     Raises:
         CheckpointError: not a checkpoint of ours.
     """
-    return _open_to_styles(checkpoints.read_card(checkpoints.find_style(path)[0]).network)
+    card = checkpoints.read_card(checkpoints.find_style(path)[0])
+    network, temporal = _open_to_styles(card.network), card.settings.get("temporal_weight", recipe.temporal_weight)
+    train = recipe.train if "instance" in network.norm else replace(recipe.train, style_steps=0)
+    return replace(recipe, network=network, train=train, temporal_weight=temporal)
 
 
 def _open_to_styles(config: NetworkConfig) -> NetworkConfig:

@@ -141,7 +141,8 @@ def entry() -> None:
     """
     gc.set_threshold(100_000, 50, 50)
     code = main()
-    if sys.argv[1:2] and sys.argv[1] in ("stylize", "upscale", "video", "styles", "upscalers"):  # which leave nothing to close
+    ends_clean = ("stylize", "upscale", "video", "styles", "upscalers")  # which leave nothing to close
+    if sys.argv[1:2] and sys.argv[1] in ends_clean:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -71,12 +71,9 @@ def train_style(arguments: Sequence[str]) -> int:
     recipe = _value_of("--recipe", arguments) or ("own" if base else TrainStyleConfig.recipe)
     settings = style_recipe(recipe)
     if base:
-        from perceptual.tasks import layers_of
+        from perceptual.tasks import recipe_from
 
-        network, train = layers_of(base), settings.train
-        if "instance" not in network.norm:  # whose styles cannot be learnt alone
-            train = dataclasses.replace(train, style_steps=0)
-        settings = dataclasses.replace(settings, network=network, train=train)
+        settings = recipe_from(settings, base)
     defaults = _TrainStyle(recipe=recipe, settings=settings)
     listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
     _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)

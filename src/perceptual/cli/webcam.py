@@ -31,15 +31,12 @@ def webcam(arguments: Sequence[str]) -> int:
     config = tyro.cli(_Webcam, args=arguments, prog="perceptual webcam")
     import torch
 
-    from perceptual import kernels
     from perceptual.apply import Stylizer
     from perceptual.webcam import Camera, Shown, run
 
     stylizer = Stylizer.load(config.style, device=config.device, video=True)
     stylizer.precision = config.precision
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said before a window opens
-    if stylizer.device.type == "cpu":
-        kernels.compiled(wait=True)
     last = Shown(0, 0.0, 0, 0)
     with stop_on_signal() as stopping, Camera(config) as camera, closing(run(stylizer, camera, config)) as work:
         for last in work:

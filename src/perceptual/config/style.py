@@ -60,6 +60,8 @@ class StyleRecipe:
     def __post_init__(self) -> None:
         at_least("style-size", self.style_size, 32)
         at_least("temporal-weight", self.temporal_weight, 0)
+        if self.temporal_weight and self.train.size < 48:
+            raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

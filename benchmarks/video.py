@@ -1,0 +1,131 @@
+"""How fast films are painted, reading and writing them included, and a camera's pictures.
+
+python benchmarks/video.py [WIDTHxHEIGHT ...]      320x240 640x360 512x512 1280x720 when left out
+
+Films of H.264 with sound are made of a photograph that drifts. All sides take turns on the same film, three rounds;
+the first frames of each, which pay for starting, are not counted. Frames a second, medians:
+
+film       `perceptual video`: read, painted by the shipped network for video, steadied at 0.5 and written
+unsteady   the same without steadying
+painting   the painting alone, of frames that lie in memory
+copying    reading and writing alone
+plain      what most code does: frame after frame is read, put through the network by plain PyTorch in float32, written
+
+The last columns: film / painting, which is 1 where reading, steadying and writing cost nothing, and film / plain.
+"""
+
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import skimage.data
+import torch
+
+from perceptual import Stylizer, images, kernels
+from perceptual.config import VideoConfig
+from perceptual.devices import keep_memory
+from perceptual.motion import Steady
+from perceptual.video import Conversion, Reader
+
+FRAMES, UNCOUNTED, ROUNDS, STYLE = 40, 8, 3, "wave"
+
+
+def make_film(path: Path, width: int, height: int) -> None:
+    """A photograph that drifts by 1 pixel a frame, 30 frames a second, with a tone."""
+    picture = images.from_any(skimage.data.astronaut())
+    scale = max((width + FRAMES) / 512, height / 512)
+    large = images.resize(picture, size=(round(512 * scale), round(512 * scale) + 1))
+    levels = (large[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
+    with av.open(str(path), "w") as out:
+        film, sound = out.add_stream("libx264", rate=30), out.add_stream("aac", rate=48_000, layout="mono")
+        film.width, film.height, film.pix_fmt = width, height, "yuv420p"
+        for k in range(FRAMES):
+            window = np.ascontiguousarray(levels[:height, k : k + width])
+            out.mux(film.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
+            tone = np.sin(np.arange(1600 * k, 1600 * (k + 1)) * 2 * np.pi * 440 / 48_000)
+            block = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
+            block.sample_rate, block.pts = 48_000, 1600 * k
+            out.mux(sound.encode(block))
+        out.mux(film.encode(None))
+        out.mux(sound.encode(None))
+
+
+def rate_of(ticks: Iterator[object]) -> float:
+    """Frames a second of what yields once a frame, the first ones left out."""
+    times = [time.perf_counter() for _ in ticks]
+    return (len(times) - 1 - UNCOUNTED) / (times[-1] - times[UNCOUNTED])
+
+
+def converted(path: Path, stylizer: Stylizer | None, steady: float) -> Iterator[object]:
+    """Steps of a conversion as the command makes it."""
+    conversion = Conversion(path, path.with_name("out.mp4"), config=VideoConfig())
+    if stylizer is not None:
+        conversion.convert = stylizer.stylize
+        conversion.settle = Steady(steady) if steady else None
+    return (step for step in conversion.run() if step.index)
+
+
+def painted(path: Path, stylizer: Stylizer) -> Iterator[object]:
+    """The painting alone."""
+    with Reader(path) as reader:
+        frames = [frame.pixels.clone() for frame in reader]
+    return (stylizer.stylize(frame) for frame in frames)
+
+
+def plainly(path: Path, network: torch.nn.Module, style: torch.Tensor) -> Iterator[object]:
+    """One thing after the other, in plain PyTorch."""
+    with av.open(str(path)) as film, av.open(str(path.with_name("out.mp4")), "w") as out:
+        stream = out.add_stream("libx264", rate=30, options={"crf": "18", "preset": "veryfast"})
+        stream.width, stream.height = film.streams.video[0].width, film.streams.video[0].height
+        stream.pix_fmt = "yuv420p"
+        for frame in film.decode(video=0):
+            x = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)[None].float() / 255
+            with torch.no_grad():
+                y = network(x, style).clamp(0, 1)
+            levels = (y[0].permute(1, 2, 0) * 255 + 0.5).to(torch.uint8).numpy()
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(levels, format="rgb24")))
+            yield levels
+        out.mux(stream.encode(None))
+
+
+def measure(path: Path) -> dict[str, float]:
+    """Frames a second of every side, medians over the rounds."""
+    stylizer = Stylizer.load(STYLE, video=True)
+    network = Stylizer.load(STYLE, video=True).network.to(memory_format=torch.contiguous_format)
+    style = torch.zeros(1, network.styles)
+    style[0, list(stylizer.blend)] = 1
+    sides: dict[str, Callable[[], Iterator[object]]] = {
+        "film": lambda: converted(path, stylizer, 0.5),
+        "unsteady": lambda: converted(path, stylizer, 0),
+        "painting": lambda: painted(path, stylizer),
+        "copying": lambda: converted(path, None, 0),
+        "plain": lambda: plainly(path, network, style),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for _, (name, side) in itertools.product(range(ROUNDS), sides.items()):
+        rates[name].append(rate_of(side()))
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+if __name__ == "__main__":
+    keep_memory()
+    kernels.compiled(wait=True)
+    print("| size | film | unsteady | painting | copying | plain | film / painting | film / plain |")
+    print("| --- |" + " --- |" * 7)
+    for size in sys.argv[1:] or ("320x240", "640x360", "512x512", "1280x720"):
+        width, height = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "film.mp4"
+            make_film(path, width, height)
+            found = measure(path)
+        ratios = found["film"] / found["painting"], found["film"] / found["plain"]
+        print(
+            f"| {size} | {' | '.join(f'{v:.1f}' for v in found.values())} | {ratios[0]:.2f} | {ratios[1]:.2f} |",
+            flush=True,
+        )

@@ -1,0 +1,145 @@
+"""A film through a network: read, changed and written at once, frame by frame, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from perceptual.config import VideoConfig
+from perceptual.devices import out_of_memory
+from perceptual.errors import OutputError, VideoError
+from perceptual.events import Step
+from perceptual.files import write_beside
+from perceptual.video.pipeline import in_stages
+from perceptual.video.reader import Frame, Reader
+from perceptual.video.writer import Writer, check_target
+
+
+class Conversion:
+    """One film to be converted; `run` does it.
+
+    convert: uint8 (1, 3, H, W) -> uint8 (1, 3, h, w), called for one frame after the other; h and w may differ from H
+        and W and stay the same. settle: (frame, what convert made of it) -> what is written, likewise in order; it runs
+        while `convert` is at the next frame. config: which part of the film, and how it is written; what is said there
+        of painting is the caller's business.
+
+    Attributes: `target`; and when `run` has ended `frames`, the number written; `seconds` of output; `stopped`, whether
+    it was closed before its end; `damage`, the number of places in the film that could not be read.
+
+    Raises:
+        ConfigError: the output's name or the settings do not go together.
+        OutputError: the output is the input.
+        VideoError: there is no such film.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        target: str | Path,
+        convert: Callable[[Tensor], Tensor] = lambda pixels: pixels,
+        *,
+        settle: Callable[[Tensor, Tensor], Tensor] | None = None,
+        config: VideoConfig | None = None,
+    ) -> None:
+        self.source, self.target = Path(source).expanduser(), Path(target).expanduser()
+        self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
+        self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
+        check_target(self.target, self.config)
+        if not self.source.exists():
+            raise VideoError(f"There is no film {self.source}: check its name.")
+        if self.target.exists() and self.source.samefile(self.target):
+            raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
+
+    def run(self) -> Generator[Step, None, None]:
+        """Convert the film; yields a Step after each frame.
+
+        Closing the generator ends the film after the last frame yielded, with the sound up to there: a whole file. Any
+        error leaves no file, and an older one as it was.
+
+        Raises:
+            VideoError: the film cannot be read, or does not fit into memory.
+            ConfigError: the output cannot hold the film's sound.
+            OutputError: the output cannot be written.
+        """
+        config = self.config
+        start, end = config.span
+        constant = self.target.suffix.lower() == ".avi"
+        with (
+            Reader(self.source, start=start, end=end, size=config.size, rate=config.rate, constant=constant) as reader,
+            write_beside(self.target) as temporary,
+            Writer(temporary, reader, config) as writer,
+        ):
+            yield Step(0, reader.info.frames, message=writer.said())
+            try:
+                yield from self._steps(reader, writer)
+            except GeneratorExit:
+                if not writer.frames:
+                    raise
+                self.stopped = True
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise VideoError(f"{self.source} does not fit into memory: give a smaller --size.") from error
+            writer.finish(whole=not self.stopped)
+            self.frames, self.seconds = writer.frames, writer.reached
+            short = not self.stopped and reader.cut_short(writer.heard)
+            self.damage = reader.damage + writer.damage + short
+            message = self._trouble(reader, short)
+        if not self.stopped:
+            yield Step(self.frames, self.frames, message=message)
+
+    def _steps(self, reader: Reader, writer: Writer) -> Generator[Step, None, None]:
+        def convert(frame: Frame) -> tuple[Frame, Tensor]:
+            return frame, self.convert(frame.pixels)
+
+        def settle(both: tuple[Frame, Tensor]) -> tuple[Frame, Tensor]:
+            frame, made = both
+            return frame, self.settle(frame.pixels, made) if self.settle else made
+
+        def write(both: tuple[Frame, Tensor]) -> int:
+            frame, made = both
+            writer.write(replace(frame, pixels=made))
+            return writer.frames
+
+        stages: list[Callable[[Any], Any]] = [convert, settle, write] if self.settle else [convert, write]
+        with closing(in_stages(reader, *stages)) as work:
+            for done in work:
+                self.frames = done
+                yield Step(done, reader.info.frames and max(done, reader.info.frames), message=writer.said())
+
+    def _trouble(self, reader: Reader, short: bool) -> str | None:
+        if short and reader.info.seconds:
+            return (
+                f"{self.source} breaks off after {float(reader.reached):.1f} of {float(reader.info.seconds):.1f} s; "
+                f"the output holds what is there."
+            )
+        if self.damage:
+            parts = "1 damaged part" if self.damage == 1 else f"{self.damage} damaged parts"
+            return f"{parts} of {self.source} could not be read whole; the output holds the rest."
+        return None
+
+
+def convert_video(
+    source: str | Path,
+    target: str | Path,
+    convert: Callable[[Tensor], Tensor],
+    *,
+    settle: Callable[[Tensor, Tensor], Tensor] | None = None,
+    config: VideoConfig | None = None,
+) -> Generator[Step, None, Conversion]:
+    """Convert a film, as `Conversion` and its `run`; returns the Conversion, with what there is to tell.
+
+    >>> finish(convert_video("film.mp4", "dark.mp4", lambda pixels: pixels // 2))
+
+    Raises:
+        VideoError, ConfigError, OutputError: as there.
+    """
+    conversion = Conversion(source, target, convert, settle=settle, config=config)
+    yield from conversion.run()
+    return conversion

@@ -1,0 +1,159 @@
+"""A film's file: opened, or refused in a sentence; which of its streams is the film, and what it says of itself."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av import FFmpegError, VideoFrame
+from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from perceptual.errors import VideoError
+from perceptual.video.colours import Colours, Matrix
+
+FASTEST = 240  # frames a second: what is said to be more is a guess from uneven times
+_PICTURES = ("image2", "gif_pipe", "tty", "bin", "xbin")  # what FFmpeg reads as a film, and is none
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of a film before it is read through.
+
+    width, height: of the frames as they are read, upright, in pixels; frames: how many are expected, None where the
+    file does not tell; seconds: its length, likewise; rate: frames a second, on average; even: as far as can be told,
+    all pictures are shown equally long; turned: the file says that its
+    pictures are to be turned or flipped; aspect: width over height of a pixel, None for square or unknown; codec: in
+    FFmpeg's words.
+    """
+
+    width: int
+    height: int
+    frames: int | None
+    seconds: Fraction | None
+    rate: Fraction | None
+    even: bool
+    turned: bool
+    aspect: Fraction | None
+    codec: str
+    colours: Colours
+
+
+def open_input(path: Path) -> InputContainer:
+    """Open a film.
+
+    Raises:
+        VideoError: there is no such file, or it is no film.
+    """
+    if not path.exists():
+        raise VideoError(f"There is no film {path}: check its name.")
+    if path.is_dir():
+        raise VideoError(f"{path} is a folder: give one film.")
+    try:
+        if path.is_file() and not path.stat().st_size:
+            raise VideoError(f"{path} is empty: get the file again.")
+        # "file:", as a name may hold a colon, which FFmpeg takes for a protocol
+        container = av.open(f"file:{path}", "r", metadata_errors="replace")
+    except (FFmpegError, OSError) as error:
+        raise VideoError(_mend(path, error)) from error
+    name = container.format.name
+    if name.endswith("_pipe") or name in _PICTURES:
+        container.close()
+        what = "text" if name in ("tty", "bin", "xbin") else "a picture, for `perceptual stylize` or `upscale`"
+        raise VideoError(f"{path} is no film but {what}.")
+    return container
+
+
+def origin(container: InputContainer) -> Fraction:
+    """The time at which the film begins, in seconds: broadcasts count from anywhere, files from 0."""
+    return Fraction(container.start_time or 0, av.time_base) if is_broadcast(container) else Fraction(0)
+
+
+def leap(step: int, tick: Fraction, duration: int) -> int:
+    """What to add to times that went on by `step` ticks, where that is more than a second back: 0 elsewhere."""
+    return 0 if step * tick >= -1 else (duration or round(Fraction(1, 25) / tick)) - step
+
+
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream of pictures is a cover and no film."""
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def is_broadcast(container: InputContainer) -> bool:
+    """Whether a file is of a kind that is cut from broadcasts, and so begins and ends anywhere."""
+    return av.format.Flags.ts_discont in av.format.Flags(container.format.flags)
+
+
+def _mend(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: permission is denied."
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read(8)[4:] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
+            return f"{path} lacks its index, as films do whose recording or copying was cut off: get the file again."
+    return f"{path} is no film, or one that is damaged from its beginning: give another file."
+
+
+def film_of(container: InputContainer, path: Path) -> VideoStream:
+    """The stream that is the film.
+
+    Raises:
+        VideoError: there is none, or PyAV does not know its codec.
+    """
+    films = [stream for stream in container.streams.video if not is_cover(stream)]
+    if not films:
+        raise VideoError(f"{path} has no moving pictures: give a film.")
+    best = container.streams.best("video")
+    found = best if isinstance(best, VideoStream) and best in films else films[0]
+    if found.codec_context is None:
+        raise VideoError(f"{path} is in a video format that this PyAV does not read: convert it first.")
+    return found
+
+
+def inform(
+    container: InputContainer, stream: VideoStream, first: VideoFrame, matrix: Matrix, size: int | None
+) -> tuple[Info, tuple[int, int]]:
+    """What is known of a film whose first picture has been decoded, and the (width, height) to scale to before turning.
+
+    matrix: how its pictures are to be turned; size: the longer side that is asked for.
+    """
+    width, height = first.width, first.height
+    if size is not None:
+        longer = max(width, height)
+        width, height = (max(2, 2 * round(Fraction(side * size, 2 * longer))) for side in (width, height))
+    turned = matrix[0] == 0
+    aspect = stream.sample_aspect_ratio or None
+    if aspect is not None:
+        aspect = None if aspect == 1 else (1 / aspect if turned else aspect)
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    info = Info(
+        width=height if turned else width,
+        height=width if turned else height,
+        frames=stream.frames or None,
+        seconds=own_seconds(stream) or (Fraction(container.duration, av.time_base) if container.duration else None),
+        rate=next((rate for rate in rates if rate and rate <= FASTEST), None),
+        even=len(set(rates)) == 1,
+        turned=matrix != (1, 0, 0, 1),
+        aspect=aspect,
+        codec=stream.codec_context.codec.canonical_name,
+        colours=Colours.of(first),
+    )
+    return info, (width, height)
+
+
+def own_seconds(stream: VideoStream) -> Fraction | None:
+    """The length that the file gives for the stream, which Matroska notes in words.
+
+    FFmpeg sets that of a cut off AVI right, so that what its head promised is seen in the number of frames alone.
+    """
+    if stream.duration and stream.time_base:
+        counted = stream.frames / stream.average_rate if stream.average_rate else Fraction(0)
+        return max(stream.duration * stream.time_base, counted)
+    told = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
+    if told:
+        return 3600 * int(told[1]) + 60 * int(told[2]) + Fraction(told[3])
+    return None

@@ -1,0 +1,216 @@
+"""What goes with the pictures of a film, copied as it is: sound, subtitles, cover, fonts, chapters, titles."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+from av import FFmpegError, InvalidDataError, Packet
+from av.container import OutputContainer
+from av.stream import Stream
+
+from perceptual.errors import ConfigError
+from perceptual.video.reader import Reader
+from perceptual.video.source import is_cover, leap, open_input
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "an attachment", "data": "data", "video": "pictures"}
+_STALE = {
+    *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "handler_name", "vendor_id"),
+    *("rotate", "duration", "timecode"),
+}
+_FAILURES = 8  # damaged places in a row after which a file is taken to be at its end
+
+
+class Streams:
+    """The streams of a film beside its pictures, copied packet by packet into an output that is being written.
+
+    It reads the film a second time by itself, always as far as the pictures have come, so that nothing piles up.
+
+    Attributes: `message`, a sentence about what the output cannot hold, or None; `reached`, seconds of the film that
+    were copied; `damage`, the number of places that could not be read.
+
+    Raises:
+        ConfigError: the output cannot hold the sound.
+    """
+
+    def __init__(self, reader: Reader, output: OutputContainer, suffix: str) -> None:
+        self.damage, self.reached = 0, Fraction(0)
+        self._output, self._shift = output, reader.shift
+        self._start, self._end = reader.first, reader.last
+        self._container = open_input(reader.path)
+        try:
+            self._film = self._container.streams[reader.index]
+            kept = self._choose(reader.path, suffix)
+            self._outputs = {stream.index: _add(output, stream) for stream in kept}
+        except BaseException:
+            self._container.close()
+            raise
+        self._latest: dict[int, int] = {}
+        self._clocks: dict[int, tuple[int, int]] = {}  # the latest time, and what had to be added to it
+        self._packets = self._read([stream for stream in kept if stream.type != "attachment"])
+        self._held: Packet[Any] | None = None
+
+    def describe(self, target: Stream) -> None:
+        """Give the output the film's title and such, and its pictures their language and part."""
+        self._output.metadata.update(_fresh(self._container.metadata))
+        target.metadata.update(_fresh(self._film.metadata))
+        target.disposition = self._film.disposition
+
+    def copy(self, until: Fraction | None) -> None:
+        """Write what begins before a time of the output, in seconds; None: all that is left."""
+        while (packet := self._held or next(self._packets, None)) is not None:
+            self._held = packet
+            if until is not None and (packet.dts or 0) * packet.time_base - self._shift >= until:
+                return
+            self._write(packet)
+            self._held = None
+
+    def close(self, until: Fraction | None) -> None:
+        """Copy what is left before a time, and the chapters: the last before the output is closed."""
+        self.copy(until)
+        self._output.set_chapters(list(self._chapters(until)))
+        self._container.close()
+
+    def abandon(self) -> None:
+        """Close the film, whatever has been copied."""
+        self._container.close()
+
+    def _choose(self, path: Path, suffix: str) -> list[Stream]:
+        """The streams that the output can hold."""
+        kept, left = [], Counter[str]()
+        chapters = bool(self._container.chapters())
+        for stream in self._container.streams:
+            kind = stream.type
+            if stream is self._film or (kind == "data" and chapters and _codec(stream) == "bin_data"):
+                continue  # the latter is how MP4 keeps its chapters
+            cover = kind == "video" and is_cover(stream) and suffix in (".mp4", ".m4v", ".mov")
+            if (kind in ("audio", "subtitle", "attachment") or cover) and _holds(self._output.format.name, stream):
+                kept.append(stream)
+            elif kind == "audio" and _codec(stream):
+                raise ConfigError(
+                    f"{path} has sound in {_codec(stream)}, which {suffix} cannot hold: write an .mkv file, which can."
+                )
+            else:
+                left[
+                    f"{'a cover' if is_cover(stream) else _WORDS.get(kind, kind)} ({_codec(stream) or 'unknown'})"
+                ] += 1
+        several = [f"{count} x {name}" if count > 1 else name for name, count in left.items()]
+        self.message = f"Left out, as {suffix} does not take it: {', '.join(several)}." if left else None
+        return kept
+
+    def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
+        """The packets within the span, in the file's order."""
+        if not streams:
+            return
+        if self._start is not None:
+            with suppress(FFmpegError):  # a second before, as films are not quite in order
+                self._container.seek(max(0, int((self._start - 1) * av.time_base)))
+        failed = 0
+        while failed < _FAILURES:
+            try:
+                for packet in self._container.demux(streams):
+                    if packet.size and self._timed(packet) and self._within(packet):
+                        yield packet
+                    failed = 0
+                return
+            except FFmpegError:
+                failed += 1
+                self.damage += failed == 1
+
+    def _timed(self, packet: Packet[Any]) -> bool:
+        """Whether a packet has a time; where a clock begins anew, it is made to go on."""
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is None:
+            return False
+        before, added = self._clocks.get(packet.stream.index, (packet.dts, 0))
+        added += leap(packet.dts + added - before, packet.time_base, packet.duration or 0)
+        packet.dts, packet.pts = packet.dts + added, None if packet.pts is None else packet.pts + added
+        self._clocks[packet.stream.index] = packet.dts, added
+        return True
+
+    def _within(self, packet: Packet[Any]) -> bool:
+        assert packet.dts is not None
+        if is_cover(packet.stream):
+            return True
+        time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        return (self._start is None or time >= self._start) and (self._end is None or time < self._end)
+
+    def _write(self, packet: Packet[Any]) -> None:
+        source, target = packet.stream.index, self._outputs[packet.stream.index]
+        shift = 0 if is_cover(packet.stream) else round(self._shift / packet.time_base)
+        assert packet.dts is not None  # as _within sees to
+        dts = packet.dts - shift
+        if source in self._latest and dts < self._latest[source]:  # times that go back cannot be written
+            self.damage += 1
+            return
+        self._latest[source] = dts
+        self.reached = max(self.reached, packet.dts * packet.time_base)
+        packet.dts, packet.pts = dts, None if packet.pts is None else packet.pts - shift
+        packet.stream = target
+        try:
+            self._output.mux_one(packet)
+        except InvalidDataError:  # damaged, where the output wants another form of it
+            self.damage += 1
+
+    def _chapters(self, until: Fraction | None) -> Iterator[Chapter]:
+        """The chapters of the part that was written, at their new times."""
+        ends = [each for each in (until, self._end and self._end - self._shift) if each is not None]
+        end = min(ends, default=None)
+        for chapter in self._container.chapters():
+            tick = chapter["time_base"] or Fraction(1, 1000)
+            shift = round(self._shift / tick)
+            first, last = max(0, chapter["start"] - shift), chapter["end"] - shift
+            last = last if end is None else min(last, int(end / tick))
+            if last > first:
+                chapter["start"], chapter["end"] = first, last
+                yield chapter
+
+
+def _add(output: OutputContainer, stream: Stream) -> Stream:
+    added = output.add_stream_from_template(stream, opaque=True)
+    added.metadata.update(_fresh(stream.metadata))
+    added.disposition = stream.disposition
+    return added
+
+
+def _holds(kind: str, stream: Stream) -> bool:
+    """Whether files of a kind can hold a stream, found by trying: what FFmpeg says beforehand is not always so."""
+    if stream.type != "attachment" and stream.codec_context is None:
+        return False
+    trial = av.open(io.BytesIO(), "w", format=kind)
+    try:
+        _add(trial, stream)
+        trial.start_encoding()
+        return True
+    except (FFmpegError, ValueError):
+        return False
+    finally:
+        with suppress(FFmpegError, ValueError):
+            trial.close()
+
+
+def _codec(stream: Stream) -> str | None:
+    context = stream.codec_context
+    return context.codec.canonical_name if context else getattr(stream, "name", None)
+
+
+def _fresh(metadata: dict[str, str]) -> dict[str, str]:
+    """Without what only the old file could say of itself; MP4 calls a stream's title its name."""
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if key.lower() not in _STALE and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF_"))
+    }
+    if "name" in kept:
+        kept.setdefault("title", kept.pop("name"))
+    return kept

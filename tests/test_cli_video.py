@@ -1,0 +1,216 @@
+"""perceptual video as a user meets it: a film out, exit codes, and one sentence where something is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+import torch
+from test_cli import run
+from torch import Tensor
+
+from perceptual import Stylizer, Upscaler, motion
+from perceptual.video import Reader
+
+command = importlib.import_module("perceptual.cli.video")  # whose name in its folder is that of the function
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Iterator[Path]:
+    """The working folder, with a film of a second in it; no temporary file outlives a test."""
+    monkeypatch.chdir(tmp_path)
+    clips.make("a.mp4", count=24, sound="aac")
+    yield tmp_path
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def video(capsys: Capture, *words: object) -> tuple[int, str, str]:
+    return run(capsys, "video", *words, "--device", "cpu")
+
+
+def assert_one_sentence(err: str, *parts: str) -> None:
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("perceptual: ")
+    assert err.strip().endswith(".")
+    for part in parts:
+        assert part in err
+
+
+def pictures(path: str) -> list[Tensor]:
+    with Reader(path) as reader:
+        return [frame.pixels.clone() for frame in reader]
+
+
+def test_a_film_is_painted_with_its_sound(capsys: Capture, tiny_style: Path) -> None:
+    code, out, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mkv", "--codec", "ffv1", "--steady", "0")
+    assert (code, out) == (0, ""), err
+    last = err.strip().splitlines()[-1]
+    assert re.fullmatch(r"Wrote b\.mkv: 24 frames in \d+\.\d s \(\d+\.\d frames a second\)\.", last)
+    stylizer = Stylizer.load(tiny_style, device="cpu")
+    for frame, painted in zip(pictures("a.mp4"), pictures("b.mkv"), strict=True):
+        assert torch.equal(stylizer.stylize(frame), painted)
+    assert [data for _, data in clips.packets("b.mkv")] == [data for _, data in clips.packets("a.mp4")]
+
+
+def test_options_reach_the_painting(capsys: Capture, tiny_style: Path) -> None:
+    base = ["a.mp4", "--style", tiny_style, "--codec", "ffv1", "--steady", "0", "--end", "0.2"]
+    video(capsys, *base, "-o", "none.mkv", "--strength", "0")
+    video(capsys, *base, "-o", "small.mkv", "--size", "32", "--keep-colors", "--name", "two", "--style-scale", "0.5")
+    assert all(torch.equal(one, two) for one, two in zip(pictures("a.mp4"), pictures("none.mkv"), strict=False))
+    stylizer = Stylizer.load(tiny_style, device="cpu")
+    with Reader("a.mp4", size=32) as reader:
+        frame = next(iter(reader)).pixels
+    expected = stylizer.stylize(frame, style="two", keep_colors=True, style_scale=0.5)
+    assert expected.shape == (1, 3, 24, 32)
+    assert torch.equal(pictures("small.mkv")[0], expected)
+    assert len(pictures("small.mkv")) == 5
+
+
+def test_paintings_are_steadied_in_order(capsys: Capture, tiny_style: Path) -> None:
+    video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mkv", "--codec", "ffv1", "--steady", "0.6")
+    stylizer, steady = Stylizer.load(tiny_style, device="cpu"), motion.Steady(0.6)
+    for frame, painted in zip(pictures("a.mp4"), pictures("b.mkv"), strict=True):
+        assert torch.equal(steady(frame, stylizer.stylize(frame)), painted)
+
+
+def test_a_film_is_enlarged(capsys: Capture) -> None:
+    code, _, err = video(capsys, "a.mp4", "--upscale", "4", "-o", "b.mkv", "--codec", "ffv1", "--end", "0.1")
+    assert code == 0, err
+    upscaler = Upscaler.at_scale(4, device="cpu")
+    large = pictures("b.mkv")
+    assert large[0].shape == (1, 3, 192, 256)
+    assert torch.equal(upscaler.upscale(pictures("a.mp4")[0]), large[0])
+    video(capsys, "a.mp4", "--upscale", "2", "--loss", "feature", "-o", "b.mp4", "--end", "0.1")
+    assert clips.facts("b.mp4")["size"] == (128, 96)
+
+
+def test_progress_off_a_terminal_is_plain_lines(capsys: Capture, tiny_style: Path) -> None:
+    _, _, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mp4")
+    assert re.search(r"^painting 24/24  \d+\.\d frames a second  0 s left$", err, re.M), err
+    assert "\x1b" not in err
+
+
+def test_messages_about_the_film_are_shown(capsys: Capture, tiny_style: Path) -> None:
+    clips.make("odd.mkv", count=3, size=(65, 49), codec="ffv1", pixels="yuv444p")
+    code, _, err = video(capsys, "odd.mkv", "--style", tiny_style, "-o", "b.mp4")
+    assert code == 0
+    assert "65 x 49 px is written as 4:4:4, which some players do not play: --size gives even sides." in err
+
+
+def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, tiny_style: Path) -> None:
+    clips.make("a.mkv", count=120)
+    data = Path("a.mkv").read_bytes()
+    Path("a.mkv").write_bytes(data[: len(data) // 2])
+    code, _, err = video(capsys, "a.mkv", "--style", tiny_style, "-o", "b.mp4")
+    assert code == 1
+    assert "a.mkv breaks off after" in err
+    assert "Wrote b.mp4" in err
+    assert len(clips.times("b.mp4")) > 20
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("missing.mp4 -o b.mp4", "There is no film missing.mp4"),
+        ("a.mp4 -o a.mp4", "would overwrite its input"),
+        ("a.mp4 -o b.xyz", "end the name with .mp4"),
+        ("a.mp4 -o b.webm", "has sound in aac, which .webm cannot hold"),
+        ("a.mp4 -o b.mp4 --codec vp9 --crf 70", "crf is 70"),
+        ("a.mp4 -o b.mp4 --start soon", "start is 'soon'"),
+        ("a.mp4 -o b.mp4 --start 10", "give another --start"),
+        ("a.mp4 -o b.mp4 --steady 3", "steady is 3"),
+        ("a.mp4 -o b.mp4 --style no_such_style", "no_such_style"),
+        ("a.mp4 -o b.mp4 --name no_such_style", "no_such_style"),
+        ("a.mp4 -o b.mp4 --style wave --upscale 4", "not both"),
+        ("a.mp4 -o b.mp4 --upscale 100", "scale is 100"),
+        ("a.mp4 -o b.mp4 --upscale 4 --loss sharp", "'sharp'"),
+        ("a.mp4 -o b.mp4 --network missing.safetensors", "missing.safetensors"),
+        ("a.mp4 -o a.mp4/b.mp4", "Cannot write a.mp4/b.mp4"),
+        ("text.mp4 -o b.mp4", "text.mp4 is no film"),
+        ("a.mp4 -o folder", "end the name with"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_1(capsys: Capture, words: str, parts: str) -> None:
+    Path("text.mp4").write_text("hello")
+    Path("folder").mkdir()
+    before = sorted(path.name for path in Path().iterdir())
+    code, out, err = video(capsys, *words.split())
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, parts)
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_without_pyav_the_command_says_how_to_get_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['av'] = None; from perceptual import cli\nsys.exit(cli.main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "video", "a.mp4", "-o", "b.mp4"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_one_sentence(done.stderr, "pip install 'perceptual[video]'")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    clips.make("a.mp4", count=240, sound="aac")
+    stages = command._stages
+
+    def signalled(config: Any) -> Any:
+        convert, settle = stages(config)
+
+        def paint(pixels: Tensor) -> Tensor:
+            if clips.number(pixels) == 20:
+                os.kill(os.getpid(), number)
+                time.sleep(0.2)
+            return convert(pixels)
+
+        return paint, settle
+
+    monkeypatch.setattr(command, "_stages", signalled)
+    code, _, err = video(capsys, "a.mp4", "--strength", "0", "-o", "b.mp4")
+    assert code == 130, err
+    frames = len(clips.times("b.mp4"))
+    assert 15 <= frames <= 30
+    assert f"Wrote b.mp4: {frames} frames in" in err
+    assert f"Stopped early: it holds the first {frames / 24:.1f} s of the film." in err
+    assert clips.packets("b.mp4")[-1][0] <= Fraction(frames, 24)
+
+
+@pytest.mark.slow
+def test_the_installed_command_paints_a_film_and_stops_on_ctrl_c() -> None:
+    """In a process of its own: threads, signals and the end of the process as they are."""
+    clips.make("long.mp4", count=120, sound="aac", size=(320, 240))
+    words = [sys.executable, "-m", "perceptual.cli", "video", "long.mp4", "--style", "wave", "-o", "b.mp4"]
+    process = subprocess.Popen([*words, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
+    began = time.monotonic()
+    while not list(Path().glob(".b-*")) and time.monotonic() - began < 60:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopping after this step" in err
+    assert "Traceback" not in err
+    shown = clips.times("b.mp4") if Path("b.mp4").exists() else []
+    assert (f"Wrote b.mp4: {len(shown)} frames" in err) if shown else "nothing was written" in err
+    assert np.diff([float(time) for time in shown]) == pytest.approx(1 / 24)
+
+
+def test_stylize_points_to_this_command_for_a_film(capsys: Capture) -> None:
+    code, _, err = run(capsys, "stylize", "a.mp4", "-o", "b.png")
+    assert code == 1
+    assert "a.mp4 is a film: use `perceptual video`." in err
