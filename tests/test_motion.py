@@ -88,9 +88,9 @@ def pan(steps: int, by: int, height: int = 60, width: int = 80, seed: int = 0) -
 @few
 @given(seeds)
 def test_a_motion_is_a_function_of_its_seed_and_small(seed: int) -> None:
-    motion = random_motion(random.Random(seed))
+    motion = random_motion(random.Random(seed), 256)
     assert motion.shape == (2, 3)
-    assert torch.equal(motion, random_motion(random.Random(seed)))
+    assert torch.equal(motion, random_motion(random.Random(seed), 256))
     scale, angle = math.hypot(*motion[:, 0].tolist()), math.atan2(motion[1, 0], motion[0, 0])
     close(motion[0, :2], torch.stack([motion[1, 1], -motion[1, 0]]))  # zoom and turn, no shear
     assert abs(scale - 1) <= 0.02 + 1e-6
@@ -99,7 +99,7 @@ def test_a_motion_is_a_function_of_its_seed_and_small(seed: int) -> None:
 
 
 def test_half_of_the_motions_are_whole_pixels_each_way() -> None:
-    motions = torch.stack([random_motion(random.Random(seed)) for seed in range(400)])
+    motions = torch.stack([random_motion(random.Random(seed), 256) for seed in range(400)])
     whole = (motions == motions.round()).flatten(1).all(1)
     assert 150 < whole.sum() < 250
     assert torch.equal(motions[whole][:, :, :2], torch.eye(2).expand(int(whole.sum()), 2, 2))
@@ -110,7 +110,7 @@ def test_half_of_the_motions_are_whole_pixels_each_way() -> None:
 @few
 @given(seeds)
 def test_no_motion_brings_what_is_outside_into_the_inner_part_of_256_pixels(seed: int) -> None:
-    places = places_of(random_motion(random.Random(seed)), 256, 256)
+    places = places_of(random_motion(random.Random(seed), 256), 256, 256)
     inside = inner(places.permute(2, 0, 1))
     assert inside.shape == (2, 256 - 2 * MARGIN, 256 - 2 * MARGIN)
     assert 1 <= inside.min() <= inside.max() <= 254  # where a bicubic neighbourhood is whole
@@ -157,7 +157,7 @@ def test_a_quarter_turn_is_about_the_centre(side: int) -> None:
 @given(seeds, st.integers(40, 70), st.integers(40, 70))
 def test_a_slope_moves_with_its_places(seed: int, height: int, width: int) -> None:
     """A picture that holds its own coordinates shows, moved, the places that it was moved from."""
-    motion = random_motion(random.Random(seed))
+    motion = random_motion(random.Random(seed), 256)
     coordinates = grid(height, width).permute(2, 0, 1)[None]
     places = places_of(motion, height, width).permute(2, 0, 1)[None]
     close(inner(move(coordinates, motion)), inner(places), atol=0.06, rtol=0)  # bicubic of -0.75 bends slopes a little
@@ -166,7 +166,7 @@ def test_a_slope_moves_with_its_places(seed: int, height: int, width: int) -> No
 @few
 @given(seeds, st.integers(1, 50), st.integers(1, 50))
 def test_the_inverse_motion_leads_back(seed: int, height: int, width: int) -> None:
-    motion = random_motion(random.Random(seed))
+    motion = random_motion(random.Random(seed), 256)
     back = inverse(motion)
     centre = torch.tensor([width - 1, height - 1]) / 2
     places = (places_of(motion, height, width) - centre) @ back[:, :2].T + back[:, 2] + centre
@@ -175,7 +175,7 @@ def test_the_inverse_motion_leads_back(seed: int, height: int, width: int) -> No
 
 @pytest.mark.parametrize("seed", range(6))
 def test_moved_there_and_back_a_picture_is_itself_inside(seed: int) -> None:
-    motion = random_motion(random.Random(seed))
+    motion = random_motion(random.Random(seed), 256)
     picture = texture(90, 110).float() / 255
     back = move(move(picture, motion), inverse(motion))
     assert (inner(back) - inner(picture)).abs().mean() < 0.01
@@ -237,7 +237,7 @@ def test_carried_by_whole_pixels_levels_are_exact(x: int, y: int, seed: int) -> 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_carrying_levels_is_moving_the_picture(seed: int) -> None:
-    motion, picture = random_motion(random.Random(seed)), texture(70, 90)
+    motion, picture = random_motion(random.Random(seed), 256), texture(70, 90)
     carried = carry(picture, places_of(motion, 70, 90).numpy()).float()
     moved = (255 * move(picture.float() / 255, motion)).clamp(0, 255)
     assert (inner(carried) - inner(moved)).abs().max() < 4  # the one knows 32 places from pixel to pixel, the other all
@@ -274,7 +274,7 @@ def test_a_known_pan_is_found(height: int, width: int, by: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_a_known_motion_is_found(seed: int) -> None:
-    motion, first = random_motion(random.Random(seed)), texture(144, 176)
+    motion, first = random_motion(random.Random(seed), 256), texture(144, 176)
     second = (255 * move(first.float() / 255, motion)).round().clamp(0, 255).to(torch.uint8)
     places, trust = found(first, second)
     off = np.abs(places - places_of(motion, 144, 176).numpy())[MARGIN:-MARGIN, MARGIN:-MARGIN]
