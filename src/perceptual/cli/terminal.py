@@ -51,12 +51,12 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
     """
     began = time.monotonic()
     if not _console.is_terminal:
-        shown = 0.0
+        shown, told = 0.0, done
         for step in steps:
             if step.message:
                 say(step.message)
-            if time.monotonic() - shown > 30 or step.index == step.total:
-                shown = time.monotonic()
+            if (time.monotonic() - shown > 30 or step.index == step.total) and step.index != told:
+                shown, told = time.monotonic(), step.index
                 left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
                 note = _rate(step.index - done, began, unit) if unit else _losses(step)
                 say(f"{title} {step.index}/{step.total or '?'}  {note}  {left:.0f} s left")

@@ -35,7 +35,8 @@ class VideoConfig:
     style_scale: float = StylizeConfig.style_scale
     """Size of the strokes. 4 gives a film of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
     steady: float = 0.5
-    """How much of the previous painting, moved along with the picture, goes into each frame: from 0, none, to 1."""
+    """How much of the previous painting, moved along with the picture, goes into each frame, against flicker: from 0,
+    none, to 0.9."""
     upscale: float | None = None
     """Enlarge the film so many times, in place of painting it."""
     loss: str = UpscaleConfig.loss
@@ -70,8 +71,7 @@ class VideoConfig:
             raise ConfigError("A film is painted or enlarged: give --style or --upscale, not both.")
         if self.enlarges and self.size:
             raise ConfigError("--upscale says how large the film becomes: leave --size out.")
-        if not 0 <= self.steady <= 1:
-            raise ConfigError(f"steady is {self.steady}; give a number from 0, none of the previous painting, to 1.")
+        check_steady(self.steady)
         at_least("size", 16 if self.size is None else self.size, 16)
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise ConfigError(f"fps is {self.fps:g}; give a number above 0 and up to 1000.")
@@ -117,6 +117,12 @@ class VideoConfig:
         if self.fps != int(self.fps) and math.isclose(self.fps * 1.001, whole, rel_tol=2e-4):
             return Fraction(whole * 1000, 1001)
         return Fraction(self.fps).limit_denominator(1001)
+
+
+def check_steady(steady: float) -> None:
+    """Raise a ConfigError unless `steady` is a share of the previous painting that leaves something to paint."""
+    if not 0 <= steady <= 0.9:
+        raise ConfigError(f"steady is {steady}; give a number from 0, nothing of the previous painting, to 0.9.")
 
 
 def _seconds(name: str, text: str | None) -> Fraction | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perceptual.config.common import at_least
 from perceptual.config.style import Precision, StylizeConfig
-from perceptual.errors import ConfigError
+from perceptual.config.video import VideoConfig, check_steady
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,9 @@ class WebcamConfig:
     """From 0, the photograph, to 1, the full style, to begin with."""
     keep_colors: bool = False
     """Keep the camera's colours and paint only in lightness."""
-    steady: float = 0.5
-    """How much of the painting before, moved along with the picture, goes into each, against flicker: 0 none, to 1."""
+    steady: float = VideoConfig.steady
+    """How much of the previous painting, moved along with the picture, goes into each, against flicker: from 0, none,
+    to 0.9."""
     fps: float = 15.0
     """Frames a second to hold: the painting is made as large as this computer can paint so often."""
     size: int | None = None
@@ -48,8 +49,7 @@ class WebcamConfig:
 
     def __post_init__(self) -> None:
         StylizeConfig(strength=self.strength, size=self.size, precision=self.precision)  # refuses what is out of range
-        if not 0 <= self.steady <= 1:
-            raise ConfigError(f"steady is {self.steady}; give a number from 0, each frame by itself, to 1.")
+        check_steady(self.steady)
         at_least("fps", self.fps, 1)
         at_least("frames", 1 if self.frames is None else self.frames, 1)
         object.__setattr__(self, "out", self.out.expanduser())
