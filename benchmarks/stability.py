@@ -1,7 +1,7 @@
 """Flicker: the temporal error of painted films, with and without the network for video and steadying.
 
 python benchmarks/stability.py [--photos FOLDER] [--film FILM] [--paintings FOLDER] [--networks NAME ...]
-                               [--styles NAME ...] [--sheet FILE]
+                               [--styles NAME ...] [--steady AMOUNT ...] [--sheet FILE]
 
 Films of known motion are made of each of the first four photographs of FOLDER, or of scikit-image's samples:
 
@@ -11,8 +11,8 @@ zoom           by 0.5 % a frame
 noise          a still picture, with fresh noise of 3 levels of 255 in each frame
 
 FILM is a film of one's own, whose motion is found by optical flow. For each network it prints the temporal error of
-its paintings, in levels, by film, as the mean over the styles; behind the bar with steadying at 0.5; and at the end
-the mean ratio of its errors to those of the first. The frames' own error is what interpolation and noise make.
+its paintings, in levels, by film, as the mean over the styles, plain and steadied by each AMOUNT; and at the end the
+mean ratio of its errors to those of the first. The frames' own error is what interpolation and noise make.
 With PAINTINGS, the folder of the images that the networks were trained on, under the names of their styles, it also
 prints the content and the style term of the last painting of each film, under the objective of the first network, whose
 loss networks PERCEPTUAL_WEIGHTS finds: a network must not buy its calm with its style.
@@ -29,7 +29,7 @@ import skimage.data
 import torch
 
 from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
-from perceptual.config import from_dict
+from perceptual.config import VideoConfig, from_dict
 from perceptual.motion import Steady, carry, move, places_of
 from perceptual.tasks import read_painting, style_name
 
@@ -120,7 +120,7 @@ def draw(path: Path, networks: list[str], styles: list[str]) -> None:
     crop, places = (..., slice(20, 180), slice(90, 250)), motion[0].numpy()
     rows = []
     for style in styles:
-        for name, steady in (("", 0.0), *((name, 0.0) for name in networks), (networks[-1], 0.5)):
+        for name, steady in (("", 0.0), *((name, 0.0) for name in networks), (networks[-1], VideoConfig.steady)):
             made = list(painted(Stylizer.load(name), style, frames, steady)) if name else frames
             flicker = (made[-1].float() - carry(made[-2], places).float()).abs() * 3
             last = [*made[-4:], flicker.clamp(0, 255)] if name else [*made[-4:], torch.full_like(made[0], 255)]
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--paintings", type=Path)
     parser.add_argument("--networks", nargs="+", default=["gallery", "gallery_video"])
     parser.add_argument("--styles", nargs="*")
+    parser.add_argument("--steady", nargs="+", type=float, default=[0.0, VideoConfig.steady])
     options = parser.parse_args()
     if options.sheet:
         return draw(options.sheet, options.networks, options.styles or ["wave", "udnie"])
@@ -153,7 +154,7 @@ def main() -> None:
     blank = " |" * (len(columns) - len(films))
     print(f"| the frames themselves | {' | '.join(f'{value:.1f}' for value in own)} |{blank}", flush=True)
     first: list[float] = []
-    for name, steady in itertools.product(options.networks, (0.0, 0.5)):
+    for name, steady in itertools.product(options.networks, options.steady):
         stylizer = Stylizer.load(name)
         errors, terms = [], []
         for kind in films:
@@ -168,7 +169,7 @@ def main() -> None:
         ratio = statistics.mean(ours / theirs for ours, theirs in zip(errors, first, strict=True))
         shown = [*(f"{value:.1f}" for value in errors), f"{ratio:.2f}"]
         shown += [f"{statistics.mean(values):.3f}" for values in zip(*terms, strict=True)]
-        print(f"| {Path(name).stem}{', steadied' * bool(steady)} | {' | '.join(shown)} |", flush=True)
+        print(f"| {Path(name).stem}{f', steadied {steady:g}' * bool(steady)} | {' | '.join(shown)} |", flush=True)
 
 
 if __name__ == "__main__":

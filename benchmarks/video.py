@@ -57,9 +57,9 @@ def make_film(path: Path, width: int, height: int) -> None:
 
 
 def rate_of(ticks: Iterator[object]) -> float:
-    """Frames a second of what yields once a frame, the first ones left out."""
-    times = [time.perf_counter() for _ in ticks]
-    return (len(times) - 1 - UNCOUNTED) / (times[-1] - times[UNCOUNTED])
+    """Frames a second of what yields once a frame, the first ones left out, and the end counted."""
+    times = [time.perf_counter() for _ in ticks][:FRAMES]
+    return (FRAMES - UNCOUNTED) / (time.perf_counter() - times[UNCOUNTED - 1])
 
 
 def converted(path: Path, stylizer: Stylizer | None, steady: float) -> Iterator[object]:

@@ -128,9 +128,11 @@ def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(gallery()))
-def test_shipped_styles_paint_the_golden_picture(name: str, photograph: Image.Image) -> None:
-    golden = np.asarray(Image.open(GOLDEN / f"{name}.png")).astype(int)
-    stylizer = Stylizer.load(name)
+@pytest.mark.parametrize("video", [False, True])
+def test_shipped_styles_paint_the_golden_picture(name: str, video: bool, photograph: Image.Image) -> None:
+    ending = "_video" if gallery(video=video)[name] != gallery()[name] else ""
+    golden = np.asarray(Image.open(GOLDEN / f"{name}{ending}.png")).astype(int)
+    stylizer = Stylizer.load(name, video=video)
     stylizer.precision = "float32"
     error = np.abs(np.asarray(stylizer(photograph)).astype(int) - golden)
     assert error.max() <= 3

@@ -6,11 +6,12 @@ import torch
 from conftest import SHARED
 from PIL import Image
 
-from perceptual import Stylizer, images
+from perceptual import Stylizer, images, temporal_error
 from perceptual.checkpoints import find_style, gallery, shipped
 from perceptual.config import LossConfig
 from perceptual.functional import luma
 from perceptual.losses import style_transfer_loss
+from perceptual.motion import places_of
 
 STYLES = sorted(gallery())
 TRAINED_AT = {"edtaonisl": 340, "udnie": 340}  # longer side of the painting, when not the recipe's 512
@@ -32,6 +33,29 @@ def test_it_holds_eleven_paintings_by_name_in_less_than_8_megabytes(network: Sty
 def test_a_shipped_style_is_found_by_its_own_name(network: Stylizer, photograph: Image.Image) -> None:
     assert find_style("wave") == (shipped("style")["gallery"], "wave")
     assert np.array_equal(Stylizer.load("wave")(photograph), network(photograph, style="wave"))
+
+
+def test_video_takes_the_network_that_holds_still_and_the_same_styles(network: Stylizer) -> None:
+    film = Stylizer.load("gallery_video")
+    assert film.styles == network.styles
+    assert film.card.settings["temporal_weight"] > 0
+    assert find_style("wave", video=True) == (shipped("style")["gallery_video"], "wave")
+    assert Stylizer.load("starry_night_solo", video=True).card.titles == Stylizer.load("starry_night_solo").card.titles
+
+
+@pytest.mark.parametrize("style", ["wave", "udnie", "the_scream"])
+def test_the_network_for_video_flickers_two_thirds_as_much_at_most(
+    network: Stylizer, photograph: Image.Image, style: str
+) -> None:
+    large = images.like(images.from_any(photograph.resize((450, 300))), torch.empty(0, dtype=torch.uint8))
+    film = [large[..., 20:276, 40 + k : 360 + k] for k in (0, 1, 3, 6)]  # whole pixels: nothing is interpolated
+    motion = [places_of(torch.tensor([[1.0, 0, k], [0, 1, 0]]), 256, 320) for k in (1, 2, 3)]
+
+    def flicker(stylizer: Stylizer) -> float:
+        return temporal_error(film, (stylizer.stylize(frame, style=style) for frame in film), motion=motion)
+
+    assert temporal_error(film, film, motion=motion) < 1e-6
+    assert flicker(Stylizer.load(style, video=True)) < 0.67 * flicker(network)
 
 
 def test_no_style_is_the_photograph_and_no_two_are_alike(network: Stylizer, photograph: Image.Image) -> None:

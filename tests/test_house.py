@@ -227,7 +227,7 @@ def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
 
 
 def test_importing_the_command_is_light() -> None:
-    heavy = ("torch", "PIL", "cv2", "numpy", "safetensors", "accelerate")
+    heavy = ("torch", "PIL", "cv2", "numpy", "safetensors", "accelerate", "av", "pygame")
     code = f"import sys, perceptual.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -340,3 +340,9 @@ def test_a_weight_that_cannot_be_is_one_sentence(
     assert cli.main(["train", "style", *words, "--dry-run"]) == 1
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", f"perceptual: {sentence}")
+
+
+def test_a_run_from_before_there_was_a_weight_can_go_on(photographs: Photographs) -> None:
+    plain = make_task(photographs, replace(RECIPE, temporal_weight=0.0))
+    assert "temporal_weight" not in plain.identity
+    assert make_task(photographs).identity["temporal_weight"] == RECIPE.temporal_weight > 0

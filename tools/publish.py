@@ -49,6 +49,7 @@ golden = root / "tests" / "golden"
 if card.task == "upscale":
     Upscaler.load(target)(photograph.crop((80, 30, 128, 78))).save(golden / f"{arguments.name}.png")
 for style in card.styles:
-    if gallery()[style] == target:
-        Stylizer.load(target)(photograph, style=style).save(golden / f"{style}.png")
+    for ending, video in (("", False), ("_video", True)):
+        if gallery(video=video)[style] == target and not (video and gallery()[style] == target):
+            Stylizer.load(target)(photograph, style=style).save(golden / f"{style}{ending}.png")
 print(f"{target}: {target.stat().st_size / 1e6:.2f} MB; its golden pictures are made anew")

@@ -74,18 +74,18 @@ class Stylizer:
             ConfigError: no blend, or one of styles of different networks.
         """
         blend = parse_blend(str(name))
-        if not video:
-            return cls._load(blend, device)
         try:
-            stylizer = cls._load(blend, device, video=True)
-        except ConfigError:  # a style of one's own blends with the network that it was learnt with alone
-            stylizer = cls._load(blend, device)
-        if stylizer.device.type == "cpu":
+            stylizer = cls._load(blend, device, video=video)
+        except ConfigError:  # a style of one's own blends with the shipped network that it was learnt with alone
+            if len(blend) == 1:
+                raise
+            stylizer = cls._load(blend, device, video=not video)
+        if video and stylizer.device.type == "cpu":
             kernels.compiled(wait=True)
         return stylizer
 
     @classmethod
-    def _load(cls, blend: Mapping[str, float], device: torch.device | str | None, *, video: bool = False) -> Stylizer:
+    def _load(cls, blend: Mapping[str, float], device: torch.device | str | None, *, video: bool) -> Stylizer:
         found = [(checkpoints.find_style(part, video=video), share) for part, share in blend.items()]
         parts = [(path.resolve(), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))

@@ -115,7 +115,10 @@ class _StyleRun:
         return _filled(card, step, self.recipe, self.network, self.loss)
 
     def identity(self) -> dict[str, Any]:
-        return {**_identity(self.recipe, self.loss, self.dataset), "paintings": dict(self.paintings)}
+        shared = _identity(self.recipe, self.loss, self.dataset)
+        if not self.recipe.temporal_weight:  # as in runs from before there was one
+            del shared["temporal_weight"]
+        return {**shared, "paintings": dict(self.paintings)}
 
 
 @dataclass(frozen=True)

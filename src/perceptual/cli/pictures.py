@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli.terminal import FAILED, say
-from perceptual.config import StylizeConfig, UpscaleConfig
+from perceptual.config import StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from perceptual.apply import Stylizer
 
 _Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
 _Out = Annotated[Path, tyro.conf.arg(aliases=("-o",))]
@@ -72,20 +74,27 @@ def upscale(arguments: Sequence[str]) -> int:
     return _convert(pairs, load_upscaler(config), config.skip_existing)
 
 
-def load_stylizer(config: StylizeConfig, *, wait: bool, video: bool = False) -> Callable[[Tensor], Tensor]:
-    """What paints (1, 3, H, W) as the settings say; wait: for the compiled kernels, which pay for many pictures; video:
-    by a network that is steady from frame to frame, where there is one of that style.
+def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) -> Stylizer:
+    """The network of the settings, with its precision; video: one that is steady from frame to frame, where there is
+    one of that style. A wrong name is said here, and not for every picture.
     """
     import torch
 
-    from perceptual import kernels
     from perceptual.apply import Stylizer
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video)
     stylizer.precision = config.precision
+    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)
+    return stylizer
+
+
+def load_stylizer(config: StylizeConfig, *, wait: bool = False, video: bool = False) -> Callable[[Tensor], Tensor]:
+    """What paints (1, 3, H, W) as the settings say; wait: for the compiled kernels, which pay for many pictures."""
+    from perceptual import kernels
+
+    stylizer = open_stylizer(config, video=video)
     if stylizer.device.type == "cpu":
         kernels.compiled(wait=wait)
-    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said once, not for every picture
     how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
     return partial(stylizer.stylize, style=config.name, **how)
 

@@ -57,9 +57,11 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
                 say(step.message)
             if (time.monotonic() - shown > 30 or step.index == step.total) and step.index != told:
                 shown, told = time.monotonic(), step.index
-                left = (shown - began) / max(1, step.index - done) * ((step.total or step.index) - step.index)
                 note = _rate(step.index - done, began, unit) if unit else _losses(step)
-                say(f"{title} {step.index}/{step.total or '?'}  {note}  {left:.0f} s left")
+                left = ""
+                if step.total:
+                    left = f"{(shown - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
+                say(f"{title} {step.index}/{step.total or '?'}  {note}  {left}".rstrip())
             yield step
         return
     columns = (

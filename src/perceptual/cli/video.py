@@ -60,7 +60,7 @@ def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[
         return load_upscaler(config.enlarging), None
     from perceptual.motion import Steady
 
-    return load_stylizer(config.painting, wait=True, video=True), Steady(config.steady) if config.steady else None
+    return load_stylizer(config.painting, video=True), Steady(config.steady) if config.steady else None
 
 
 def _summary(conversion: Conversion, took: float) -> str:

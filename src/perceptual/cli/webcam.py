@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from perceptual.cli.pictures import open_stylizer
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal
 from perceptual.config import WebcamConfig
 
@@ -29,14 +30,9 @@ class _Webcam(WebcamConfig):
 def webcam(arguments: Sequence[str]) -> int:
     """perceptual webcam: a camera, or a film in its place, painted in a window until that is closed."""
     config = tyro.cli(_Webcam, args=arguments, prog="perceptual webcam")
-    import torch
-
-    from perceptual.apply import Stylizer
     from perceptual.webcam import Camera, Shown, run
 
-    stylizer = Stylizer.load(config.style, device=config.device, video=True)
-    stylizer.precision = config.precision
-    stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)  # a wrong name is said before a window opens
+    stylizer = open_stylizer(config, video=True)
     last = Shown(0, 0.0, 0, 0)
     with stop_on_signal() as stopping, Camera(config) as camera, closing(run(stylizer, camera, config)) as work:
         for last in work:

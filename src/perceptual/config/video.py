@@ -67,14 +67,19 @@ class VideoConfig:
 
     def __post_init__(self) -> None:
         _ = self.painting, self.enlarging  # which refuse what is out of range
-        if self.enlarges and (self.style or self.name):
-            raise ConfigError("A film is painted or enlarged: give --style or --upscale, not both.")
+        of_painting = ("style", "name", "strength", "keep_colors", "style_scale", "steady")
+        unheard = of_painting if self.enlarges else ("loss",)
+        for name in unheard:
+            if getattr(self, name) != getattr(VideoConfig, name):
+                flag = "--" + name.replace("_", "-")
+                how = "enlarged" if self.enlarges else "painted"
+                raise ConfigError(f"The film is to be {how}, where {flag} does nothing: leave it out.")
         if self.enlarges and self.size:
             raise ConfigError("--upscale says how large the film becomes: leave --size out.")
         check_steady(self.steady)
         at_least("size", 16 if self.size is None else self.size, 16)
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise ConfigError(f"fps is {self.fps:g}; give a number above 0 and up to 1000.")
+        if self.fps is not None and not 0.01 <= self.fps <= 1000:
+            raise ConfigError(f"fps is {self.fps:g}; give a number from 0.01 to 1000.")
         one_of("codec", self.codec or "h264", get_args(Codec))
         start, end = self.span
         if end is not None and end <= start:

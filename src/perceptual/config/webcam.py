@@ -21,9 +21,9 @@ class WebcamConfig:
     """The style of a network that holds several to begin with; else what --style says, or the first."""
     camera: str = "0"
     """A camera by its number, or a film's file, which plays as a camera would."""
-    strength: float = 1.0
+    strength: float = StylizeConfig.strength
     """From 0, the photograph, to 1, the full style, to begin with."""
-    keep_colors: bool = False
+    keep_colors: bool = StylizeConfig.keep_colors
     """Keep the camera's colours and paint only in lightness."""
     steady: float = VideoConfig.steady
     """How much of the previous painting, moved along with the picture, goes into each, against flicker: from 0, none,
@@ -41,9 +41,9 @@ class WebcamConfig:
     """End after so many frames."""
     out: Path = Path()
     """The folder for pictures that are saved."""
-    device: str = "auto"
+    device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
-    precision: Precision = "auto"
+    precision: Precision = StylizeConfig.precision
     """auto takes what the processor computes fastest: int8 (above 40 dB PSNR against float32) where it multiplies
     bytes, else float32."""
 
