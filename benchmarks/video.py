@@ -33,7 +33,7 @@ from perceptual.devices import keep_memory
 from perceptual.motion import Steady
 from perceptual.video import Conversion, Reader
 
-FRAMES, UNCOUNTED, ROUNDS, STYLE = 40, 8, 3, "wave"
+FRAMES, UNCOUNTED, ROUNDS, STYLE = 32, 8, 3, "wave"
 
 
 def make_film(path: Path, width: int, height: int) -> None:
