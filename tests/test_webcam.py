@@ -306,6 +306,18 @@ def test_a_camera_that_is_pulled_out_is_a_sentence(plugged: dict[str, Any]) -> N
     assert plugged["released"]
 
 
+def test_a_camera_that_is_pulled_out_while_a_picture_is_painted_is_a_sentence_too(plugged: dict[str, Any]) -> None:
+    config = settings(camera="0")
+    painter = Painter(lambda side: time.sleep(0.3) or 0.3)  # type: ignore[func-returns-value]
+    with (
+        Camera(config) as camera,
+        closing(run(painter, camera, config)) as work,  # type: ignore[arg-type]
+        pytest.raises(VideoError, match=r"^Camera 0 gives no more pictures"),
+    ):
+        list(work)
+    assert plugged["released"]
+
+
 def test_damaged_frames_are_passed_over() -> None:
     data = bytearray(Path("film.avi").read_bytes())
     pictures = [at for at in range(len(data)) if data[at : at + 4] == b"00dc"][:FRAMES]
@@ -571,7 +583,7 @@ def test_the_real_wave_paints_a_film_in_the_window(capfd: Capture, monkeypatch: 
     assert err.startswith("3 frames in ")
     assert err.endswith(" a second at 160 x 96 px.\n")
     assert err.count("\n") == 1
-    stylizer = Stylizer.load("wave", device="cpu")
+    stylizer = Stylizer.load("wave", device="cpu", video=True)
     pictures = [torch.from_numpy(frame).permute(2, 0, 1)[None] for frame in frames_of()[:13]]
     for screen, look in zip(screens, (("wave", 1.0), ("wheat_field", 1.0), ("wheat_field", 0.9)), strict=True):
         paintings = [stylizer.stylize(picture, style=look[0], strength=look[1]) for picture in pictures]

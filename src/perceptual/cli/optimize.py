@@ -140,7 +140,7 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
 
     trace, previews = (config.out.with_name(config.out.name + end) for end in (".jsonl", ".previews"))
     written, failure = 0, None
-    with closing(run.run()) as steps, stop_on_signal() as stopping:
+    with stop_on_signal() as stopping, closing(run.run()) as steps:
         try:
             for step in with_bar(steps, "optimising"):
                 if not written:  # what is wrong with the input has been said by now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,13 +21,16 @@ _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, as it is."""
-    _console.print(escape(text))
+    """Print a line on stderr, as it is; a terminal that has gone is no reason to end."""
+    with suppress(OSError):
+        _console.print(escape(text))
 
 
 @contextmanager
 def stop_on_signal() -> Generator[list[int], None, None]:
-    """Collect Ctrl-C and SIGTERM in a list, so that work can end between two steps; a second one ends it at once."""
+    """Collect Ctrl-C, SIGTERM and the end of the terminal in a list, so that work can end between two steps; a second
+    one ends it at once.
+    """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -36,7 +39,10 @@ def stop_on_signal() -> Generator[list[int], None, None]:
         received.append(number)
         say("Stopping after this step; once more stops at once.")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield received
     finally:

@@ -154,7 +154,7 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
     """Train with a bar, previews and Ctrl-C; the exit code."""
     from perceptual.train import save_preview
 
-    with closing(trainer.run(dataset)) as run, stop_on_signal() as stopping:
+    with stop_on_signal() as stopping, closing(trainer.run(dataset)) as run:
         for step in with_bar(run, "training", trainer.step):
             if step.preview is not None:
                 save_preview(trainer.out, step)

@@ -44,7 +44,7 @@ def video(arguments: Sequence[str]) -> int:
     conversion.convert, conversion.settle = _stages(config)
     began = time.monotonic()
     title = "enlarging" if config.enlarges else "painting"
-    with closing(conversion.run()) as run, stop_on_signal() as stopping:
+    with stop_on_signal() as stopping, closing(conversion.run()) as run:  # which ends the film under the former
         for _ in with_bar(run, title, unit="frames"):
             if stopping:
                 break
@@ -67,7 +67,8 @@ def _summary(conversion: Conversion, took: float) -> str:
     frames, rate = conversion.frames, conversion.frames / max(took, 1e-3)
     if not frames:
         return "Stopped before the first frame; nothing was written."
-    text = f"Wrote {conversion.target}: {frames} frames in {took:.1f} s ({rate:.1f} frames a second)."
+    counted = f"{frames} frame{'s' * (frames != 1)}"
+    text = f"Wrote {conversion.target}: {counted} in {took:.1f} s ({rate:.1f} frames a second)."
     if conversion.stopped:
         text += f" Stopped early: it holds the first {float(conversion.seconds):.1f} s of the film."
     return text

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from av import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
+
+from perceptual.motion import pixels_of, tensor_of
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
 RGB = 0  # a matrix, in the numbers of H.273 as all here
@@ -61,8 +62,7 @@ class ToRGB:
             how["src_color_range"] = self._colours.range or LIMITED
         width, height = self._size
         rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
-        turned = upright(rgb.to_ndarray(), self._matrix)
-        return torch.from_numpy(np.ascontiguousarray(turned)).permute(2, 0, 1)[None]
+        return tensor_of(np.ascontiguousarray(upright(rgb.to_ndarray(), self._matrix)))
 
 
 class FromRGB:
@@ -74,8 +74,7 @@ class FromRGB:
 
     def __call__(self, pixels: Tensor) -> VideoFrame:
         """One picture."""
-        array = np.ascontiguousarray(pixels[0].permute(1, 2, 0).cpu().numpy())
-        frame = VideoFrame.from_numpy_buffer(array, "rgb24")
+        frame = VideoFrame.from_numpy_buffer(pixels_of(pixels.cpu()), "rgb24")
         how: dict[str, Any] = {}
         if self._colours.matrix != RGB:
             how["dst_colorspace"] = self._colours.swscale_matrix(*self._size)

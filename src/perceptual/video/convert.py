@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import os
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,10 @@ from perceptual.events import Step
 from perceptual.files import write_beside
 from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Frame, Reader
+from perceptual.video.source import check_there
 from perceptual.video.writer import Writer, check_target
+
+_COPIES = 100  # of one picture that are written before the caller is asked again
 
 
 class Conversion:
@@ -47,20 +51,19 @@ class Conversion:
         settle: Callable[[Tensor, Tensor], Tensor] | None = None,
         config: VideoConfig | None = None,
     ) -> None:
-        self.source, self.target = Path(source).expanduser(), Path(target).expanduser()
+        self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         check_target(self.target, self.config)
-        if not self.source.exists():
-            raise VideoError(f"There is no film {self.source}: check its name.")
-        if self.target.exists() and self.source.samefile(self.target):
+        check_there(self.source)
+        if os.path.exists(self.target) and os.path.samefile(self.source, self.target):
             raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
 
     def run(self) -> Generator[Step, None, None]:
-        """Convert the film; yields a Step after each frame.
+        """Convert the film; yields a Step after each frame, and after a hundred copies of one.
 
-        Closing the generator ends the film after the last frame yielded, with the sound up to there: a whole file. Any
-        error leaves no file, and an older one as it was.
+        Closing the generator ends the film soon after the last frame yielded, with the few that were on their way and
+        the sound up to there: a whole file. Any error leaves no file, and an older one as it was.
 
         Raises:
             VideoError: the film cannot be read, or does not fit into memory.
@@ -85,33 +88,39 @@ class Conversion:
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                raise VideoError(f"{self.source} does not fit into memory: give a smaller --size.") from error
+                flag = "--upscale" if config.enlarges else "--size"
+                raise VideoError(f"{self.source} does not fit into memory: give a smaller {flag}.") from error
             writer.finish(whole=not self.stopped)
             self.frames, self.seconds = writer.frames, writer.reached
             short = not self.stopped and reader.cut_short(writer.heard)
             self.damage = reader.damage + writer.damage + short
             message = self._trouble(reader, short)
-        if not self.stopped:
+        if not self.stopped and (message or self.frames != reader.info.frames):
             yield Step(self.frames, self.frames, message=message)
 
     def _steps(self, reader: Reader, writer: Writer) -> Generator[Step, None, None]:
         def convert(frame: Frame) -> tuple[Frame, Tensor]:
             return frame, self.convert(frame.pixels)
 
-        def settle(both: tuple[Frame, Tensor]) -> tuple[Frame, Tensor]:
+        def settle(both: tuple[Frame, Tensor]) -> Frame:  # the last to need what the film shows
             frame, made = both
-            return frame, self.settle(frame.pixels, made) if self.settle else made
+            return replace(frame, pixels=self.settle(frame.pixels, made) if self.settle else made)
 
-        def write(both: tuple[Frame, Tensor]) -> int:
-            frame, made = both
-            writer.write(replace(frame, pixels=made))
-            return writer.frames
+        def write(frame: Frame) -> Iterator[int]:
+            for first in range(0, frame.times, _COPIES):
+                pts, times = frame.pts + first * frame.duration, min(_COPIES, frame.times - first)
+                writer.write(replace(frame, pts=pts, times=times))
+                yield writer.frames
 
-        stages: list[Callable[[Any], Any]] = [convert, settle, write] if self.settle else [convert, write]
+        def change(frame: Frame) -> Frame:
+            return settle(convert(frame))
+
+        stages: list[Callable[[Any], Any]] = [convert, settle, write] if self.settle else [change, write]
+        total = reader.info.frames
         with closing(in_stages(reader, *stages)) as work:
             for done in work:
                 self.frames = done
-                yield Step(done, reader.info.frames and max(done, reader.info.frames), message=writer.said())
+                yield Step(done, total if total and done <= total else None, message=writer.said())
 
     def _trouble(self, reader: Reader, short: bool) -> str | None:
         if short and reader.info.seconds:

@@ -58,8 +58,9 @@ class _Queue:
 def in_stages(source: Iterable[Any], *stages: Callable[[Any], Any], ahead: int = 2) -> Generator[Any, None, None]:
     """Pass all that comes from `source` through every stage, in order, and yield what the last one returns.
 
-    The source and each stage have a thread of their own; at most `ahead` things wait between two of them. Whatever one
-    of them raises ends all and is raised here. When the generator ends or is closed, the threads have ended too.
+    A stage that returns an iterator passes on what comes from it, one after the other. The source and each stage have a
+    thread of their own; at most `ahead` things wait between two of them. Whatever one of them raises ends all and is
+    raised here. When the generator ends or is closed, the threads have ended too.
     """
     queues = [_Queue(ahead) for _ in range(len(stages) + 1)]
     failures: list[BaseException] = []
@@ -92,8 +93,11 @@ def _work(
     """What the thread of one stage does."""
     try:
         for thing in things:
-            out.put(stage(thing) if stage else thing)
-            del thing
+            made = stage(thing) if stage else thing
+            del thing  # not kept while the queue is full
+            for each in made if isinstance(made, Iterator) else (made,):
+                out.put(each)
+            made = each = None
         out.end()
     except _Closed:
         pass

@@ -17,9 +17,17 @@ from torch import Tensor
 
 from perceptual.errors import VideoError
 from perceptual.video.colours import ToRGB, display_matrix
-from perceptual.video.source import Info, film_of, inform, is_broadcast, leap, open_input, origin, own_seconds
-
-_RETRIES = 8  # damaged places in a row after which a file is taken to be at its end
+from perceptual.video.source import (
+    Clock,
+    Info,
+    film_of,
+    inform,
+    is_broadcast,
+    open_input,
+    origin,
+    own_seconds,
+    packets_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +57,8 @@ class Reader:
 
     Attributes: `info`; `time_base`, seconds in a unit of time; `rate`, frames a second where that is constant, or None;
     `index`, the stream's place in the file; `shift`, seconds taken off the file's own times; `first` and `last`, where
-    in these the part that is read begins and ends, None where the film does; `damage`, the number of places that could
-    not be read; `reached`, seconds of film that were read.
+    in these the part that is read begins and ends, None where the film does; `sought`, where the file was entered, None
+    for its beginning; `damage`, the number of places that could not be read; `reached`, seconds of film that were read.
 
     Raises:
         VideoError: no such file, no film, damaged from its beginning, or nothing of it after `start`.
@@ -75,7 +83,8 @@ class Reader:
             self._tick = self._stream.time_base or Fraction(1, 90_000)
             self._origin = origin(self._container)
             self._broken = self._decoded = False  # the last packet was damaged; some picture has been decoded
-            self._packets = 0
+            self._packets, self._clock = 0, Clock()
+            self.sought: Fraction | None = None
             self._pictures = self._begin()
             first, pts = self._next_picture()
         except BaseException:
@@ -127,7 +136,8 @@ class Reader:
             to = -(1 << 40) if back is None else wanted - math.ceil(back / self._tick)
             with suppress(FFmpegError):
                 self._container.seek(max(to, 0), stream=self._stream)
-            self.damage, self._packets, self._broken, self._decoded = 0, 0, False, False
+            self.sought = to * self._tick if to > 0 else None
+            self.damage, self._packets, self._broken, self._decoded, self._clock = 0, 0, False, False, Clock()
             found = self._stamped()
             first = next(found, None)
             if first is not None and (first[1] <= wanted or back is None or to <= 0):
@@ -151,17 +161,13 @@ class Reader:
     def _stamped(self) -> Iterator[tuple[VideoFrame, int]]:
         """Every picture that can be decoded, with its time: times rise, and none is missing.
 
-        AVI tells no times but guesses them; where two come the wrong way round they are exchanged. Where a clock begins
-        anew, as in broadcasts that were joined, it is taken to go on.
+        AVI tells no times but guesses them; where two come the wrong way round they are exchanged.
         """
-        last, held, added = None, None, 0
+        last, held = None, None
         for frame in self._decode():
             pts = frame.pts if frame.pts is not None else frame.dts
             if held is not None:
                 before, at = held
-                if pts is not None:
-                    added += leap(pts + added - at, self._tick, frame.duration)
-                    pts += added
                 if pts is not None and pts < at and (last is None or pts > last):
                     pts, at = at, pts
                 yield before, at
@@ -189,19 +195,12 @@ class Reader:
 
     def _demux(self) -> Iterator[av.Packet[VideoStream] | None]:
         """Every packet of the film, then None, which flushes the decoder."""
-        failed = 0
-        while failed < _RETRIES:
-            try:
-                for packet in self._container.demux(self._stream):
-                    if packet.size:
-                        failed, self._packets = 0, self._packets + 1
-                        if packet.is_corrupt:
-                            self._harm()
-                        yield packet
-                break
-            except FFmpegError:
-                failed += 1
+        for packet in packets_of(self._container, [self._stream], self._harm):
+            self._packets += 1
+            if packet.is_corrupt:
                 self._harm()
+            self._clock.film(packet)
+            yield packet
         yield None
 
     def _harm(self) -> None:
@@ -215,13 +214,16 @@ class Reader:
         shift = round(self.shift / self._tick)
         frame, pts = self._first
         del self._first
+        duration = None
         for later, after in self._pictures:
             if self._end is not None and self._at(after) >= self._end:
+                duration = after - pts
                 break
             self.reached = self._at(after)
             yield frame, pts - shift, after - pts
             frame, pts = later, after
-        duration = self._last_duration(frame, pts)
+        if duration is None:
+            duration = self._last_duration(frame, pts)
         if self._end is not None:
             duration = max(1, min(duration, round((self._origin + self._end) / self._tick) - pts))
         self.reached = self._at(pts + duration)
@@ -250,8 +252,11 @@ class Reader:
             yield *last, 1, 1
 
     def _next_tick(self, pts: int) -> int:
-        """The first tick of the rate at a time, which is known to half a unit: Matroska rounds to thousandths."""
-        return math.ceil((pts - Fraction(1, 2)) * self._tick * (self.rate or 1))
+        """The first tick of the rate at a time, which is known to half a unit, or to half a thousandth of a second.
+
+        That is what Matroska and others round to; longer units, as AVI has them, are the frames themselves.
+        """
+        return math.ceil((pts * self._tick - min(self._tick, Fraction(1, 1000)) / 2) * (self.rate or 1))
 
     def _expect(self, info: Info) -> Info:
         """The length and number of frames of the part that is read, at the rate it is read at."""

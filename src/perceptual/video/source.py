@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
-from av import FFmpegError, VideoFrame
+from av import FFmpegError, Packet, VideoFrame
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
@@ -18,6 +21,7 @@ from perceptual.errors import VideoError
 from perceptual.video.colours import Colours, Matrix
 
 FASTEST = 240  # frames a second: what is said to be more is a guess from uneven times
+RETRIES = 8  # damaged places in a row after which a file is taken to be at its end
 _PICTURES = ("image2", "gif_pipe", "tty", "bin", "xbin")  # what FFmpeg reads as a film, and is none
 
 
@@ -44,18 +48,27 @@ class Info:
     colours: Colours
 
 
+def check_there(path: Path) -> None:
+    """Raise a VideoError unless there is a file of that name, in folders that may be searched."""
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise VideoError(_mend(path, error)) from error
+    except (OSError, ValueError) as error:  # too long a name, too
+        raise VideoError(f"There is no film {path}: check its name.") from error
+
+
 def open_input(path: Path) -> InputContainer:
     """Open a film.
 
     Raises:
         VideoError: there is no such file, or it is no film.
     """
-    if not path.exists():
-        raise VideoError(f"There is no film {path}: check its name.")
-    if path.is_dir():
+    check_there(path)
+    if os.path.isdir(path):
         raise VideoError(f"{path} is a folder: give one film.")
     try:
-        if path.is_file() and not path.stat().st_size:
+        if os.path.isfile(path) and not os.path.getsize(path):
             raise VideoError(f"{path} is empty: get the file again.")
         # "file:", as a name may hold a colon, which FFmpeg takes for a protocol
         container = av.open(f"file:{path}", "r", metadata_errors="replace")
@@ -74,9 +87,66 @@ def origin(container: InputContainer) -> Fraction:
     return Fraction(container.start_time or 0, av.time_base) if is_broadcast(container) else Fraction(0)
 
 
-def leap(step: int, tick: Fraction, duration: int) -> int:
-    """What to add to times that went on by `step` ticks, where that is more than a second back: 0 elsewhere."""
-    return 0 if step * tick >= -1 else (duration or round(Fraction(1, 25) / tick)) - step
+def packets_of(container: InputContainer, streams: Sequence[Stream], harm: Callable[[], None]) -> Iterator[Packet[Any]]:
+    """Every packet that holds something; `harm` is called where one or more of them cannot be read."""
+    failed = 0
+    while failed < RETRIES:
+        try:
+            for packet in container.demux(list(streams)):
+                if packet.size:
+                    failed = 0
+                    yield packet
+            return
+        except FFmpegError:
+            failed += 1
+            if failed == 1:
+                harm()
+
+
+class Clock:
+    """Times that go on where a film's clock begins anew, as where broadcasts were joined.
+
+    A join is seen by the film's own packets, all of which are to be passed through `film` in the file's order. What is
+    added from there on is one number for all streams, so that sound and picture stay together.
+
+    Attributes, in seconds: `added`, at present; `reached`, the film's latest time, None before its first.
+    """
+
+    def __init__(self) -> None:
+        self.added = self._before = Fraction(0)
+        self.reached: Fraction | None = None
+        self._others: dict[int, Fraction] = {}  # the same of other streams
+
+    def film(self, packet: Packet[Any]) -> None:
+        """Move the times of a packet of the film; more than a second back is a join."""
+        if packet.dts is not None:
+            time = packet.dts * packet.time_base
+            if self.reached is not None and time + self.added < self.reached - 1:
+                length = (packet.duration or 0) * packet.time_base or Fraction(1, 25)
+                self._before, self.added = self.added, self.reached + length - time
+            self.reached = time + self.added
+        _move(packet, self.added)
+
+    def other(self, packet: Packet[Any]) -> bool:
+        """Move the times of a packet of another stream, which may lie a little before the film or behind it.
+
+        False, and nothing is moved, where it comes from after a join that the film has not come to.
+        """
+        time = (packet.dts or 0) * packet.time_base
+        reached = time + self.added if self.reached is None else self.reached
+        added = min((self.added, self._before), key=lambda each: abs(time + each - reached))
+        if time + added < self._others.get(packet.stream.index, time + added) - 1:
+            return False
+        self._others[packet.stream.index] = min(time + added, reached)
+        _move(packet, added)
+        return True
+
+
+def _move(packet: Packet[Any], seconds: Fraction) -> None:
+    if seconds:
+        added = round(seconds / packet.time_base)
+        packet.dts = None if packet.dts is None else packet.dts + added
+        packet.pts = None if packet.pts is None else packet.pts + added
 
 
 def is_cover(stream: Stream) -> bool:

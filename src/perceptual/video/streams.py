@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from av.stream import Stream
 
 from perceptual.errors import ConfigError
 from perceptual.video.reader import Reader
-from perceptual.video.source import is_cover, leap, open_input
+from perceptual.video.source import Clock, is_cover, open_input, packets_of
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -27,7 +28,8 @@ _STALE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "handler_name", "vendor_id"),
     *("rotate", "duration", "timecode"),
 }
-_FAILURES = 8  # damaged places in a row after which a file is taken to be at its end
+_BEYOND = 5  # seconds behind the end of the part, as films are not quite in order
+_EARLY = 1000  # packets of a joined part that come before its first picture
 
 
 class Streams:
@@ -45,7 +47,7 @@ class Streams:
     def __init__(self, reader: Reader, output: OutputContainer, suffix: str) -> None:
         self.damage, self.reached = 0, Fraction(0)
         self._output, self._shift = output, reader.shift
-        self._start, self._end = reader.first, reader.last
+        self._start, self._end, self._sought = reader.first, reader.last, reader.sought
         self._container = open_input(reader.path)
         try:
             self._film = self._container.streams[reader.index]
@@ -54,8 +56,10 @@ class Streams:
         except BaseException:
             self._container.close()
             raise
+        strict = not av.format.Flags(output.format.flags) & av.format.Flags.ts_nonstrict
         self._latest: dict[int, int] = {}
-        self._clocks: dict[int, tuple[int, int]] = {}  # the latest time, and what had to be added to it
+        self._written: dict[int, int] | None = {} if strict else None  # the latest, in the output's units
+        self._clock = Clock()
         self._packets = self._read([stream for stream in kept if stream.type != "attachment"])
         self._held: Packet[Any] | None = None
 
@@ -95,7 +99,7 @@ class Streams:
             cover = kind == "video" and is_cover(stream) and suffix in (".mp4", ".m4v", ".mov")
             if (kind in ("audio", "subtitle", "attachment") or cover) and _holds(self._output.format.name, stream):
                 kept.append(stream)
-            elif kind == "audio" and _codec(stream):
+            elif kind == "audio" and _codec(stream) and suffix != ".mkv":
                 raise ConfigError(
                     f"{path} has sound in {_codec(stream)}, which {suffix} cannot hold: write an .mkv file, which can."
                 )
@@ -111,32 +115,50 @@ class Streams:
         """The packets within the span, in the file's order."""
         if not streams:
             return
-        if self._start is not None:
+        if self._sought is not None:
             with suppress(FFmpegError):  # a second before, as films are not quite in order
-                self._container.seek(max(0, int((self._start - 1) * av.time_base)))
-        failed = 0
-        while failed < _FAILURES:
-            try:
-                for packet in self._container.demux(streams):
-                    if packet.size and self._timed(packet) and self._within(packet):
-                        yield packet
-                    failed = 0
+                self._container.seek(max(0, int((self._sought - 1) * av.time_base)))
+        left = {stream.index for stream in (self._film, *streams)}
+        for packet in self._timed([self._film, *streams]):
+            if self._end is not None and self._tells(packet, self._end):
+                left.discard(packet.stream.index)
+            if packet.stream.index in self._outputs and self._within(packet):
+                yield packet
+            if not left:
                 return
-            except FFmpegError:
-                failed += 1
-                self.damage += failed == 1
 
-    def _timed(self, packet: Packet[Any]) -> bool:
-        """Whether a packet has a time; where a clock begins anew, it is made to go on."""
-        if packet.dts is None:
-            packet.dts = packet.pts
-        if packet.dts is None:
-            return False
-        before, added = self._clocks.get(packet.stream.index, (packet.dts, 0))
-        added += leap(packet.dts + added - before, packet.time_base, packet.duration or 0)
-        packet.dts, packet.pts = packet.dts + added, None if packet.pts is None else packet.pts + added
-        self._clocks[packet.stream.index] = packet.dts, added
-        return True
+    def _timed(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
+        """All packets that have a time; where the film's clock begins anew, they go on with it."""
+        early: list[Packet[Any]] = []
+        for packet in packets_of(self._container, streams, self._harm):
+            packet.dts = packet.pts if packet.dts is None else packet.dts
+            if packet.dts is None:
+                continue
+            if packet.stream.index == self._film.index:
+                self._clock.film(packet)
+                yield packet
+                waiting, early = early, []
+            else:
+                waiting = [packet]
+            for each in waiting:
+                if self._clock.other(each) or len(early) >= _EARLY:
+                    yield each
+                else:
+                    early.append(each)
+        yield from early
+
+    def _tells(self, packet: Packet[Any], end: Fraction) -> bool:
+        """Whether a packet tells that nothing before the end is to come of its stream.
+
+        Subtitles are few: one of them that lies beside the film's pictures will do.
+        """
+        time = (packet.dts or 0) * packet.time_base
+        if packet.stream.type in ("audio", "video") and not is_cover(packet.stream):
+            return time >= end + _BEYOND
+        return time >= (self._clock.reached or 0) - _BEYOND
+
+    def _harm(self) -> None:
+        self.damage += 1
 
     def _within(self, packet: Packet[Any]) -> bool:
         assert packet.dts is not None
@@ -151,12 +173,14 @@ class Streams:
         assert packet.dts is not None  # as _within sees to
         dts = packet.dts - shift
         if source in self._latest and dts < self._latest[source]:  # times that go back cannot be written
-            self.damage += 1
+            self.damage += not self._clock.added  # the sound of two broadcasts may overlap where they were joined
             return
         self._latest[source] = dts
         self.reached = max(self.reached, packet.dts * packet.time_base)
         packet.dts, packet.pts = dts, None if packet.pts is None else packet.pts - shift
         packet.stream = target
+        if self._written is not None:
+            self._written[source] = _raise(packet, target.time_base, self._written.get(source))
         try:
             self._output.mux_one(packet)
         except InvalidDataError:  # damaged, where the output wants another form of it
@@ -181,6 +205,21 @@ def _add(output: OutputContainer, stream: Stream) -> Stream:
     added.metadata.update(_fresh(stream.metadata))
     added.disposition = stream.disposition
     return added
+
+
+def _raise(packet: Packet[Any], tick: Fraction | None, last: int | None) -> int:
+    """Make a packet's time at least one unit of the output later than the last, as MP4 and AVI want it; returns it."""
+    assert packet.dts is not None
+    ratio = packet.time_base / (tick or packet.time_base)
+    dts, pts, duration = (
+        math.floor(time * ratio + Fraction(1, 2))  # as FFmpeg rounds
+        for time in (packet.dts, packet.dts if packet.pts is None else packet.pts, packet.duration or 0)
+    )
+    if last is None or dts > last:
+        return dts
+    packet.dts, packet.pts, packet.duration = last + 1, max(last + 1, pts), duration
+    packet.time_base = packet.time_base / ratio
+    return last + 1
 
 
 def _holds(kind: str, stream: Stream) -> bool:

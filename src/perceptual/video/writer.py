@@ -98,7 +98,7 @@ def check_target(target: Path, config: VideoConfig) -> str:
 
 
 class Writer:
-    """A film that is being written; a context manager. An output that is not finished is worth nothing.
+    """A film that is being written; a context manager. An output that is not finished is removed.
 
     >>> with Reader("film.mp4") as reader, Writer("painted.mp4", reader, VideoConfig()) as writer:
     ...     for frame in reader:
@@ -117,6 +117,7 @@ class Writer:
 
     def __init__(self, path: str | Path, reader: Reader, config: VideoConfig) -> None:
         self.frames, self.reached = 0, Fraction(0)
+        self._finished = False
         self._messages: list[str] = []
         self._path, self._reader, self._suffix = Path(path), reader, Path(path).suffix.lower()
         self._word = check_target(self._path, config)
@@ -141,6 +142,9 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._streams.abandon()
+        if not self._finished:
+            with suppress(OSError):  # so that nothing large is moved behind its index only to be deleted
+                os.unlink(self._path)
         with suppress(Exception):  # it writes an end to the file, finished or not
             self._output.close()
 
@@ -180,6 +184,7 @@ class Writer:
             self._mux(self._stream.encode(None))
             self._streams.close(None if whole else self.reached)
             self._output.close()
+        self._finished = True
 
     def _add_stream(self) -> VideoStream:
         encoder, config, info = self._encoder, self._config, self._reader.info
@@ -219,8 +224,9 @@ class Writer:
         odd = encoder.odd is not None and (height % 2 or width % 2)
         pixels = encoder.odd if odd and encoder.odd else encoder.pixels
         if odd:
+            mend = "--upscale 2 or 4" if self._config.enlarges else "--size"
             self._messages.append(
-                f"{width} x {height} px is written as 4:4:4, which some players do not play: --size gives even sides."
+                f"{width} x {height} px is written as 4:4:4, which some players do not play: {mend} gives even sides."
             )
         context.width, context.height, context.pix_fmt = width, height, pixels
         colours = _encoded(info.colours, pixels)
@@ -229,8 +235,9 @@ class Writer:
         try:
             context.open()
         except FFmpegError as error:
+            flag = "--upscale" if self._config.enlarges else "--size"
             raise ConfigError(
-                f"No film of {width} x {height} px can be written as {self._word}: give another --codec or --size."
+                f"No film of {width} x {height} px can be written as {self._word}: give another --codec or {flag}."
             ) from error
         self._output.start_encoding()
         return FromRGB(colours, pixels, (width, height))

@@ -77,9 +77,9 @@ class Camera:
 
     @property
     def over(self) -> bool:
-        """Whether all pictures were taken and no more will come."""
+        """Whether all pictures of a film were taken and no more will come; a camera has no end, see `newest`."""
         with self._changed:
-            return self._ended and self._newest is None
+            return self._ended and self._newest is None and not self.live
 
     def newest(self, wait: float) -> Array | None:
         """The newest picture, (H, W, 3) in RGB, if it was not taken yet; None when none comes in `wait` seconds.
