@@ -137,6 +137,7 @@ def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, 
         ("a.mp4 -o b.mp4 --start soon", "start is 'soon'"),
         ("a.mp4 -o b.mp4 --start 10", "give another --start"),
         ("a.mp4 -o b.mp4 --steady 3", "steady is 3"),
+        ("a.mp4 -o b.mp4 --size 100000", "give a smaller --size"),
         ("a.mp4 -o b.mp4 --style no_such_style", "no_such_style"),
         ("a.mp4 -o b.mp4 --name no_such_style", "no_such_style"),
         ("a.mp4 -o b.mp4 --style wave --upscale 4", "--style does nothing"),
@@ -167,8 +168,10 @@ def test_without_pyav_the_command_says_how_to_get_it(tmp_path: Path) -> None:
     assert_one_sentence(done.stderr, "pip install 'perceptual[video]'")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("this process was told to ignore that signal, as by nohup")
     clips.make("a.mp4", count=240, sound="aac")
     stages = command._stages
 

@@ -29,7 +29,7 @@ from perceptual.errors import ConfigError, OutputError, PerceptualError, VideoEr
 from perceptual.events import Step, finish
 from perceptual.video import Conversion, Frame, Reader, Writer, convert_video
 from perceptual.video.pipeline import in_stages
-from perceptual.video.source import Clock
+from perceptual.video.source import Clock, packets_of
 from perceptual.video.writer import CONTAINERS
 
 UNEVEN = [0, 512, 600, 1900, 2000, 2001, 5000, 9000, 9100, 12288, 12290, 20000]
@@ -1404,3 +1404,58 @@ def test_a_flash_and_a_beep_stay_together_after_broadcasts_were_joined(target: s
     first, second = loud[0], next(time for time in loud if time > loud[0] + 1)
     assert abs(lit[0] - first) < 0.045
     assert abs(lit[2] - second) < 0.045
+
+
+def test_avi_refuses_sound_that_begins_late_or_has_gaps() -> None:
+    """Its packets have no times: they would be put together."""
+    clips.make("whole.mkv", sound="libmp3lame", count=48)
+    remux("whole.mkv", "late.mkv", lambda packet: _push_back(packet, after=0.0))
+    remux("whole.mkv", "gap.mkv", lambda packet: _push_back(packet, after=1.0))
+    convert("whole.mkv", "whole.avi")
+    assert len(clips.packets("whole.avi")) == len(clips.packets("whole.mkv"))
+    for name in ("late.mkv", "gap.mkv"):
+        convert(name, "there.mkv")
+        with pytest.raises(
+            ConfigError, match=r"begins late or has gaps, which \.avi cannot hold: write \.mkv or \.mp4"
+        ):
+            convert(name, "not.avi")
+    assert not Path("not.avi").exists()
+
+
+def _push_back(packet: Any, *, after: float) -> None:
+    if packet.stream.type == "audio" and packet.pts * packet.time_base >= after:
+        packet.pts, packet.dts = packet.pts + 500, packet.dts + 500  # milliseconds
+
+
+def test_a_film_of_one_pixel() -> None:
+    clips.make("a.mkv", size=(1, 1), codec="ffv1", pixels="bgr0", options={}, count=3)
+    convert("a.mkv", "b.mkv", codec="ffv1")
+    first, second = ([picture for _, picture in clips.frames(name)] for name in ("a.mkv", "b.mkv"))
+    assert np.array_equal(first, second)
+
+
+def test_narrow_films_are_refused_where_the_encoder_would_wait_for_ever() -> None:
+    clips.make("a.mkv", size=(160, 16), codec="ffv1", pixels="bgr0", options={}, count=3)
+    with pytest.raises(ConfigError, match="No film of 160 x 16 px can be written as av1"):
+        convert("a.mkv", "b.mkv", codec="av1")
+
+
+def test_an_end_before_the_first_picture_is_no_damage() -> None:
+    clips.make("a.mp4", first=12_288)
+    with pytest.raises(VideoError, match="has no picture that begins within that part"):
+        convert("a.mp4", "b.mp4", end="0.5")
+
+
+def test_garbage_that_looks_like_a_new_stream_is_a_damaged_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def demux(streams: Any) -> Iterator[Any]:
+        calls.append(streams)
+        if len(calls) == 1:
+            yield SimpleNamespace(size=1)
+            raise IndexError("list index out of range")
+        yield SimpleNamespace(size=2)
+
+    calls: list[Any] = []
+    harms: list[int] = []
+    found = packets_of(SimpleNamespace(demux=demux), [], lambda: harms.append(1))  # type: ignore[arg-type]
+    assert [packet.size for packet in found] == [1, 2]
+    assert len(harms) == 1

@@ -176,7 +176,8 @@ def _grid(height: int, width: int) -> Array:
 
 def pixels_of(picture: Tensor) -> Array:
     """uint8 (1, 3, H, W) as (H, W, 3) that lies row by row, without a copy where it does so already."""
-    return np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy())
+    pixels = np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy())
+    return pixels.reshape(-1).reshape(pixels.shape)  # or a side of 1 px may have any stride, which PyAV refuses
 
 
 def tensor_of(pixels: Array) -> Tensor:

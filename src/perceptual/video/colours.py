@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from av import VideoFrame
+from av import FFmpegError, VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
+from perceptual.errors import ConfigError
 from perceptual.motion import pixels_of, tensor_of
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
@@ -61,7 +62,10 @@ class ToRGB:
             how["src_colorspace"] = self._colours.swscale_matrix(frame.width, frame.height)
             how["src_color_range"] = self._colours.range or LIMITED
         width, height = self._size
-        rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
+        try:
+            rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
+        except (FFmpegError, MemoryError) as error:
+            raise ConfigError(f"Frames of {width} x {height} px are too large: give a smaller --size.") from error
         return tensor_of(np.ascontiguousarray(upright(rgb.to_ndarray(), self._matrix)))
 
 

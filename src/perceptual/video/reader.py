@@ -150,7 +150,7 @@ class Reader:
         found = next(self._pictures, None)
         if found is not None and not (self._end is not None and self._at(found[1]) >= self._end):
             return found
-        if self._start and self._decoded:
+        if (self._start or found) and self._decoded:
             raise VideoError(f"{self.path} has no picture that begins within that part: give another --start or --end.")
         raise VideoError(f"{self.path} holds no pictures that can be read: get the file again.")
 

@@ -97,7 +97,7 @@ def packets_of(container: InputContainer, streams: Sequence[Stream], harm: Calla
                     failed = 0
                     yield packet
             return
-        except FFmpegError:
+        except (FFmpegError, IndexError):  # the latter where garbage looks like a new stream, as in FLV
             failed += 1
             if failed == 1:
                 harm()

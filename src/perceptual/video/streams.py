@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from av.container.core import Chapter
 
 _WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "an attachment", "data": "data", "video": "pictures"}
+GAP = Fraction(1, 10)  # seconds without sound that are heard as such
 _STALE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "handler_name", "vendor_id"),
     *("rotate", "duration", "timecode"),
@@ -52,6 +53,8 @@ class Streams:
         try:
             self._film = self._container.streams[reader.index]
             kept = self._choose(reader.path, suffix)
+            if suffix == ".avi":
+                self._check_gaps(reader.path, [stream.index for stream in kept if stream.type == "audio"])
             self._outputs = {stream.index: _add(output, stream) for stream in kept}
         except BaseException:
             self._container.close()
@@ -110,6 +113,20 @@ class Streams:
         several = [f"{count} x {name}" if count > 1 else name for name, count in left.items()]
         self.message = f"Left out, as {suffix} does not take it: {', '.join(several)}." if left else None
         return kept
+
+    def _check_gaps(self, path: Path, indices: list[int]) -> None:
+        """Refuse what AVI would put together without a word: sound that begins late or has gaps."""
+        heard: dict[int, Fraction] = {}
+        with open_input(path) as container:
+            for packet in packets_of(container, [container.streams[index] for index in indices], lambda: None):
+                time = (packet.pts or 0) * packet.time_base - self._shift
+                if self._end is not None and time + self._shift >= self._end:
+                    break
+                if time - heard.get(packet.stream.index, Fraction(0)) > GAP and packet.duration:
+                    raise ConfigError(
+                        f"The sound of {path} begins late or has gaps, which .avi cannot hold: write .mkv or .mp4."
+                    )
+                heard[packet.stream.index] = max(Fraction(0), time + (packet.duration or 0) * packet.time_base)
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """The packets within the span, in the file's order."""

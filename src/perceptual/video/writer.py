@@ -12,6 +12,7 @@ from types import TracebackType
 
 import av
 from av import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from perceptual.config import VideoConfig
@@ -126,7 +127,7 @@ class Writer:
         options = {}
         if kind in ("mp4", "mov"):  # and not in thousandths: when the film and its sound begin
             options = {"movflags": "faststart", "movie_timescale": str(_fine(reader.time_base.denominator))}
-        os.environ.setdefault("SVT_LOG", "1")  # else it writes to the terminal by itself
+        os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
         self._streams = Streams(reader, self._output, self._suffix)
@@ -232,13 +233,12 @@ class Writer:
         colours = _encoded(info.colours, pixels)
         context.colorspace, context.color_range = colours.matrix, colours.range
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        try:
-            context.open()
-        except FFmpegError as error:
+        endless = self._word == "av1" and min(width, height) < 32 and max(width, height) > 64  # SVT-AV1 waits for ever
+        if endless or not _opens(context):
             flag = "--upscale" if self._config.enlarges else "--size"
             raise ConfigError(
                 f"No film of {width} x {height} px can be written as {self._word}: give another --codec or {flag}."
-            ) from error
+            )
         self._output.start_encoding()
         return FromRGB(colours, pixels, (width, height))
 
@@ -255,6 +255,14 @@ class Writer:
             if isinstance(error, OSError):  # which write_beside knows
                 raise
             raise OutputError(f"The film could not be written ({(error.strerror or '?').lower()}).") from error
+
+
+def _opens(context: VideoCodecContext) -> bool:
+    try:
+        context.open()
+    except FFmpegError:
+        return False
+    return True
 
 
 def _encoded(colours: Colours, pixels: str) -> Colours:
