@@ -5,7 +5,7 @@ python benchmarks/video.py [WIDTHxHEIGHT ...]      320x240 640x360 512x512 1280x
 Films of H.264 with sound are made of a photograph that drifts. All sides take turns on the same film, three rounds;
 the first frames of each, which pay for starting, are not counted. Frames a second, medians:
 
-film       `perceptual video`: read, painted by the shipped network for video, steadied at 0.5 and written
+film       `perceptual video`: read, painted by the shipped network for video, steadied and written
 unsteady   the same without steadying
 painting   the painting alone, of frames that lie in memory
 copying    reading and writing alone
@@ -101,7 +101,7 @@ def measure(path: Path) -> dict[str, float]:
     style = torch.zeros(1, network.styles)
     style[0, list(stylizer.blend)] = 1
     sides: dict[str, Callable[[], Iterator[object]]] = {
-        "film": lambda: converted(path, stylizer, 0.5),
+        "film": lambda: converted(path, stylizer, VideoConfig.steady),
         "unsteady": lambda: converted(path, stylizer, 0),
         "painting": lambda: painted(path, stylizer),
         "copying": lambda: converted(path, None, 0),
