@@ -158,7 +158,7 @@ class TotalVariation(Term):
 
 
 class TemporalLoss(Term):
-    """Squared difference of two paintings of a moving picture, one moved along (after Ruder et al., 2016, eq. 8).
+    """Squared difference of two paintings of a moving picture, one moved along (after Ruder et al., 2016).
 
     It looks at "moved", the painting of the moved picture, and "carried", the moved painting of the first, which the
     caller of `PerceptualLoss` gives beside the output; both without what a motion brings in from outside.
