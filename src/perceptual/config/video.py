@@ -34,7 +34,7 @@ class VideoConfig:
     """Take only the lightness from the painting, the colours from the film."""
     style_scale: float = StylizeConfig.style_scale
     """Size of the strokes. 4 gives a film of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
-    steady: float = 0.3
+    steady: float = 0.15
     """How much of the previous painting, moved along with the picture, goes into each frame, against flicker: from 0,
     none, to 0.9."""
     upscale: float | None = None
