@@ -30,30 +30,23 @@ import torch
 
 from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
 from perceptual.config import VideoConfig, from_dict
-from perceptual.motion import Steady, carry, move, places_of
+from perceptual.motion import Steady, carry, move, places_of, similarity
 from perceptual.tasks import read_painting, style_name
 
 SIDE, FRAMES, AROUND = 320, 6, 32
 SAMPLES = ("astronaut", "coffee")
 MOTIONS = {
-    "pan 1": (1.0, 0.0, 1.0, 0.0),
-    "pan 2": (2.0, 0.0, 1.0, 0.0),
-    "drift": (0.7, 0.3, 1.0, 0.1),
-    "zoom": (0.0, 0.0, 0.995, 0.0),
-    "noise": (0.0, 0.0, 1.0, 0.0),
+    "pan 1": similarity(1, 0),
+    "pan 2": similarity(2, 0),
+    "drift": similarity(0.7, 0.3, degrees=0.1),
+    "zoom": similarity(0, 0, scale=0.995),
+    "noise": similarity(0, 0),
 }
-
-
-def matrix(x: float, y: float, scale: float, degrees: float) -> torch.Tensor:
-    """The motion from one frame to the next, as `motion.move` takes it."""
-    angle = torch.tensor(degrees).deg2rad()
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.tensor([[cos, -sin, x], [sin, cos, y]])
 
 
 def film_of(photograph: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Frames, uint8 (1, 3, SIDE, SIDE), and the places of the known motion."""
-    step = torch.cat([matrix(*MOTIONS[kind]), torch.tensor([[0.0, 0.0, 1.0]])])
+    step = torch.cat([MOTIONS[kind], torch.tensor([[0.0, 0.0, 1.0]])])
     noise = torch.Generator().manual_seed(0)
     frames, total = [], torch.eye(3)
     for _ in range(FRAMES):

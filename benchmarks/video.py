@@ -1,4 +1,4 @@
-"""How fast films are painted, reading and writing them included, and a camera's pictures.
+"""How fast films are painted, reading and writing them included.
 
 python benchmarks/video.py [WIDTHxHEIGHT ...]      320x240 640x360 512x512 1280x720 when left out
 

@@ -64,3 +64,13 @@ def pretrained(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("the pretrained weights are not part of this repository")
     monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(folder))
     return folder
+
+
+def assert_one_sentence(err: str, *parts: str) -> None:
+    """What a user sees of a mistake: one sentence, with these parts, and no traceback."""
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("perceptual: ")
+    assert err.strip().endswith(".")
+    for part in parts:
+        assert part in err

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import assert_one_sentence
 from PIL import Image, ImageCms
 from test_cli import run
 from torch import nn
@@ -78,15 +79,6 @@ def upscale(capsys: Capture, *words: object, network: str = "x4") -> tuple[int, 
 def pixels(path: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     with Image.open(path) as image:
         return np.asarray(image).astype(np.float32)
-
-
-def assert_one_sentence(err: str, *parts: str) -> None:
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    assert err.startswith("perceptual: ")
-    assert err.strip().endswith(".")
-    for part in parts:
-        assert part in err
 
 
 # --- perceptual upscale

@@ -18,6 +18,7 @@ import clips
 import numpy as np
 import pytest
 import torch
+from conftest import assert_one_sentence
 from test_cli import run
 from torch import Tensor
 
@@ -40,15 +41,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) ->
 
 def video(capsys: Capture, *words: object) -> tuple[int, str, str]:
     return run(capsys, "video", *words, "--device", "cpu")
-
-
-def assert_one_sentence(err: str, *parts: str) -> None:
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    assert err.startswith("perceptual: ")
-    assert err.strip().endswith(".")
-    for part in parts:
-        assert part in err
 
 
 def pictures(path: str) -> list[Tensor]:

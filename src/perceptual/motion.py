@@ -41,13 +41,15 @@ def random_motion(rng: random.Random, size: int) -> Tensor:
     """
     most = min(1.0, 256 / size)
     if rng.random() < 0.5:
-        scale, angle = 1.0, 0.0
-        shift = float(rng.randint(-6, 6)), float(rng.randint(-6, 6))
-    else:
-        scale, angle = 1 + most * rng.uniform(-0.02, 0.02), math.radians(most * rng.uniform(-1, 1))
-        shift = rng.uniform(-6, 6), rng.uniform(-6, 6)
-    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    return torch.tensor([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
+        return similarity(rng.randint(-6, 6), rng.randint(-6, 6))
+    scale, degrees = 1 + most * rng.uniform(-0.02, 0.02), most * rng.uniform(-1, 1)
+    return similarity(rng.uniform(-6, 6), rng.uniform(-6, 6), scale=scale, degrees=degrees)
+
+
+def similarity(x: float, y: float, *, scale: float = 1.0, degrees: float = 0.0) -> Tensor:
+    """A motion (2, 3) by x and y pixels, that shows what was `scale` times as large, turned by `degrees`."""
+    cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    return torch.tensor([[cos, -sin, x], [sin, cos, y]])
 
 
 def move(image: Tensor, motion: Tensor) -> Tensor:
