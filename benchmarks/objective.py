@@ -17,7 +17,7 @@ from perceptual.checkpoints import find_style
 from perceptual.config import StyleRecipe, from_dict
 from perceptual.data import Photographs
 from perceptual.losses import style_transfer_loss
-from perceptual.tasks import read_painting, style_name
+from perceptual.paintings import read_painting, style_name
 
 name, paintings, folder = sys.argv[1:4]
 size = int(sys.argv[4]) if len(sys.argv) > 4 else 256

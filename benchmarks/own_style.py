@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 
 from perceptual.data import Photographs
+from perceptual.paintings import read_paintings
 from perceptual.recipes import style_recipe
-from perceptual.tasks import calibrate, read_paintings, start_from, style_task
+from perceptual.tasks import calibrate, start_from, style_task
 from perceptual.train import Trainer
 
 MARKS = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000, 5000, 7000, 10000)

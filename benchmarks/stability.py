@@ -31,7 +31,7 @@ import torch
 from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
 from perceptual.config import VideoConfig, from_dict
 from perceptual.motion import Steady, carry, move, places_of, similarity
-from perceptual.tasks import read_painting, style_name
+from perceptual.paintings import read_painting, style_name
 
 SIDE, FRAMES, AROUND = 320, 6, 32
 SAMPLES = ("astronaut", "coffee")

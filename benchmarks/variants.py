@@ -18,8 +18,9 @@ import torch
 from artefacts import checkerboard, rings
 
 from perceptual.data import Photographs
+from perceptual.paintings import read_paintings
 from perceptual.recipes import style_recipe
-from perceptual.tasks import read_paintings, style_task
+from perceptual.tasks import style_task
 from perceptual.train import Trainer
 
 LEAN = style_recipe("sketch").network.architecture

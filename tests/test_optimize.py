@@ -41,8 +41,8 @@ from perceptual.losses import (
     style_transfer_loss,
 )
 from perceptual.optimize import Objective, Optimization, invert, optimize_style, texture, white_noise
+from perceptual.paintings import read_painting
 from perceptual.recipes import style_recipe
-from perceptual.tasks import read_painting
 
 close = torch.testing.assert_close
 BOTH = pytest.mark.parametrize("method", ["lbfgs", "adam"])

@@ -21,7 +21,8 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task, read_paintings, recipe_from, start_from, style_task, style_weights
+from perceptual.paintings import read_paintings
+from perceptual.tasks import Task, recipe_from, start_from, style_task, style_weights
 from perceptual.train import Trainer, learning_rate
 
 Own = tuple[Path, TransformationNetwork]

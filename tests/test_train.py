@@ -23,7 +23,8 @@ from perceptual.data import Photographs
 from perceptual.errors import OutputError, TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task, style_name, style_weights
+from perceptual.paintings import style_name
+from perceptual.tasks import Task, style_weights
 from perceptual.train import Trainer, learning_rate, save_preview, side_path
 
 TINY = NetworkConfig(architecture="c3s1-4 d4 r4*2 U4 c3s1-3", norm="instance", padding="reflect")

@@ -13,8 +13,8 @@ from perceptual.checkpoints import gallery, save_targets
 from perceptual.config import LossConfig
 from perceptual.loss_networks import LossNetworks
 from perceptual.losses import full_name, style_targets
+from perceptual.paintings import read_painting, style_name
 from perceptual.recipes import style_recipe
-from perceptual.tasks import read_painting, style_name
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", *(f"vgg19-distilled:relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3")))
 

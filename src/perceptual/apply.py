@@ -17,7 +17,7 @@ from perceptual.checkpoints import Card
 from perceptual.config import Precision, StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
-from perceptual.functional import crossfade, luma
+from perceptual.functional import crossfade, luma, noise_field
 from perceptual.inference import BAND, Inference
 from perceptual.networks import DAMAGED, TransformationNetwork
 from perceptual.steps import plan
@@ -114,6 +114,7 @@ class Stylizer:
         keep_colors: bool = False,
         style_scale: float = 1.0,
         size: int | None = None,
+        noise: float = 1.0,
     ) -> Image:
         """Paint an image; the result is of the same kind, height and width as `image`, unless `size` is given.
 
@@ -125,9 +126,10 @@ class Stylizer:
         style_scale: size of the strokes, 1 as the network learnt them. 4 gives a picture of 2048 px strokes as large,
             relative to it, as 1 gives one of 512.
         size: paint at this longer side, in pixels; the result has it too.
+        noise: how much of the network's own noise goes in, from 0 to 2. It decides where strokes lie in flat areas.
 
         Raises:
-            ConfigError: strength or style_scale out of range, an unknown style, a size below 1.
+            ConfigError: strength, style_scale or noise out of range, an unknown style, a size below 1.
             ImageError: not an image, or one too large for the free memory.
         """
         painted = self.stylize(
@@ -137,6 +139,7 @@ class Stylizer:
             keep_colors=keep_colors,
             style_scale=style_scale,
             size=size,
+            noise=noise,
         )
         return images.to_kind_of(painted, image)
 
@@ -150,13 +153,14 @@ class Stylizer:
         keep_colors: bool = False,
         style_scale: float = 1.0,
         size: int | None = None,
+        noise: float = 1.0,
     ) -> Tensor:
         """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
 
         Levels take a quarter of the memory, which matters for large pictures.
         """
         # This refuses what is out of range.
-        StylizeConfig(strength=strength, style_scale=style_scale, size=size, precision=self.precision)
+        StylizeConfig(strength=strength, style_scale=style_scale, size=size, noise=noise, precision=self.precision)
         weights = self._weights(style)
         height, width = pixels.shape[-2:]
         if size is not None:
@@ -170,7 +174,7 @@ class Stylizer:
         outputs = []
         for photograph in torch.split(sized, 1):  # one at a time: a batch would gain nothing and take the memory
             x = photograph.to(self.device)
-            y = self._paint(x, weights, style_scale)
+            y = self._paint(x, weights, style_scale, noise)
             if keep_colors or strength < 1:
                 x, y = images.unit(x), images.unit(y)
             if keep_colors:
@@ -180,7 +184,7 @@ class Stylizer:
             outputs.append(images.like(y.cpu(), pixels))
         return torch.cat(outputs)
 
-    def _paint(self, x: Tensor, weights: Tensor, scale: float) -> Tensor:
+    def _paint(self, x: Tensor, weights: Tensor, scale: float, noise: float) -> Tensor:
         """The network's painting, of the size of x.
 
         At a scale above 1 a smaller picture is painted and enlarged, and the fine detail that the smaller one lacks is
@@ -189,19 +193,20 @@ class Stylizer:
         size = (x.shape[-2], x.shape[-1])
         smaller = images.scaled_size(*size, 1 / scale)
         if smaller == size:
-            return self._run(x, weights)
+            return self._run(x, weights, noise)
         x = images.unit(x)
         small = images.resize(x, size=smaller)
-        y = images.resize(self._run(small, weights), size=size)
+        y = images.resize(self._run(small, weights, noise), size=size)
         return y if scale <= 1 else (y + luma(x) - luma(images.resize(small, size=size))).clamp_(0, 1)
 
-    def _run(self, x: Tensor, weights: Tensor) -> Tensor:
+    def _run(self, x: Tensor, weights: Tensor, noise: float) -> Tensor:
         """The network on (1, 3, H, W), clamped: as it is, or the fast way where there is one and it pays."""
         height, width = x.shape[-2:]
         fast = self._fast
+        field = noise * noise_field(height, width) if self.network.config.noise else None
         if fast is not None and fast.pays(height, width):
-            return fast(x, weights, band=None if self._fits_whole(height, width) else BAND)
-        y = self.network(images.unit(x).contiguous(memory_format=torch.channels_last), weights)
+            return fast(x, weights, field, band=None if self._fits_whole(height, width) else BAND)
+        y = self.network(images.unit(x).contiguous(memory_format=torch.channels_last), weights, field)
         if not y.isfinite().all():
             raise CheckpointError(DAMAGED)
         return images.like(y.clamp_(0, 1), x)

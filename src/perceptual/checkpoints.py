@@ -171,6 +171,8 @@ def body_digest(network: TransformationNetwork) -> str:
     rest = (config.output, config.channels, config.enlarge)
     plain = (NetworkConfig.output, NetworkConfig.channels, NetworkConfig.enlarge)
     told = f"{config.architecture} {config.padding} {float(config.tanh_scale)}{'' if rest == plain else rest}"
+    if config.noise:
+        told += f" noise {float(config.noise)}"
     digest = hashlib.sha256(told.encode())
     styles = network.style_parameters()
     for name, value in sorted(network.state_dict().items()):

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
-import shutil
 import sys
+import time
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
 from torch import nn
 
+from perceptual.cache import cache_folder, processor
 from perceptual.errors import ConfigError
 
 Module = TypeVar("Module", bound=nn.Module)
+
+BFLOAT16_GAIN = 1.2
+"""How many times faster than float32 a convolution in bfloat16 must be for training to take it."""
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -35,8 +42,8 @@ def choose_device(wanted: str = "auto") -> torch.device:
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:
     """accelerate's name of the precision to train in: "no" (float32), "bf16" or "fp16".
 
-    auto: bfloat16 where the device multiplies it natively (GPUs since Ampere, CPUs with AMX), float16 on older GPUs,
-    else float32: a CPU that only emulates bfloat16 is several times slower in it.
+    auto: on a GPU bfloat16 where it multiplies that natively (since Ampere), else float16; on a CPU bfloat16 where it
+    was measured to be faster than float32 (`faster_in_bfloat16`).
     """
     if wanted == "float16" and device.type == "cpu":
         raise ConfigError("float16 trains on a GPU only: choose bfloat16 or float32 on this computer.")
@@ -44,9 +51,41 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
         return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[wanted]
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)():
-        return "bf16"
-    return "no"
+    return "bf16" if device.type == "cpu" and faster_in_bfloat16() else "no"
+
+
+@lru_cache(maxsize=1)
+def faster_in_bfloat16() -> bool:
+    """Whether this processor trains faster in bfloat16: measured once, 0.2 s, and kept in the cache folder.
+
+    A processor without instructions for bfloat16 emulates it, several times slower than float32.
+    """
+    named = hashlib.sha256(f"{processor()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
+    kept = cache_folder() / f"bfloat16-{named.hexdigest()[:16]}.txt"
+    with contextlib.suppress(OSError, ValueError):
+        return float(kept.read_text()) > BFLOAT16_GAIN
+    seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    ratio = seconds[torch.float32] / seconds[torch.bfloat16]
+    with contextlib.suppress(OSError):  # without a cache it is measured again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(f"{ratio:.3f}\n")
+    return ratio > BFLOAT16_GAIN
+
+
+def _seconds_of_convolution(dtype: torch.dtype) -> float:
+    """The least of a few times for a convolution as training has them, forward and backward."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 64, 96, 96, generator=generator).to(dtype, memory_format=torch.channels_last)
+    weight = torch.randn(64, 64, 3, 3, generator=generator).to(dtype, memory_format=torch.channels_last)
+    image.requires_grad_()
+    weight.requires_grad_()
+    times = []
+    for _ in range(8):
+        began = time.perf_counter()
+        output = nn.functional.conv2d(image, weight, padding=1)
+        torch.autograd.grad(output.sum(), (image, weight))
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def multiplies_bytes() -> bool:
@@ -57,9 +96,11 @@ def multiplies_bytes() -> bool:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs: a C++ compiler for the CPU, Triton for a GPU."""
-    if device.type == "cpu":
-        return os.name == "posix" and any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+    """Whether torch.compile has what it needs: Triton, for a GPU.
+
+    Not on a CPU: the code that PyTorch 2.13 generates for our networks there gave NaN under AVX2, and corrupted memory
+    under AVX-512 when layers were narrow. The eager network was right in every run.
+    """
     return device.type == "cuda" and os.name == "posix"
 
 

@@ -5,9 +5,15 @@ Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). Losses are
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+NOISE_TILE = 1024
+"""Height and width of the noise pattern of `noise_field`, in pixels; it repeats from there on."""
 
 
 def feature_distance(output: Tensor, target: Tensor) -> Tensor:
@@ -42,8 +48,33 @@ def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     n, c, h, w = features.shape
     divisor = {"paper": c * h * w, "gatys": h * w, "none": 1}[scale]
     with torch.autocast(features.device.type, enabled=False):
-        rows = _exact(features).permute(0, 2, 3, 1).reshape(n, h * w, c)  # a view when the memory is channels_last
+        rows = features.permute(0, 2, 3, 1).reshape(n, h * w, c)  # a view when the memory is channels_last
+        if rows.dtype == torch.bfloat16:
+            product: Tensor = _GramOfHalf.apply(rows)  # type: ignore[no-untyped-call]
+            return product / divisor
+        rows = _exact(rows)
         return rows.transpose(1, 2) @ rows / divisor
+
+
+class _GramOfHalf(torch.autograd.Function):
+    """R^T R of bfloat16 rows (N, P, C), summed in float32; its backward is one product in bfloat16.
+
+    Autograd would take two products in float32 for it. The gradient is scaled to 1 before it is rounded.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        exact = rows.float()
+        return exact.transpose(1, 2) @ exact
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (rows,) = ctx.saved_tensors
+        both = gradient + gradient.transpose(1, 2)
+        largest = both.abs().amax((1, 2), keepdim=True).clamp_min(1e-30)
+        product: Tensor = rows @ (both / largest).to(rows.dtype)
+        return product * largest.to(rows.dtype)
 
 
 def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Tensor:
@@ -93,6 +124,65 @@ def grid_energy(difference: Tensor, period: int) -> Tensor:
     means = means.reshape(len(means), difference.shape[1], period**2, -1)
     squares: Tensor = (means - means.mean(2, keepdim=True)).square()
     return squares.mean((1, 2, 3))
+
+
+def lattice_energy(image: Tensor) -> Tensor:
+    """How much an image (N, 3, H, W) repeats every 2 or 4 pixels, for each image: (N,); 0 where no grid shows.
+
+    The power of luma at each of the 15 frequencies that are multiples of a quarter of the sampling frequency, over the
+    power of the frequencies around it: its logarithm, as far as it is above 0.3, and the mean of the 15. A network
+    that halves twice can draw such a grid in flat areas, and no loss on features sees it.
+    Each side must be at least 48 pixels.
+    """
+    gray = luma(_exact(image))[:, 0]
+    height, width = gray.shape[-2:]
+    window = torch.outer(*(torch.hann_window(side, device=gray.device) for side in (height, width)))
+    gray = (gray - gray.mean((1, 2), keepdim=True)) * window
+    around = 10
+    power = torch.fft.fft2(gray).abs().square() + 1e-8
+    power = F.pad(power[None], (around,) * 4, mode="circular")[0]
+    total = gray.new_zeros(len(gray))
+    for i in range(4):
+        for j in range(4):
+            if i or j:
+                y, x = i * height // 4 + around, j * width // 4 + around
+                at = power[:, y - 1 : y + 2, x - 1 : x + 2].mean((1, 2))
+                near = power[:, y - around : y + around + 1, x - around : x + around + 1].mean((1, 2)).detach()
+                total = total + F.relu(torch.log(at / near) - 0.3)
+    return total / 15
+
+
+def reduced(image: Tensor, scale: int) -> Tensor:
+    """An image (N, C, H, W) made smaller by a power of two, halved again and again by the binomial filter 1 3 3 1."""
+    with torch.autocast(image.device.type, enabled=False):  # it would round pixels to 8 bits
+        while scale > 1:
+            taps = image.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+            kernel = torch.outer(taps, taps).expand(image.shape[1], 1, 4, 4)
+            image = F.conv2d(F.pad(image, (1,) * 4, mode="reflect"), kernel, stride=2, groups=image.shape[1])
+            scale //= 2
+    return image
+
+
+@lru_cache(maxsize=1)
+def _noise_tile() -> Tensor:
+    generator, total = torch.Generator().manual_seed(0), torch.zeros(1, 1, NOISE_TILE, NOISE_TILE)
+    for size in (1, 4, 16):
+        cells = torch.randn(1, 1, NOISE_TILE // size, NOISE_TILE // size, generator=generator)
+        if size > 1:  # the pattern has to go on at its edges
+            cells = F.interpolate(F.pad(cells, (2,) * 4, mode="circular"), scale_factor=size, mode="bicubic")
+            cells = cells[..., 2 * size : -2 * size, 2 * size : -2 * size]
+        total += cells
+    return total / 3**0.5
+
+
+def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+    """Noise (1, 1, height, width) of mean 0: grains of 1, 4 and 16 pixels; always the same for the same place.
+
+    top, left: the place of the first pixel in the pattern, which repeats every NOISE_TILE pixels.
+    """
+    rows = torch.arange(top, top + height) % NOISE_TILE
+    columns = torch.arange(left, left + width) % NOISE_TILE
+    return _noise_tile()[:, :, rows][:, :, :, columns]
 
 
 def luma(image: Tensor) -> Tensor:

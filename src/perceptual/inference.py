@@ -28,7 +28,7 @@ from perceptual.errors import CheckpointError
 from perceptual.folding import cells, fill_frame
 from perceptual.functional import mix
 from perceptual.kernels import Vector
-from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork
+from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork, with_noise
 from perceptual.steps import Weights, plan
 
 CONTRAST = 32
@@ -92,10 +92,13 @@ class Inference:
         return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._layers, strict=True)]
 
     @torch.no_grad()
-    def __call__(self, picture: Tensor, style: Tensor, *, band: int | None = None) -> Tensor:
+    def __call__(
+        self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
+    ) -> Tensor:
         """Paint (1, 3, H, W), float in [0, 1] or uint8 levels; the result has the same type and is clamped.
 
-        style: (1, styles) weights. band: pixels in a band, for pictures that are to go through in bands.
+        style: (1, styles) weights. noise: as `TransformationNetwork.forward`. band: pixels in a band, for pictures that
+            are to go through in bands.
 
         Raises:
             ValueError: a side is below `smallest`. CheckpointError: the network's numbers overflow.
@@ -104,6 +107,7 @@ class Inference:
         if min(height, width) < self.smallest:
             raise ValueError(f"A picture of {width} x {height} px has a side below {self.smallest} px.")
         kernels.compiled(wait=height * width > BAND)
+        picture = with_noise(picture, self.network.config.noise, noise)
         painting = _Painting(self, _even(picture, self.network.multiple), style, band or height * width * 2)
         return painting.paint()[..., :height, :width]
 

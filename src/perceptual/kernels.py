@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceptual.cache import cache_folder, processor
 from perceptual.folding import cells
 
 FLAGS = (
@@ -152,15 +153,8 @@ def _file() -> Path | None:
     """Where the compiled kernels of this computer are kept; None where there are none to be had."""
     if sys.platform != "linux" or os.environ.get("PERCEPTUAL_KERNELS") == "0":
         return None
-    from platformdirs import user_cache_path
-
-    try:
-        told = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
-    except OSError:
-        return None
-    processor = [line for line in told if line.startswith(("model name", "flags", "Features", "CPU part"))]
-    about = "\n".join([*FLAGS, *processor, torch.__version__]).encode() + _source().read_bytes()
-    return user_cache_path("perceptual") / "kernels" / f"{hashlib.sha256(about).hexdigest()[:16]}.so"
+    about = "\n".join([*FLAGS, processor(), torch.__version__]).encode() + _source().read_bytes()
+    return cache_folder() / "kernels" / f"{hashlib.sha256(about).hexdigest()[:16]}.so"
 
 
 def _source() -> Path:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from perceptual import weights
 from perceptual.devices import channels_last
 from perceptual.errors import ConfigError, ImageError, WeightsError
+from perceptual.functional import reduced
 
 Features = dict[str, Tensor]
 Stage = tuple[str, nn.Module]
@@ -141,7 +142,13 @@ class LossNetwork(nn.Module):
         self.reverse, self.scale = p.order == "BGR", p.scale
         self.register_buffer("mean", torch.tensor(p.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(p.std).view(1, 3, 1, 1))
+        self.dtype = torch.float32
         channels_last(self.requires_grad_(False).eval())
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in another precision, bfloat16 for training; the preprocessing stays in float32."""
+        self.dtype = dtype
+        channels_last(self.stages.to(dtype))
 
     def train(self, mode: bool = True) -> LossNetwork:
         """Loss networks stay as they are, whatever the model around them does."""
@@ -161,7 +168,7 @@ class LossNetwork(nn.Module):
                 f"have at least {needed} px; give a larger one, or choose earlier layers."
             )
         x = image.flip(1) if self.reverse else image
-        x = (x * self.scale - self.mean) / self.std
+        x = ((x * self.scale - self.mean) / self.std).to(self.dtype)
         features: Features = {}
         for name, stage in self.stages.items():
             if not wanted:
@@ -176,34 +183,59 @@ class LossNetwork(nn.Module):
 class LossNetworks(nn.Module):
     """Several loss networks as one: layers are named NETWORK:LAYER, and any of them come from one call.
 
+    NETWORK:LAYER@2 is the layer's features of the image at half its size, @4 at a quarter: so one loss can compare
+    strokes of several sizes.
+
     Args:
-        layers: names such as ("vgg16:relu2_2", "vgg19-distilled:relu4_3"); each network runs once per image.
+        layers: names such as ("vgg16:relu2_2", "vgg16:relu4_3@2"); each network runs once per image and size.
         paths: weight files by network name, for those that are not in the cache.
     """
 
     def __init__(self, layers: Sequence[str], *, paths: Mapping[str, str | Path] | None = None) -> None:
         super().__init__()
         by_network: dict[str, list[str]] = {}
-        for layer in dict.fromkeys(layers):
+        for layer in dict.fromkeys(split_scale(layer)[0] for layer in layers):
             network, name = split_layer(layer)
             by_network.setdefault(network, []).append(name)
+        self.layers = tuple(layers)
         paths = paths or {}
         self.networks = nn.ModuleDict({n: LossNetwork(n, names, path=paths.get(n)) for n, names in by_network.items()})
 
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
         """image: (N, 3, H, W) RGB [0, 1]. Returns {"NETWORK:LAYER": (N, C, h, w)} for `layers` or all."""
         features: Features = {}
-        for name, network in self.networks.items():
-            mine = (
-                None if layers is None else [split_layer(layer)[1] for layer in layers if split_layer(layer)[0] == name]
-            )
-            if mine is None or mine:
-                features |= {f"{name}:{layer}": value for layer, value in network(image, mine).items()}
+        wanted: dict[int, dict[str, list[str]]] = {}
+        for layer in self.layers if layers is None else layers:
+            full, scale = split_scale(layer)
+            network, name = split_layer(full)
+            wanted.setdefault(scale, {}).setdefault(network, []).append(name)
+        for scale, names in wanted.items():
+            seen, suffix = reduced(image, scale), f"@{scale}" if scale > 1 else ""
+            for network, mine in names.items():
+                found = self.networks[network](seen, mine)
+                features |= {f"{network}:{layer}{suffix}": value for layer, value in found.items()}
         return features
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Compute in another precision, see `LossNetwork.cast`."""
+        for network in self.networks.values():
+            network.cast(dtype)  # type: ignore[operator]
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each network's weight file, for the card of what is trained with them."""
         return {name: str(network.weights_sha256) for name, network in self.networks.items()}
+
+
+def split_scale(layer: str) -> tuple[str, int]:
+    """ "vgg16:relu3_3@2" -> ("vgg16:relu3_3", 2); without a number the scale is 1, the image's own size.
+
+    Raises:
+        ConfigError: the number is none of 1, 2, 4, 8.
+    """
+    name, at, scale = layer.partition("@")
+    if at and scale not in ("1", "2", "4", "8"):
+        raise ConfigError(f"The layer {layer!r} asks for a size that is not known: write {name}@2, @4 or @8.")
+    return name, int(scale or 1)
 
 
 def split_layer(layer: str) -> tuple[str, str]:
@@ -247,7 +279,7 @@ def layer_names(name: str) -> list[str]:
 
 def check_layer(layer: str) -> None:
     """Raise a ConfigError that lists the layers there are unless `layer`, as NETWORK:LAYER, is one."""
-    network, name = split_layer(layer)
+    network, name = split_layer(split_scale(layer)[0])
     names = layer_names(network)
     if name not in names:
         known = ", ".join(n for n in names if not n.startswith("conv"))

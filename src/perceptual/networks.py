@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import luma, mix
+from perceptual.functional import luma, mix, noise_field
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
@@ -128,7 +128,7 @@ class InstanceNorm(nn.Module):
         weight, bias = self.weight[:1], self.bias[:1]
         if style is not None:
             weight, bias = mix(style, self.weight), mix(style, self.bias)
-        if x.is_cpu and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():
             return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
         scale = weight * torch.rsqrt(variance + self.eps)
@@ -288,17 +288,21 @@ class TransformationNetwork(nn.Module):
         sides = (height + 2 * self.start_pad + self.multiple) * (width + 2 * self.start_pad + self.multiple)
         return int(4 * (widest + 6 * self.scale**2) * sides)  # and the result, with what it is added to
 
-    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
         """x: (N, 3, H, W) RGB [0, 1]. style: (N, styles) weights, rows summing to 1; None: the first style.
+        noise: (N or 1, 1, H, W), the pattern that `config.noise` adds to the input; `noise_field` when left out.
 
         Returns (N, 3, scale * H, scale * W). The range under tanh is 0.5 +- tanh_scale / 255: exactly [0, 1] for the
         paper's 127.5; with the authors' code's 150 it reaches a little beyond, and without tanh anywhere, so clamp
         before showing.
         """
+        x = with_noise(x, self.config.noise, noise)
         base = x
         if self.luma or self.config.output == "bicubic":
             base = enlarge(x, self.scale)
         out = self._through_layers(enlarge(luma(x) if self.luma else x, self.config.enlarge), style)
+        if out.dtype in (torch.float16, torch.bfloat16):  # half precision is too coarse for pixels
+            out = out.float()
         if self.config.output == "tanh":
             out = 0.5 + self.tanh_scale / 255 * torch.tanh(out)
         elif self.config.output == "linear":
@@ -321,6 +325,22 @@ class TransformationNetwork(nn.Module):
         for layer in self.layers:
             x = layer(x, style)
         return x[..., : height * self.grow, : width * self.grow]
+
+
+def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:
+    """An image (N, 3, H, W), in [0, 1] or uint8 levels, and `amount` times the noise, cut to the same range.
+
+    Without noise a network repeats one pattern in flat areas, on the grid of its own strides, as nothing there tells
+    one place from the next. noise: (N or 1, 1, H, W); `noise_field` when left out.
+    """
+    if not amount:
+        return image
+    if noise is None:
+        noise = noise_field(image.shape[-2], image.shape[-1])
+    noise = amount * noise.to(image.device)
+    if image.dtype == torch.uint8:
+        return (image + (255 * noise + 0.5).floor()).clamp_(0, 255).to(torch.uint8)
+    return (image + noise.to(image.dtype)).clamp(0, 1)
 
 
 def enlarge(image: Tensor, scale: int) -> Tensor:

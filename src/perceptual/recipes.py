@@ -24,6 +24,9 @@ SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: one stride-
     8: "c9s1-64 r64*4 u64 u64 u64 c9s1-3",
 }
 
+_VGG = tuple(f"vgg16-torchvision:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"))
+GALLERY_NOISE = 0.06
+
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
         "a lean network under the paper's layers, for a computer without a GPU",
@@ -44,6 +47,20 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
             network=replace(_LEAN, norm="conditional_instance"),
             loss=replace(_RELATIVE, style_weight=2.0),  # as the gallery was trained
             train=replace(_SHORT, steps=300, style_steps=300, preview_every=50, save_every=50),
+        ),
+    ),
+    "gallery": (
+        "what the shipped gallery is trained with: styles at two sizes, noise against grids; days without a GPU",
+        StyleRecipe(
+            network=replace(_LEAN, norm="conditional_instance", noise=GALLERY_NOISE),
+            loss=replace(
+                _RELATIVE,
+                content_layers=("vgg16-torchvision:relu3_3",),
+                style_layers=(*_VGG, *(f"{layer}@2" for layer in _VGG)),
+                lattice_weight=0.3,
+            ),
+            train=replace(_SHORT, steps=250_000, batch=2, learning_rate=1e-3, decay="tail", warmup=20, ema=0.999),
+            style_size=640,
         ),
     ),
     "paper": (

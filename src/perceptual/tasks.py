@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perceptual import checkpoints, images, weights
+from perceptual import checkpoints, weights
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig, StyleRecipe, UpscaleRecipe, differences, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
+from perceptual.functional import NOISE_TILE, noise_field
 from perceptual.loss_networks import Features
-from perceptual.losses import PerceptualLoss, TemporalLoss, reconstruction_loss, style_transfer_loss
+from perceptual.losses import PerceptualLoss, StyleLoss, TemporalLoss, reconstruction_loss, style_transfer_loss
 from perceptual.motion import inner, move, random_motion
-from perceptual.networks import TransformationNetwork, enlarge, parse_architecture
+from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.resampling import degrade
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
@@ -46,11 +46,6 @@ class Task:
     preview: Callable[[], Tensor]
     card: Callable[[int], Card]
     identity: Mapping[str, Any]
-
-
-def style_name(path: str | Path) -> str:
-    """The name of a style from its file: "The Wave.jpg" -> "the_wave"."""
-    return re.sub(r"[^\w]+", "_", Path(path).stem.lower()).strip("_") or "style"
 
 
 def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
@@ -82,15 +77,28 @@ class _StyleRun:
         style = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
+        noise = self._noise(pixels, index)
         if not self.recipe.temporal_weight:
-            terms: dict[str, Tensor] = self.loss(forward(pixels, style), pixels, style)
+            terms: dict[str, Tensor] = self.loss(forward(pixels, style, noise), pixels, style)
             return terms
         motion, moved = self._moved(pixels, index)  # with the pictures, films of two frames
-        both = forward(torch.cat([pixels, moved]), None if style is None else torch.cat([style, style]))
+        twice = (None if each is None else torch.cat([each, each]) for each in (style, noise))
+        both = forward(torch.cat([pixels, moved]), *twice)
         painted, painted_moved = both.chunk(2)
         beside = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
         terms = self.loss(painted, pixels, style, beside=beside)
         return terms
+
+    def _noise(self, pixels: Tensor, index: int) -> Tensor | None:
+        """The noise pattern for each picture, from a place of its own: a function of the seed and the index alone."""
+        if not self.recipe.network.noise:
+            return None
+        fields = []
+        for k in range(index, index + len(pixels)):
+            rng = random.Random(f"noise {self.recipe.train.seed} {k}")
+            top, left = rng.randrange(NOISE_TILE), rng.randrange(NOISE_TILE)
+            fields.append(noise_field(pixels.shape[-2], pixels.shape[-1], top, left))
+        return torch.cat(fields).to(pixels.device)
 
     def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """A motion, and the pictures after it, with noise; a function of the seed and the index alone."""
@@ -115,10 +123,7 @@ class _StyleRun:
         return _filled(card, step, self.recipe, self.network, self.loss)
 
     def identity(self) -> dict[str, Any]:
-        shared = _identity(self.recipe, self.loss, self.dataset)
-        if not self.recipe.temporal_weight:  # as in runs from before there was one
-            del shared["temporal_weight"]
-        return {**shared, "paintings": dict(self.paintings)}
+        return {**_identity(self.recipe, self.loss, self.dataset), "paintings": dict(self.paintings)}
 
 
 @dataclass(frozen=True)
@@ -189,39 +194,6 @@ def _identity(recipe: StyleRecipe | UpscaleRecipe, loss: PerceptualLoss, dataset
     }
 
 
-def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[str, tuple[str, Tensor]]:
-    """{name: (SHA-256 of the file, pixels at the recipe's size)}; checks the recipe against them before any work.
-
-    Raises:
-        ConfigError: several styles under another norm, two of one name, an architecture that is none, or gamma and beta
-            to be learnt alone in one that has none.
-        ImageError: a painting cannot be read.
-    """
-    names, norm = [style_name(path) for path in styles], recipe.network.norm
-    layers = parse_architecture(recipe.network.architecture, 1 if recipe.network.channels == "luma" else 3)
-    normed = len(layers) > 1 and "instance" in norm  # the last layer has no norm
-    if recipe.train.style_steps and not normed:
-        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
-    if not names or len(set(names)) < len(names):
-        raise ConfigError("Give at least one style image, and no two of the same name.")
-    if len(names) > 1 and norm != "conditional_instance":
-        raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
-    if recipe.network.styles not in (1, len(names)):
-        raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
-    pixels = [read_painting(path, recipe) for path in styles]
-    return {name: (weights.sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
-
-
-def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
-    """A painting (1, 3, H, W) of the recipe's size, or of its own when that is smaller.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
-    pixels = images.read(path).pixels
-    return images.resize(pixels, longer_side=min(recipe.style_size, max(pixels.shape[-2:])))
-
-
 def style_task(
     paintings: Mapping[str, tuple[str, Tensor | Features]],
     dataset: Photographs,
@@ -232,8 +204,8 @@ def style_task(
 ) -> Task:
     """Style transfer (paper, section 4.1) for one painting, or several under conditional instance normalisation.
 
-    paintings: what `read_paintings` gave, or Gram matrices (`losses.style_targets`) in place of pixels. label: a card
-    with what people should know, such as the recipe's name.
+    paintings: what `paintings.read_paintings` gave, or Gram matrices (`losses.style_targets`) in place of pixels.
+    label: a card with what people should know, such as the recipe's name.
     paths: weight files by loss network, for those that are not in the cache.
 
     Raises:
@@ -245,6 +217,12 @@ def style_task(
         loss.add("temporal", TemporalLoss(), recipe.temporal_weight)
     if recipe.loss.weighting == "relative":
         calibrate(loss, dataset)
+    if recipe.style_factors:
+        if len(recipe.style_factors) != len(paintings):
+            raise ConfigError(f"Give --style-factors one number for each of the {len(paintings)} styles.")
+        for _, term in loss.named_terms():
+            if isinstance(term, StyleLoss):  # a style that counts twice has half the reference
+                term.reference = term.reference / torch.tensor(recipe.style_factors).to(term.reference)
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
     torch.manual_seed(recipe.train.seed)
     network = TransformationNetwork(recipe.network)
@@ -377,6 +355,7 @@ def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNe
     """
     network, card = checkpoints.load(checkpoints.find_style(path)[0], task="style")
     here, there = to_dict(_open_to_styles(config)), to_dict(_open_to_styles(network.config))
+    here["noise"] = there["noise"]  # which is no property of the weights
     for key, (ours, theirs) in differences(here, there).items():
         raise ConfigError(f"{path} has {key} {theirs}, which differs from this recipe's {ours}.")
     return network, card
@@ -390,7 +369,9 @@ def recipe_from(recipe: StyleRecipe, path: str | Path) -> StyleRecipe:
         CheckpointError: not a checkpoint of ours.
     """
     card = checkpoints.read_card(checkpoints.find_style(path)[0])
-    network, temporal = _open_to_styles(card.network), card.settings.get("temporal_weight", recipe.temporal_weight)
+    network = _open_to_styles(card.network)
+    network = replace(network, noise=network.noise or recipe.network.noise)
+    temporal = card.settings.get("temporal_weight", recipe.temporal_weight)
     train = recipe.train if "instance" in network.norm else replace(recipe.train, style_steps=0)
     return replace(recipe, network=network, train=train, temporal_weight=temporal)
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from perceptual import checkpoints, images
 from perceptual.config import TrainConfig, differences
@@ -29,7 +30,18 @@ from perceptual.devices import can_compile, channels_last, choose_device, choose
 from perceptual.errors import ConfigError, OutputError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, write_beside
+from perceptual.networks import TransformationNetwork
 from perceptual.tasks import Task
+
+LATER_SETTINGS: Mapping[str, Any] = {
+    "style_factors": [],
+    "temporal_weight": 0.0,
+    "network.noise": 0.0,
+    "loss.lattice_weight": 0.0,
+    "train.warmup": 0,
+    "train.ema": 0.0,
+}
+"""Settings that states of earlier versions lack, and what they were then."""
 
 
 def side_path(out: str | Path, suffix: str) -> Path:
@@ -74,11 +86,14 @@ class Trainer:
         channels_last(task.network.to(self.device))
         keep_memory()
         task.loss.to(self.device)
+        if self.accelerator.mixed_precision == "bf16" and task.loss.networks is not None:
+            task.loss.networks.cast(torch.bfloat16)  # once, in place of a cast at every step
         if self.accelerator.num_processes > 1 and 0 < config.style_steps < config.steps:
             raise ConfigError("Several processes want --style-steps to be 0, or all of --steps.")
         self._thaw()
         optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
+        self.average = AveragedModel(task.network, avg_fn=self._mean, use_buffers=True) if config.ema else None
         self.compiled = config.compile and can_compile(self.device)
         if self.compiled:
             self.network.compile(dynamic=False)
@@ -109,6 +124,8 @@ class Trainer:
         slots = self.optimizer.state_dict()["state"]
         for index, slot in slots.items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+        if self.average is not None:
+            tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
         scaler = self.accelerator.scaler
         info = {
             "step": self.step,
@@ -118,7 +135,21 @@ class Trainer:
             "unreadable": sorted(self.unreadable),
         }
         checkpoints.save_state(self.state_path, tensors, info)
-        checkpoints.save(self.out, self.task.network, self.task.card(self.step))
+        checkpoints.save(self.out, self.result, self.task.card(self.step))
+
+    @property
+    def result(self) -> TransformationNetwork:
+        """The network as the checkpoint holds it: the moving average of the weights where there is one."""
+        if self.average is None:
+            return self.task.network
+        averaged = self.average.module
+        assert isinstance(averaged, TransformationNetwork)
+        return averaged
+
+    def _mean(self, mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+        """The moving average with one more value; at first the plain mean, so that it does not hang on to the start."""
+        number = float(count)
+        return torch.lerp(value, mean, min(self.config.ema, (number + 1) / (number + 10)))
 
     def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Start afresh, or go on from the state beside `out`; a run killed before its first save starts afresh.
@@ -136,8 +167,9 @@ class Trainer:
                 return  # an empty log, and proof that the folder can be written to
         tensors, info = checkpoints.load_state(self.state_path)
         differ = differences(info["identity"], json.loads(json.dumps(self.identity())))
-        if differ:
-            key, (was, now) = next(iter(differ.items()))
+        for key, (was, now) in differ.items():
+            if was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]:
+                continue
             raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
         self.task.loss.set_references(info["references"])
         self.task.network.load_state_dict(_under(tensors, "network."))
@@ -146,6 +178,8 @@ class Trainer:
             index, _, name = key.partition(".")
             slots.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
+        if self.average is not None:
+            self.average.load_state_dict(_under(tensors, "average."))
         if self.accelerator.scaler and info["scaler"]:
             self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step, self.unreadable = info["step"], set(info["unreadable"])
@@ -209,6 +243,8 @@ class Trainer:
         bad = [name for name, value in numbers.items() if not math.isfinite(value) and (name in terms or not scaled)]
         if not bad:
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.task.network)
             self.skipped = self.skipped + 1 if scaled and self.accelerator.optimizer_step_was_skipped else 0
         if bad or self.skipped > 20:
             for buffer, value in zip(self.task.network.buffers(), statistics, strict=True):
@@ -287,6 +323,10 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     rate, done, steps = config.learning_rate, step - config.style_steps, config.steps - config.style_steps
     if done < 0:
         rate, done, steps = config.style_learning_rate, step, min(config.style_steps, config.steps)
+    if done < config.warmup:
+        rate *= (done + 1) / config.warmup
+    if config.decay == "tail":
+        return rate * min(1.0, (steps - done) / (0.3 * steps))
     return rate * 0.5 * (1 + math.cos(math.pi * done / max(1, steps))) if config.decay == "cosine" else rate
 
 

@@ -21,11 +21,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import platformdirs
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from perceptual.cache import cache_folder
 from perceptual.errors import OutputError, WeightsError
 from perceptual.events import Step
 
@@ -81,8 +81,8 @@ def _johnson(file: str) -> WeightFile:
     return _remote("https://web.eecs.umich.edu/~justincj/models/", file)
 
 
-def _torchvision(network: str, file: str) -> Pretrained:
-    files = (_remote("https://download.pytorch.org/models/", file),)
+def _torchvision(network: str, file: str, *others: WeightFile) -> Pretrained:
+    files = (_remote("https://download.pytorch.org/models/", file), *others)
     return Pretrained(network, IMAGENET, files, f"{network}, trained on ImageNet by torchvision; BSD 3-clause")
 
 
@@ -90,7 +90,8 @@ PRETRAINED: dict[str, Pretrained] = {
     "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth"), WeightFile(
         "vgg16_conv1_1-conv3_3.safetensors", "df26a9fe17f5986cb2886437d5617962a63860f0e860a622c097683736ea1cab")),
         "VGG-16, Caffe weights of Simonyan and Zisserman converted by Justin Johnson, as in the paper; CC BY 4.0"),
-    "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth"),
+    "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth", WeightFile(
+        "vgg16_torchvision_features.safetensors", "cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d")),
     "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth"), WeightFile(
         "vgg19_conv1_1-conv3_4.safetensors", "eaab9b1c1035f802c694a0bb6b63a22de4da10a0bfada1e844977bc5e4e60cec")),
         "VGG-19, Caffe weights of Simonyan and Zisserman converted by Justin Johnson; CC BY 4.0"),
@@ -129,12 +130,6 @@ class LoadedWeights:
     preprocessing: Preprocessing
     network: str
     file: str
-
-
-def cache_folder() -> Path:
-    """The folder of downloads: PERCEPTUAL_CACHE, or the user's cache folder of this system. It may not exist yet."""
-    chosen = os.environ.get("PERCEPTUAL_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("perceptual"))
 
 
 def locate(name: str, path: str | Path | None = None) -> Path | None:

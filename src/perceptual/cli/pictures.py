@@ -95,7 +95,7 @@ def load_stylizer(config: StylizeConfig, *, wait: bool = False, video: bool = Fa
     stylizer = open_stylizer(config, video=video)
     if stylizer.device.type == "cpu":
         kernels.compiled(wait=wait)
-    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size")}
+    how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size", "noise")}
     return partial(stylizer.stylize, style=config.name, **how)
 
 

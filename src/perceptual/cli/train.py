@@ -92,7 +92,8 @@ def train_style(arguments: Sequence[str]) -> int:
 
 def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     """Check everything that can be checked before downloads and work, then set the run up."""
-    from perceptual.tasks import read_base, read_paintings, start_from, style_task
+    from perceptual.paintings import read_paintings
+    from perceptual.tasks import read_base, start_from, style_task
     from perceptual.train import check_out
 
     settings = config.settings

@@ -28,6 +28,12 @@ def at_least(name: str, value: float, minimum: float) -> None:
         raise ConfigError(f"{name} is {value}; it must be at least {minimum:g}.")
 
 
+def between(name: str, value: float, minimum: float, maximum: float) -> None:
+    """Raise a ConfigError unless `value` is a number from `minimum` to `maximum`."""
+    if not minimum <= value <= maximum:
+        raise ConfigError(f"{name} is {value}; it must be from {minimum:g} to {maximum:g}.")
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """What an image transformation network is made of; it goes into the card of every checkpoint."""
@@ -48,6 +54,8 @@ class NetworkConfig:
     """rgb, or luma: the network sees and makes luma alone, and the colours are enlarged by bicubic interpolation."""
     enlarge: int = 1
     """Bicubic enlargement before the first layer, as in SRCNN."""
+    noise: float = 0.0
+    """Strength of the noise that is added to the input, for style: without it a network draws a grid in flat areas."""
 
     def __post_init__(self) -> None:
         one_of("norm", self.norm, ("batch", "instance", "conditional_instance", "none"))
@@ -58,6 +66,7 @@ class NetworkConfig:
             raise ConfigError(f"enlarge is {self.enlarge}; it must be a whole number.")
         one_of("padding", self.padding, ("zero", "reflect", "replicate", "reflect-start"))
         at_least("styles", self.styles, 1)
+        between("noise", self.noise, 0, 1)
         at_least("tanh-scale", self.tanh_scale, 1e-6)
         if self.styles > 1 and self.norm != "conditional_instance":
             raise ConfigError(f"{self.styles} styles need norm conditional_instance, not {self.norm}.")
@@ -75,8 +84,9 @@ class TrainConfig:
     """Side of the square training crops, in pixels."""
     learning_rate: float = 1e-3
     """Adam's learning rate."""
-    decay: Literal["none", "cosine"] = "none"
-    """none keeps the learning rate (the paper); cosine lowers it to zero at the last step."""
+    decay: Literal["none", "cosine", "tail"] = "none"
+    """none keeps the learning rate (the paper); cosine lowers it to zero at the last step; tail keeps it, and lowers it
+    to zero in a straight line over the last 30 %."""
     style_steps: int = 0
     """So many steps come first that learn only gamma and beta, which make a style: for a trained network (--from)."""
     style_learning_rate: float = 2e-2
@@ -90,7 +100,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto takes the fastest that the device computes natively."""
     compile: bool = False
-    """Compile with torch.compile, where a compiler is there: about two minutes to start, for runs on a GPU."""
+    """Compile with torch.compile on a GPU: about two minutes to start. On a CPU it is left out."""
     workers: int = 2
     """Processes that read pictures; 0 reads in the main process."""
     tick_every: int = 50
@@ -99,14 +109,20 @@ class TrainConfig:
     """Steps between preview pictures; 0 for none."""
     save_every: int = 500
     """Steps between saves of the state that --resume goes on from."""
+    warmup: int = 0
+    """Steps over which the learning rate first rises from zero."""
+    ema: float = 0.0
+    """Above 0 the checkpoint holds the moving average of the weights: 0.99 averages about the last 100 steps."""
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
-        one_of("decay", self.decay, ("none", "cosine"))
+        one_of("decay", self.decay, ("none", "cosine", "tail"))
         one_of("crop", self.crop, ("random", "squash", "native"))
         for name in ("steps", "batch", "tick_every", "save_every"):
             at_least(name.replace("_", "-"), getattr(self, name), 1)
-        for name in ("workers", "preview_every", "seed", "style_steps"):
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema is {self.ema}; it must be at least 0 and below 1.")
+        for name in ("workers", "preview_every", "seed", "style_steps", "warmup"):
             at_least(name.replace("_", "-"), getattr(self, name), 0)
         at_least("size", self.size, 32)
         at_least("learning-rate", self.learning_rate, 1e-12)

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, one_of
+from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, between, one_of
 from perceptual.errors import ConfigError
 
 StyleConvention = Literal["paper", "code", "gatys"]
@@ -21,7 +21,8 @@ class LossConfig:
     content_layers: tuple[str, ...] = ("vgg16:relu2_2",)
     """Layers of the feature reconstruction loss, as NETWORK:LAYER."""
     style_layers: tuple[str, ...] = ("vgg16:relu1_2", "vgg16:relu2_2", "vgg16:relu3_3", "vgg16:relu4_3")
-    """Layers of the style reconstruction loss, as NETWORK:LAYER; several networks may stand together."""
+    """Layers of the style reconstruction loss, as NETWORK:LAYER; several networks may stand together. NETWORK:LAYER@2
+    compares picture and painting at half their size."""
     weighting: Weighting = "absolute"
     """absolute: weights as in the paper. relative: each term is first divided by its reference value, see losses."""
     content_weight: float = 1.0
@@ -33,11 +34,13 @@ class LossConfig:
     style_convention: StyleConvention = "paper"
     """paper: eq. 4 as printed (sum over C x C). code: its mean, as the authors' code, whose style weights
     of about 5 go with it. gatys: a quarter of the mean, with Gram matrices over H x W."""
+    lattice_weight: float = 0.0
+    """Weight of the penalty on grids of 2 and 4 pixels in the output, see `functional.lattice_energy`."""
 
     def __post_init__(self) -> None:
         one_of("weighting", self.weighting, ("relative", "absolute"))
         one_of("style-convention", self.style_convention, ("paper", "code", "gatys"))
-        for name in ("content_weight", "style_weight", "tv_weight"):
+        for name in ("content_weight", "style_weight", "tv_weight", "lattice_weight"):
             at_least(name.replace("_", "-"), getattr(self, name), 0)
         if not self.content_layers and not self.style_layers:
             raise ConfigError("A loss needs at least one content layer or one style layer.")
@@ -56,10 +59,18 @@ class StyleRecipe:
     temporal_weight: float = 0.0
     """Weight of the difference between paintings of a picture and of the same moved a little, with noise, one moved
     along: for video. Under relative weighting 1 counts the difference of two photographs."""
+    style_factors: tuple[float, ...] = ()
+    """A factor of the style weight for each --style, in their order; 1 for all when left out. Relative weights only."""
 
     def __post_init__(self) -> None:
         at_least("style-size", self.style_size, 32)
         at_least("temporal-weight", self.temporal_weight, 0)
+        for factor in self.style_factors:
+            at_least("style-factors", factor, 0.01)
+        if self.style_factors and self.loss.weighting != "relative":
+            raise ConfigError("--style-factors needs --weighting relative.")
+        if self.loss.lattice_weight and self.train.size < 48:
+            raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
         if self.temporal_weight and self.train.size < 48:
             raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 
@@ -81,6 +92,8 @@ class StylizeConfig:
     """Size of the strokes. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
     size: int | None = None
     """Longer side of the output in pixels; the input's own size when left out."""
+    noise: float = 1.0
+    """How much of the network's own noise goes in, from 0 to 2: it decides where strokes lie in flat areas."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     precision: Precision = "auto"
@@ -98,6 +111,7 @@ class StylizeConfig:
         if not 1 / 16 <= self.style_scale <= 16:
             raise ConfigError(f"style-scale is {self.style_scale}; give a number from 0.0625 to 16.")
         at_least("size", 1 if self.size is None else self.size, 1)
+        between("noise", self.noise, 0, 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

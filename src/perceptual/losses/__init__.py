@@ -35,6 +35,7 @@ from perceptual.losses.terms import (
     DistanceLoss,
     FeatureLoss,
     GridLoss,
+    LatticeLoss,
     PixelLoss,
     StyleLoss,
     TemporalLoss,
@@ -51,6 +52,7 @@ __all__ = [
     "DistanceLoss",
     "FeatureLoss",
     "GridLoss",
+    "LatticeLoss",
     "PerceptualLoss",
     "PixelLoss",
     "StyleLoss",
@@ -211,6 +213,8 @@ def style_transfer_loss(
         terms[_term_name("style", layer)] = (StyleLoss(layer, grams, config.style_convention), weight)
     if config.tv_weight:
         terms["tv"] = (TotalVariation(), config.tv_weight)
+    if config.lattice_weight:
+        terms["lattice"] = (LatticeLoss(), config.lattice_weight)
     return PerceptualLoss(terms, networks=networks, relative=share).to(device)
 
 

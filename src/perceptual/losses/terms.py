@@ -13,6 +13,7 @@ from perceptual.functional import (
     gram_distance,
     gram_matrix,
     grid_energy,
+    lattice_energy,
     mix,
     normalised_distance,
     total_variation,
@@ -155,6 +156,22 @@ class TotalVariation(Term):
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return 255**2 * total_variation(output[PIXELS])
+
+
+class LatticeLoss(Term):
+    """How much the output repeats every 2 or 4 pixels (`functional.lattice_energy`); 0 where no grid shows.
+
+    Its reference is always 1: photographs have none of it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((PIXELS,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return lattice_energy(output[PIXELS])
+
+    def measure(self, photographs: Features) -> Tensor:
+        return torch.ones(1)
 
 
 class TemporalLoss(Term):

@@ -33,7 +33,7 @@ from perceptual.loss_networks import (
 )
 from perceptual.losses import full_name, style_targets
 from perceptual.optimize import Objective, Optimization, optimize_style
-from perceptual.tasks import read_painting, style_name
+from perceptual.paintings import read_painting, style_name
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
 SUBSTITUTE = "vgg19-distilled"
