@@ -196,7 +196,8 @@ def test_figure4_starts_at_five_for_every_layer_and_for_all_of_them(
     rows = rows_of(run, monkeypatch, "figure4", *small)
     layers = ["vgg16:relu1_2", "vgg16:relu2_2", "vgg19-distilled:relu3_3", "vgg19-distilled:relu4_3", "all 4"]
     assert [row["layers"] for row in rows] == layers
-    assert [row["at white noise"] for row in rows] == pytest.approx([5.0] * 5)
+    # The noise that is measured and the start lie in memory otherwise, so that sums may go in another order.
+    assert [row["at white noise"] for row in rows] == pytest.approx([5.0] * 5, rel=1e-4)
     assert all(row["at the end"] < 5 for row in rows)
     assert len({row["at the end"] for row in rows}) == 5
 

@@ -24,7 +24,7 @@ from perceptual.config import (
     to_dict,
 )
 from perceptual.errors import ConfigError
-from perceptual.loss_networks import ARCHITECTURES, split_layer
+from perceptual.loss_networks import ARCHITECTURES, split_layer, split_scale
 from perceptual.networks import TransformationNetwork
 from perceptual.recipes import STYLE_RECIPES, style_recipe
 from perceptual.weights import PRETRAINED
@@ -95,7 +95,7 @@ def test_every_recipe_that_can_be_made_survives_json(recipe: StyleRecipe) -> Non
 
 def test_a_dictionary_is_plain_and_nested_like_the_config() -> None:
     values = to_dict(StyleRecipe())
-    assert list(values) == ["network", "loss", "train", "style_size", "temporal_weight"]
+    assert list(values) == ["network", "loss", "train", "style_size", "temporal_weight", "style_factors"]
     assert values["loss"]["content_layers"] == ["vgg16:relu2_2"]
     assert to_dict(TrainStyleConfig(data=Path("photos")))["data"] == "photos"
 
@@ -226,7 +226,7 @@ def test_the_network_of_a_recipe_can_be_built_and_keeps_the_size(name: str) -> N
 def test_the_layers_of_a_recipe_exist(name: str) -> None:
     loss = style_recipe(name).loss
     for layer in (*loss.content_layers, *loss.style_layers):
-        network, stage = split_layer(layer)
+        network, stage = split_layer(split_scale(layer)[0])
         kind = PRETRAINED[network].network
         with torch.device("meta"):
             assert stage in dict(ARCHITECTURES[kind](kind))

@@ -110,7 +110,7 @@ def as_plain(image: Tensor) -> Tensor:
     return image[0].permute(1, 2, 0)[:, :, None, None].contiguous()
 
 
-# --- convolutions
+# --- convolutions: another order of up to 243 products of normal numbers, so sums of up to 60 differ by some 1e-5
 
 
 @pytest.mark.parametrize("mode", PADDINGS)
@@ -142,7 +142,7 @@ def test_a_doubled_kernel_is_doubling_and_the_convolution_behind_it(mode: str, p
     found, expected = as_grid(F.conv2d(as_image(small), doubled_kernel(weight, mode))), fold(expected)
     if (mode, padding) == ("bilinear", "reflect"):
         found, expected = found[1:-1, 1:-1], expected[1:-1, 1:-1]
-    close(found, expected, rtol=1e-5, atol=1e-5)
+    close(found, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("columns", ["first", "inner", "last"])
@@ -159,7 +159,7 @@ def test_the_outermost_pixels_of_reflected_bilinear_doubling_have_kernels_of_the
     found = F.conv2d(image[..., pairs[rows], pairs[columns]], kernel)[0]
     height, width = found.shape[-2:]
     found = found.view(*phases, 4, height, width).permute(2, 3, 0, 4, 1).reshape(4, phases[0] * height, -1)
-    close(found, expected[0, :, ends[rows], ends[columns]], rtol=1e-5, atol=1e-5)
+    close(found, expected[0, :, ends[rows], ends[columns]], rtol=1e-5, atol=1e-4)
 
 
 def test_a_doubled_kernel_of_ones_weighs_each_small_pixel_by_its_share() -> None:
@@ -174,7 +174,7 @@ def test_a_transposed_kernel_is_the_convolution_of_stride_one_half_up_to_the_edg
     image, weight = torch.randn(1, 4, *size), torch.randn(4, 3, 3, 3)
     expected = F.conv_transpose2d(image, weight, stride=2, padding=1, output_padding=1)
     found = F.conv2d(F.pad(image, (0, 1, 0, 1)), transposed_kernel(weight))
-    close(as_grid(found), fold(expected), rtol=1e-5, atol=1e-5)
+    close(as_grid(found), fold(expected), rtol=1e-5, atol=1e-4)
 
 
 def test_a_transposed_kernel_has_each_of_the_nine_taps_once() -> None:

@@ -321,9 +321,11 @@ def bands(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     seen: list[int | None] = []
     paint = Inference.__call__
 
-    def spy(self: Inference, picture: Tensor, style: Tensor, *, band: int | None = None) -> Tensor:
+    def spy(
+        self: Inference, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
+    ) -> Tensor:
         seen.append(band)
-        return paint(self, picture, style, band=band)
+        return paint(self, picture, style, noise, band=band)
 
     monkeypatch.setattr(Inference, "__call__", spy)
     return seen

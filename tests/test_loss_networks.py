@@ -200,7 +200,8 @@ def test_the_image_is_not_changed(vgg_file: Path, image: Tensor) -> None:
 
 def test_channels_last_images_give_the_same(vgg_file: Path, image: Tensor) -> None:
     network = LossNetwork("vgg16", ("relu2_1",), path=vgg_file)
-    close(network(image.contiguous(memory_format=torch.channels_last)), network(image))
+    # Features of up to 640, which another convolution makes with errors of up to 5e-4.
+    close(network(image.contiguous(memory_format=torch.channels_last)), network(image), rtol=1e-4, atol=1e-2)
 
 
 # --- preprocessing
@@ -355,7 +356,7 @@ class TestRealFiles:
             expected = plain(255 * image[:, [2, 1, 0]] - CAFFE_MEAN)
             features = LossNetwork("vgg16", ("relu3_3",))(image)["relu3_3"]
         assert expected.std() > 1
-        close(features, expected, rtol=1e-4, atol=1e-3)
+        close(features, expected, rtol=1e-4, atol=1e-5 * expected.std().item())
 
     def test_vgg16_ends_before_the_papers_relu4_3(self, pretrained: Path) -> None:
         with pytest.raises(WeightsError, match="ends before conv4_1"):
@@ -382,4 +383,4 @@ class TestRealFiles:
 
     def test_the_distilled_network_pads_by_reflection(self, pretrained: Path) -> None:
         features = LossNetwork("vgg19-distilled", ("relu4_3",))(torch.full((1, 3, 32, 32), 0.3))["relu4_3"]
-        close(features, features[..., :1, :1].expand_as(features), rtol=1e-4, atol=1e-5)  # a constant has no border
+        close(features, features[..., :1, :1].expand_as(features), rtol=1e-4, atol=1e-4)  # a constant has no border

@@ -476,7 +476,7 @@ def test_perceptual_distance_is_the_mean_over_layers_and_images(distance: Percep
     layers = [normalised_distance(features[0][name], features[1][name]) for name in features[0]]
     assert distance(one, other) == pytest.approx(float(torch.stack(layers).mean()))
     each = [distance(one[k : k + 1], other[k : k + 1]) for k in range(2)]
-    assert distance(one, other) == pytest.approx(sum(each) / 2)
+    assert distance(one, other) == pytest.approx(sum(each) / 2, rel=1e-5)
 
 
 def test_perceptual_distance_does_not_see_the_length_of_features(tmp_path: Path, distance: PerceptualDistance) -> None:
@@ -736,7 +736,7 @@ def test_films_may_be_of_any_kind_of_picture_and_come_one_by_one() -> None:
     ]
     for kind in kinds:
         films = ((kind(picture) for picture in film) for film in (FRAMES, PAINTED))
-        assert temporal_error(*films) == pytest.approx(expected, abs=1e-6)
+        assert temporal_error(*films) == pytest.approx(expected, rel=1e-5)
 
 
 def test_films_are_read_once_and_not_kept() -> None:

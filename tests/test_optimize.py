@@ -189,7 +189,7 @@ def test_a_term_that_vanishes_on_the_content_is_measured_on_white_noise() -> Non
     gray, noise = torch.full((1, 3, 4, 4), 0.5), white_noise((4, 4), 0)
     terms = PerceptualLoss({"content": (PixelLoss(), 1.0), "tv": (TotalVariation(), 1.0)}, relative=True)
     references = optimize.measure_references(terms, gray, noise)
-    assert references["content"] == [pytest.approx((noise - 0.5).square().mean().item())]
+    assert references["content"] == [pytest.approx((noise - 0.5).square().mean().item(), rel=1e-5)]
     assert references["tv"] == [pytest.approx(TotalVariation()({PIXELS: noise}, {}, None).item())]
 
 
@@ -203,7 +203,9 @@ def test_an_inversion_is_1_where_the_picture_is_as_far_as_its_half_turn() -> Non
 @pytest.mark.usefixtures("stubbed")
 def test_a_texture_is_1_where_its_style_is_that_of_white_noise() -> None:
     work = texture(picture(), config=settings_of(seed=5))
-    assert next(work.run()).losses["total"] == pytest.approx(1)
+    # The image lies in memory otherwise than the noise that was measured. The sums of 1280 products then go in another
+    # order, and the two Gram matrices are so alike that their difference loses a digit.
+    assert next(work.run()).losses["total"] == pytest.approx(1, rel=1e-4)
 
 
 # --- what is evaluated, and what is kept
@@ -214,7 +216,8 @@ def test_the_minimum_over_the_box_is_found(method: str) -> None:
     goal = 3 * white_noise((6, 8), 7) - 1
     work = from_noise(towards(goal), method=method, iterations=150)
     finish(work)
-    close(work.best, goal.clamp(0, 1), atol=1e-3, rtol=0)
+    # The mean over 144 values does not tell in float32 whether one of them is off by this much.
+    close(work.best, goal.clamp(0, 1), atol=5e-3, rtol=0)
 
 
 @BOTH
@@ -285,7 +288,7 @@ def test_adam_keeps_the_best_and_not_the_last() -> None:
     finish(work)
     last, least = totals(work)[-1], min(totals(work))
     assert least < last
-    assert towards(goal)(1.0)(work.best)["total"].item() == pytest.approx(least)
+    assert towards(goal)(1.0)(work.best)["total"].item() == pytest.approx(least, rel=1e-5)
 
 
 def test_ending_early_leaves_the_best_so_far() -> None:
@@ -440,7 +443,7 @@ def test_an_objective_that_is_no_number_ends_the_work_and_keeps_what_was_reached
         finish(work)
     assert len(work.trace) == 3
     assert work.best.shape == (1, 3, 6, 8)
-    assert 3 * work.best.square().mean().item() == pytest.approx(totals(work)[-1])
+    assert 3 * work.best.square().mean().item() == pytest.approx(totals(work)[-1], rel=1e-5)
 
 
 @BOTH

@@ -170,7 +170,7 @@ def test_the_photographs_of_a_folder_are_taken_in_the_order_of_their_names(tmp_p
     found = lab(photos=tmp_path).photographs(2, 32)
     assert [name for name, _ in found] == ["a", "b"]
     assert [pixels.shape for _, pixels in found] == [(1, 3, 32, 32)] * 2
-    assert found[0][1].mean().item() == pytest.approx(0.4)
+    assert found[0][1].mean().item() == pytest.approx(0.4, rel=1e-5)
 
 
 def test_a_folder_without_photographs_is_told(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from perceptual.errors import TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.motion import inner, move, random_motion
 from perceptual.tasks import Task, start_from, style_task
-from perceptual.train import Trainer
+from perceptual.train import LATER_SETTINGS, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -184,7 +184,7 @@ def test_gradients_come_from_both_paintings(photographs: Photographs) -> None:
     assert painted.grad is not None
     first, whole = painted.grad.chunk(2)
     assert first.abs().sum() > 0
-    assert whole.abs().sum().item() == pytest.approx(inner(whole).abs().sum().item())  # none from the margin
+    assert whole.abs().sum().item() == pytest.approx(inner(whole).abs().sum().item(), rel=1e-5)  # none from the margin
 
 
 # --- runs
@@ -261,19 +261,21 @@ def test_a_weight_of_nothing_is_the_plain_run(
 
 
 def test_the_first_painting_is_that_of_a_plain_run(tmp_path: Path, photographs: Photographs) -> None:
-    """Of equal first weights and photographs; then the ways part."""
-    logs = []
+    """Of equal first weights and photographs, to rounding: a batch of two, and one of four. Then the ways part."""
+    logs, exact = [], replace(TRAIN, precision="float32")
     for weight in (0.0, 2.0):
         out = tmp_path / f"{weight}.safetensors"
-        train(out, photographs, replace(RECIPE, temporal_weight=weight))
+        train(out, photographs, replace(RECIPE, train=exact, temporal_weight=weight))
         logs.append(log(out))
-    assert [logs[0][0][name] == logs[1][0][name] for name in ("content", "style", "total")] == [True, True, False]
+    same = [logs[0][0][name] == pytest.approx(logs[1][0][name], rel=1e-4) for name in ("content", "style", "total")]
+    assert same == [True, True, False]
     assert logs[0][1]["content"] != logs[1][1]["content"]
 
 
 def test_what_is_trained_for_video_flickers_less(tmp_path: Path, photographs: Photographs) -> None:
     """The same steps with and without the term, compared on motions and crops that neither run has seen."""
-    config = replace(TRAIN, steps=40, learning_rate=5e-3, save_every=1000)
+    # In bfloat16 roundings decide too much: by two sets of instructions 0.51 and 0.60 of the flicker were left.
+    config = replace(TRAIN, steps=40, learning_rate=5e-3, save_every=1000, precision="float32")
     judge, flicker = make_task(photographs), {}
     for weight in (0.0, 20.0):
         recipe = replace(RECIPE, train=config, temporal_weight=weight)
@@ -342,7 +344,26 @@ def test_a_weight_that_cannot_be_is_one_sentence(
     assert (out, err.strip()) == ("", f"perceptual: {sentence}")
 
 
-def test_a_run_from_before_there_was_a_weight_can_go_on(photographs: Photographs) -> None:
-    plain = make_task(photographs, replace(RECIPE, temporal_weight=0.0))
-    assert "temporal_weight" not in plain.identity
-    assert make_task(photographs).identity["temporal_weight"] == RECIPE.temporal_weight > 0
+def test_a_state_from_before_there_was_a_setting_can_be_resumed(
+    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States of earlier versions lack settings that came later; they resume where these have their old values."""
+    recipe = replace(RECIPE, temporal_weight=0.0)
+
+    def trainer(chosen: StyleRecipe) -> Trainer:
+        return Trainer(make_task(photographs, chosen), chosen.train, tmp_path / "o.safetensors", device="cpu")
+
+    first = trainer(recipe)
+    first.begin()
+    old = json.loads(json.dumps(first.identity()))
+    for key in LATER_SETTINGS:
+        *groups, name = key.split(".")
+        place = old
+        for group in groups:
+            place = place[group]
+        del place[name]
+    monkeypatch.setattr(first, "identity", lambda: old)
+    first.save()
+    trainer(recipe).begin(resume=True)
+    with pytest.raises(TrainingError, match=r"temporal_weight was None and is now 0\.5"):
+        trainer(replace(recipe, temporal_weight=0.5)).begin(resume=True)

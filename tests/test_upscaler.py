@@ -95,7 +95,8 @@ def test_tiles_equal_the_whole(name: str, height: int, width: int, tile: int, se
     whole = made.upscale(image, tile=0)
     tiled = made.upscale(image, tile=tile)
     assert whole.shape == (1, 3, made.network.scale * height, made.network.scale * width)
-    assert (tiled - whole).abs().max() < 1e-4  # 1/255 was promised
+    # 1/255 was promised. Bicubic enlargement knows a place at 90 px to 4e-6 px only, and the network makes that larger.
+    assert (tiled - whole).abs().max() < 2e-4
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -103,7 +104,7 @@ def test_the_whole_is_the_networks_own_output(name: str) -> None:
     made, image = make(name), random(1, 3, 21, 30)
     with torch.no_grad():
         expected = made.network(image).clamp(0, 1)
-    assert torch.allclose(made.upscale(image, tile=0), expected, atol=1e-6)
+    assert torch.allclose(made.upscale(image, tile=0), expected, atol=1e-5)
     assert expected.std() > 1e-3
 
 
@@ -138,7 +139,7 @@ def first_input(net: TransformationNetwork, image: Tensor) -> Tensor:
 def test_too_small_a_halo_would_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made, image = make(name, 2.0), random(1, 3, 50, 70)
     whole = made.upscale(image, tile=0)
-    assert (made.upscale(image, tile=16) - whole).abs().max() < 1e-4
+    assert (made.upscale(image, tile=16) - whole).abs().max() < 2e-4
     monkeypatch.setattr(made.network, "reach", 1)
     assert (made.upscale(image, tile=16) - whole).abs().max() > 1 / 255
 

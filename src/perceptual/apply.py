@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor
 
 from perceptual import checkpoints, images, kernels
 from perceptual.checkpoints import Card
-from perceptual.config import Precision, StylizeConfig, named_weights
+from perceptual.config import PaintOptions, Precision, StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
 from perceptual.functional import crossfade, luma, noise_field
@@ -105,17 +105,7 @@ class Stylizer:
             stylizer.blend[row] = stylizer.blend.get(row, 0) + share
         return stylizer
 
-    def __call__(
-        self,
-        image: Image,
-        *,
-        style: str | None = None,
-        strength: float = 1.0,
-        keep_colors: bool = False,
-        style_scale: float = 1.0,
-        size: int | None = None,
-        noise: float = 1.0,
-    ) -> Image:
+    def __call__(self, image: Image, **options: Unpack[PaintOptions]) -> Image:
         """Paint an image; the result is of the same kind, height and width as `image`, unless `size` is given.
 
         image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
@@ -132,49 +122,36 @@ class Stylizer:
             ConfigError: strength, style_scale or noise out of range, an unknown style, a size below 1.
             ImageError: not an image, or one too large for the free memory.
         """
-        painted = self.stylize(
-            images.from_any(image),
-            style=style,
-            strength=strength,
-            keep_colors=keep_colors,
-            style_scale=style_scale,
-            size=size,
-            noise=noise,
-        )
+        painted = self.stylize(images.from_any(image), **options)
         return images.to_kind_of(painted, image)
 
     @torch.no_grad()
-    def stylize(
-        self,
-        pixels: Tensor,
-        *,
-        style: str | None = None,
-        strength: float = 1.0,
-        keep_colors: bool = False,
-        style_scale: float = 1.0,
-        size: int | None = None,
-        noise: float = 1.0,
-    ) -> Tensor:
+    def stylize(self, pixels: Tensor, **options: Unpack[PaintOptions]) -> Tensor:
         """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
 
         Levels take a quarter of the memory, which matters for large pictures.
         """
-        # This refuses what is out of range.
-        StylizeConfig(strength=strength, style_scale=style_scale, size=size, noise=noise, precision=self.precision)
-        weights = self._weights(style)
+        settings: dict[str, Any] = dict(options)
+        if unknown := sorted(set(settings) - set(PaintOptions.__annotations__)):
+            raise TypeError(
+                f"Stylizer has no option {unknown[0]!r}: choose from {', '.join(PaintOptions.__annotations__)}."
+            )
+        weights = self._weights(settings.pop("style", None))
+        chosen = StylizeConfig(**settings, precision=self.precision)  # which refuses what is out of range
+        strength, keep_colors, size = chosen.strength, chosen.keep_colors, chosen.size
         height, width = pixels.shape[-2:]
         if size is not None:
             height, width = images.scaled_size(height, width, size / max(height, width))
         resized = (height, width) != tuple(pixels.shape[-2:])
-        in_floats = pixels.dtype != torch.uint8 or resized or keep_colors or strength < 1 or style_scale != 1
-        self._check_memory(height, width, style_scale, in_floats=in_floats)
+        in_floats = pixels.dtype != torch.uint8 or resized or keep_colors or strength < 1 or chosen.style_scale != 1
+        self._check_memory(height, width, chosen.style_scale, in_floats=in_floats)
         sized = pixels
         if resized:
             sized = images.resize(images.unit(pixels), size=(height, width))
         outputs = []
         for photograph in torch.split(sized, 1):  # one at a time: a batch would gain nothing and take the memory
             x = photograph.to(self.device)
-            y = self._paint(x, weights, style_scale, noise)
+            y = self._paint(x, weights, chosen)
             if keep_colors or strength < 1:
                 x, y = images.unit(x), images.unit(y)
             if keep_colors:
@@ -184,13 +161,13 @@ class Stylizer:
             outputs.append(images.like(y.cpu(), pixels))
         return torch.cat(outputs)
 
-    def _paint(self, x: Tensor, weights: Tensor, scale: float, noise: float) -> Tensor:
+    def _paint(self, x: Tensor, weights: Tensor, chosen: StylizeConfig) -> Tensor:
         """The network's painting, of the size of x.
 
         At a scale above 1 a smaller picture is painted and enlarged, and the fine detail that the smaller one lacks is
         taken from the photograph's luma: large strokes with edges as sharp as the photograph's.
         """
-        size = (x.shape[-2], x.shape[-1])
+        size, scale, noise = (x.shape[-2], x.shape[-1]), chosen.style_scale, chosen.noise
         smaller = images.scaled_size(*size, 1 / scale)
         if smaller == size:
             return self._run(x, weights, noise)

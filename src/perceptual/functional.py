@@ -154,6 +154,8 @@ def lattice_energy(image: Tensor) -> Tensor:
 
 def reduced(image: Tensor, scale: int) -> Tensor:
     """An image (N, C, H, W) made smaller by a power of two, halved again and again by the binomial filter 1 3 3 1."""
+    if scale == 1:
+        return image
     with torch.autocast(image.device.type, enabled=False):  # it would round pixels to 8 bits
         while scale > 1:
             taps = image.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8

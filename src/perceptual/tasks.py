@@ -77,22 +77,21 @@ class _StyleRun:
         style = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.recipe.train.seed, index, len(pixels)).to(pixels.device)
-        noise = self._noise(pixels, index)
+        inputs = [style, self._noise(pixels, index)] if self.recipe.network.noise else [style]
         if not self.recipe.temporal_weight:
-            terms: dict[str, Tensor] = self.loss(forward(pixels, style, noise), pixels, style)
+            terms: dict[str, Tensor] = self.loss(forward(pixels, *inputs), pixels, style)
             return terms
         motion, moved = self._moved(pixels, index)  # with the pictures, films of two frames
-        twice = (None if each is None else torch.cat([each, each]) for each in (style, noise))
-        both = forward(torch.cat([pixels, moved]), *twice)
+        both = forward(
+            torch.cat([pixels, moved]), *(None if each is None else torch.cat([each, each]) for each in inputs)
+        )
         painted, painted_moved = both.chunk(2)
         beside = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
         terms = self.loss(painted, pixels, style, beside=beside)
         return terms
 
-    def _noise(self, pixels: Tensor, index: int) -> Tensor | None:
+    def _noise(self, pixels: Tensor, index: int) -> Tensor:
         """The noise pattern for each picture, from a place of its own: a function of the seed and the index alone."""
-        if not self.recipe.network.noise:
-            return None
         fields = []
         for k in range(index, index + len(pixels)):
             rng = random.Random(f"noise {self.recipe.train.seed} {k}")

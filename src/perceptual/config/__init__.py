@@ -16,6 +16,7 @@ from perceptual.config.common import (
 from perceptual.config.style import (
     LossConfig,
     OptimizeConfig,
+    PaintOptions,
     Precision,
     ReproduceConfig,
     StyleConvention,
@@ -35,6 +36,7 @@ __all__ = [
     "Norm",
     "OptimizeConfig",
     "Padding",
+    "PaintOptions",
     "Precision",
     "ReproduceConfig",
     "StyleConvention",

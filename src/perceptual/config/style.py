@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, between, one_of
 from perceptual.errors import ConfigError
@@ -73,6 +73,17 @@ class StyleRecipe:
             raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
         if self.temporal_weight and self.train.size < 48:
             raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
+
+
+class PaintOptions(TypedDict, total=False):
+    """What a call of `Stylizer` takes beside the image; `StylizeConfig` says what each means, and its range."""
+
+    style: str | None
+    strength: float
+    keep_colors: bool
+    style_scale: float
+    size: int | None
+    noise: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
