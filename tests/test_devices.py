@@ -1,8 +1,11 @@
 """What the computer can do: names of devices and precisions, and what counts as memory running out."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from perceptual import devices
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, free_memory, out_of_memory
 from perceptual.errors import ConfigError
 
@@ -45,7 +48,22 @@ def test_channels_last_changes_the_layout_and_not_the_values() -> None:
     assert torch.equal(conv.weight, before)
 
 
-def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+def test_nothing_is_compiled_for_a_cpu() -> None:
     assert not can_compile(CPU)
     assert not can_compile(torch.device("meta"))
+
+
+def test_bfloat16_is_taken_where_it_was_measured_to_be_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path))
+    faster = {torch.float32: 3.0, torch.bfloat16: 2.0}
+    monkeypatch.setattr(devices, "_seconds_of_convolution", faster.__getitem__)
+    devices.faster_in_bfloat16.cache_clear()
+    assert choose_precision(CPU) == "bf16"
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_text() == "1.500\n"
+    monkeypatch.setattr(devices, "_seconds_of_convolution", lambda dtype: 1 / 0)  # what is kept is not measured again
+    for text, precision in (("1.1", "no"), ("1.3", "bf16")):
+        kept.write_text(text)
+        devices.faster_in_bfloat16.cache_clear()
+        assert choose_precision(CPU) == precision
+    devices.faster_in_bfloat16.cache_clear()

@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from perceptual.functional import (
+    NOISE_TILE,
     absolute_distance,
     crossfade,
     feature_distance,
     gram_distance,
     gram_matrix,
     grid_energy,
+    lattice_energy,
     luma,
+    noise_field,
     normalised_distance,
     pixel_distance,
+    reduced,
     total_variation,
 )
 
@@ -304,3 +308,63 @@ def test_each_image_has_a_grid_of_its_own() -> None:
     images = torch.rand(3, 3, 33, 47, generator=torch.Generator().manual_seed(0))
     alone = torch.cat([grid_energy(image[None], 4) for image in images])
     assert torch.allclose(grid_energy(images, 4), alone)
+
+
+# --- grids of the network's strides, smaller images, noise
+
+
+def test_noise_photographs_and_flat_pictures_have_no_lattice() -> None:
+    noise = torch.rand(8, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    assert lattice_energy(noise).mean() < 0.15  # a peak above its surroundings by e ** 0.3 is rare in noise
+    assert lattice_energy(torch.full((1, 3, 64, 64), 0.5)).item() == 0
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_dots_at_the_period_of_the_strides_are_a_lattice(period: int) -> None:
+    image = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    dotted = image.clone()
+    dotted[..., ::period, ::period] += 0.5
+    assert lattice_energy(dotted) > 0.2 + lattice_energy(image)
+
+
+def test_the_gradient_of_the_lattice_takes_it_away() -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    image[..., ::4, ::4] += 0.5
+    image.requires_grad_()
+    before = lattice_energy(image)
+    (gradient,) = torch.autograd.grad(before.sum(), image)
+    assert lattice_energy(image.detach() - gradient / gradient.abs().max() * 0.01) < before
+
+
+def test_a_flat_image_stays_flat_and_a_checkerboard_vanishes_when_reduced() -> None:
+    flat = torch.full((1, 3, 12, 20), 0.25)
+    close(reduced(flat, 4), torch.full((1, 3, 3, 5), 0.25), rtol=0, atol=1e-6)
+    board = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(6, 8)[None, None]
+    inner = reduced(board, 2)[..., 1:-1, 1:-1]  # 1 - 3 + 3 - 1 is 0
+    close(inner, torch.full_like(inner, 0.5), rtol=0, atol=1e-6)
+    assert reduced(board, 1) is board
+
+
+def test_the_noise_is_the_same_for_the_same_place_and_repeats_by_the_tile() -> None:
+    field = noise_field(60, 50)
+    assert field.shape == (1, 1, 60, 50)
+    assert torch.equal(noise_field(20, 10, 30, 40), field[..., 30:50, 40:50])
+    assert torch.equal(noise_field(8, 8, NOISE_TILE + 3, 7), noise_field(8, 8, 3, NOISE_TILE + 7))
+    whole = noise_field(NOISE_TILE, NOISE_TILE)
+    assert abs(whole.mean()) < 0.05
+    assert 0.7 < whole.std() < 1.1  # cells of 4 and 16 pixels lose a little by interpolation
+    edge = (whole[..., :, 0] - whole[..., :, -1]).square().mean()
+    close(edge, (whole[..., :, 1:] - whole[..., :, :-1]).square().mean(), rtol=0.15, atol=0)
+
+
+def test_the_gram_of_bfloat16_has_the_gradient_of_float32() -> None:
+    features = torch.randn(2, 24, 9, 11, generator=torch.Generator().manual_seed(0)).bfloat16()  # exact in both
+    goal = gram_matrix(torch.randn(2, 24, 9, 11, generator=torch.Generator().manual_seed(1)))
+    gradients = []
+    for kind in (torch.bfloat16, torch.float32):
+        x = features.detach().clone().to(kind).requires_grad_()
+        gram_distance(gram_matrix(x), goal).sum().backward()
+        assert x.grad is not None
+        gradients.append(x.grad.float().flatten())
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.999
+    close(gradients[0].norm() / gradients[1].norm(), torch.tensor(1.0), rtol=0.01, atol=0)

@@ -19,6 +19,7 @@ from perceptual.checkpoints import Card, gallery
 from perceptual.config import NetworkConfig
 from perceptual.devices import keep_memory, multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
+from perceptual.functional import noise_field
 from perceptual.inference import Inference
 from perceptual.networks import InstanceNorm, TransformationNetwork
 from perceptual.steps import plan
@@ -501,3 +502,18 @@ def test_bands_before_a_folded_last_layer_hold_whole_cells(rows: int) -> None:
 
 def test_a_block_right_before_the_last_layer_is_left_to_the_network() -> None:
     assert plan(network("c3s1-8 d8 U8 U8 d8 r8 c3s1-3")) is None
+
+
+def test_the_network_s_noise_is_in_the_fast_way_too_and_can_be_left_out(compiled: None) -> None:
+    torch.manual_seed(0)
+    config = NetworkConfig("c3s1-8 d16 r16 B8 c3s1-3", norm="conditional_instance", padding="reflect", noise=0.2)
+    network = TransformationNetwork(config).eval()
+    stylizer = Stylizer(network, Card(task="style", network=config), device="cpu")
+    stylizer.precision = "float32"
+    picture = torch.rand(1, 3, 170, 190)
+    with torch.no_grad():
+        for amount in (1.0, 0.5, 0.0):
+            exact = network(picture, None, amount * noise_field(170, 190)).clamp(0, 1)
+            close(stylizer.stylize(picture, noise=amount), exact, rtol=0, atol=1e-3)
+    one, other = (stylizer.stylize(picture, noise=amount) for amount in (0.0, 1.0))
+    assert (one - other).abs().mean() > 1e-3

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from perceptual.errors import ConfigError, WeightsError
+from perceptual.functional import reduced
 from perceptual.loss_networks import (
     ARCHITECTURES,
     Fire,
     LossNetwork,
     LossNetworks,
     split_layer,
+    split_scale,
     trim,
 )
 
@@ -384,3 +386,31 @@ class TestRealFiles:
     def test_the_distilled_network_pads_by_reflection(self, pretrained: Path) -> None:
         features = LossNetwork("vgg19-distilled", ("relu4_3",))(torch.full((1, 3, 32, 32), 0.3))["relu4_3"]
         close(features, features[..., :1, :1].expand_as(features), rtol=1e-4, atol=1e-4)  # a constant has no border
+
+
+# --- layers of smaller images
+
+
+def test_a_layer_at_half_the_size_is_that_of_the_halved_image(vgg_file: Path, image: Tensor) -> None:
+    both = LossNetworks(("vgg16:relu1_2", "vgg16:relu1_2@2", "vgg16:relu2_1@2"), paths={"vgg16": vgg_file})
+    found = both(image)
+    assert list(found) == ["vgg16:relu1_2", "vgg16:relu1_2@2", "vgg16:relu2_1@2"]
+    halved = LossNetwork("vgg16", ("relu1_2", "relu2_1"), path=vgg_file)(reduced(image, 2))
+    assert torch.equal(found["vgg16:relu1_2@2"], halved["relu1_2"])
+    assert torch.equal(found["vgg16:relu2_1@2"], halved["relu2_1"])
+    assert list(both(image, ["vgg16:relu2_1@2"])) == ["vgg16:relu2_1@2"]
+
+
+@pytest.mark.parametrize("layer", ["vgg16:relu1_2@3", "relu1_2@", "relu1_2@x"])
+def test_a_size_that_is_not_known_is_refused(layer: str) -> None:
+    with pytest.raises(ConfigError, match="@2, @4 or @8"):
+        split_scale(layer)
+
+
+def test_in_bfloat16_the_features_are_nearly_the_same(vgg_file: Path, image: Tensor) -> None:
+    network = LossNetwork("vgg16", ("relu2_1",), path=vgg_file)
+    before = network(image)["relu2_1"]
+    network.cast(torch.bfloat16)
+    after = network(image)["relu2_1"]
+    assert after.dtype == torch.bfloat16
+    torch.testing.assert_close(after.float(), before, rtol=0.05, atol=0.02 * before.abs().max().item())

@@ -16,7 +16,14 @@ from torch.nn import functional as F
 from perceptual import images
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
-from perceptual.functional import feature_distance, gram_distance, gram_matrix, grid_energy, total_variation
+from perceptual.functional import (
+    feature_distance,
+    gram_distance,
+    gram_matrix,
+    grid_energy,
+    lattice_energy,
+    total_variation,
+)
 from perceptual.losses import (
     PIXELS,
     RELATIVE_STYLE,
@@ -24,6 +31,7 @@ from perceptual.losses import (
     DistanceLoss,
     FeatureLoss,
     GridLoss,
+    LatticeLoss,
     PerceptualLoss,
     PixelLoss,
     StyleLoss,
@@ -621,3 +629,13 @@ def test_the_temporal_term_in_half_precision_is_summed_in_float32() -> None:
     value = TemporalLoss()(frames, {})
     assert value.dtype == torch.float32
     close(value, (frames["moved"].float() - frames["carried"].float()).square().mean((1, 2, 3)))
+
+
+def test_the_lattice_is_a_term_whose_reference_is_1() -> None:
+    dotted = pictures(2, 64, 64)
+    dotted[..., ::4, ::4] = 1
+    loss = PerceptualLoss({"lattice": (LatticeLoss(), 2.0)}, relative=True)
+    assert loss.calibrate([pictures(4, 64, 64)]) == {"lattice": [1.0]}
+    values = loss(dotted)
+    close(values["lattice"], lattice_energy(dotted).mean())
+    close(values["total"], 2 * values["lattice"])

@@ -294,3 +294,14 @@ def test_every_run_of_pictures_has_each_style_once_whatever_the_batches(
     starts = itertools.accumulate(sizes[:-1], initial=0)
     parts = torch.cat([style_weights(styles, seed, start, size) for start, size in zip(starts, sizes, strict=True)])
     assert torch.equal(parts, whole[: sum(sizes)])
+
+
+def test_a_style_of_twice_the_factor_counts_twice(photographs: Photographs) -> None:
+    several = replace(NETWORK, norm="conditional_instance", styles=1)
+    recipe = StyleRecipe(several, replace(StyleRecipe().loss, weighting="relative"), ALONE)
+    paintings = {name: ("", noise(seed)) for seed, name in enumerate(("one", "two"), start=7)}
+    plain = style_task(paintings, photographs, recipe).loss.references()["style"]
+    factored = style_task(paintings, photographs, replace(recipe, style_factors=(1.0, 2.0))).loss.references()["style"]
+    assert factored == pytest.approx([plain[0], plain[1] / 2], rel=1e-5)
+    with pytest.raises(ConfigError, match="--style-factors one number for each of the 2 styles"):
+        style_task(paintings, photographs, replace(recipe, style_factors=(2.0,)))

@@ -291,3 +291,37 @@ def test_recipe_of_a_style_run_is_frozen() -> None:
     assert recipe.loss.style_weight == 2
     with pytest.raises(FrozenInstanceError):
         recipe.style_size = 64  # type: ignore[misc]
+
+
+# --- moving average, and the learning rate's way
+
+
+def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path: Path, photographs: Path) -> None:
+    config = replace(CONFIG, steps=3, ema=0.5)
+    out = tmp_path / "mean.safetensors"
+    trainer = Trainer(make_task(config=config), config, out)
+    trainer.begin()
+    seen = []
+    for _ in trainer.run(Photographs(photographs, config.size, seed=config.seed)):
+        seen.append({name: value.clone() for name, value in trainer.task.network.state_dict().items()})
+    mean = seen[0]
+    for count, now in enumerate(seen[1:], start=1):
+        share = min(0.5, (count + 1) / (count + 10))
+        mean = {name: share * mean[name] + (1 - share) * now[name] for name in now}
+    for name, value in safetensors.torch.load_file(out).items():
+        torch.testing.assert_close(value, mean[name], rtol=1e-5, atol=1e-6)
+        assert value.ndim < 2 or not torch.equal(value, seen[-1][name])
+
+
+def test_a_run_with_a_moving_average_resumes_bit_for_bit(tmp_path: Path, photographs: Path) -> None:
+    config = replace(CONFIG, ema=0.9, warmup=3, decay="tail")
+    train(tmp_path / "whole.safetensors", photographs, config=config)
+    train(tmp_path / "parts.safetensors", photographs, config=config, stop_at=4)
+    train(tmp_path / "parts.safetensors", photographs, config=config, resume=True)
+    assert_equal_weights(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_over_the_last_part() -> None:
+    config = TrainConfig(steps=100, learning_rate=1.0, decay="tail", warmup=4)
+    found = [learning_rate(config, step) for step in (0, 1, 3, 4, 69, 70, 85, 99)]
+    assert found == pytest.approx([0.25, 0.5, 1, 1, 1, 1, 0.5, 1 / 30])
