@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,26 @@ def test_grey_palette_and_alpha_modes(folder: Path, mode: str) -> None:
         assert picture.alpha is None
 
 
-def test_colours_under_alpha_zero_stay_as_stored(folder: Path) -> None:
-    rgba = np.dstack([RGB8, np.zeros((6, 9), np.uint8)])
-    assert np.array_equal(levels(read(saved(folder / "a.png", rgba)).pixels), RGB8)
+def test_what_is_stored_under_alpha_zero_is_not_seen(folder: Path) -> None:
+    """The invisible pixels take the colours of the nearest visible ones, whatever the file stores there."""
+    alpha = np.zeros((6, 9), np.uint8)
+    alpha[:, 4:] = 200
+    seen = []
+    for number, hidden in enumerate((0, 77, 255)):
+        colours = np.where(alpha[..., None] > 0, RGB8, np.uint8(hidden))
+        picture = read(saved(folder / f"{number}.png", np.dstack([colours, alpha])))
+        assert np.array_equal(levels(picture.pixels[..., 4:]), RGB8[:, 4:])
+        seen.append(picture.pixels)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    one = np.full((5, 7, 4), (0, 0, 0, 0), np.uint8)
+    one[2, 3] = (10, 20, 30, 1)
+    assert (levels(read(saved(folder / "one.png", one)).pixels) == [10, 20, 30]).all()
+    assert (np.asarray(open_rgb(folder / "one.png")) == [10, 20, 30]).all()
+    assert (levels(from_any(one), 255) == [10, 20, 30]).all()
+    assert (levels(from_any(Image.fromarray(one)), 255) == [10, 20, 30]).all()
+    one[2, 3, 3] = 0
+    assert (levels(read(saved(folder / "none.png", one)).pixels) == 0).all()
 
 
 def test_palette_with_transparency(folder: Path) -> None:
@@ -166,7 +184,7 @@ def test_palette_with_transparency(folder: Path) -> None:
     image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     for name, transparency in (("a.png", b"\xff\x00\x80"), ("b.gif", 1)):
         picture = read(saved(folder / name, image, transparency=transparency))
-        assert levels(picture.pixels).tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+        assert levels(picture.pixels).tolist() == [[[255, 0, 0], [255, 0, 0], [0, 0, 255]]]  # the second is invisible
         assert picture.alpha is not None
         assert levels(picture.alpha)[0, :, 0].tolist() == [255, 0, 255 if name == "b.gif" else 128]
 
@@ -178,9 +196,10 @@ def test_transparent_colour_of_a_png(folder: Path, colour: bool, dtype: type) ->
     key = chunk(b"tRNS", b"".join(struct.pack(">H", int(value)) for value in pixels[2, 3]))
     picture = read(stored(folder / "a.png", png(pixels, 2 if colour else 0, key)))
     top = np.iinfo(dtype).max
-    assert np.array_equal(levels(picture.pixels, top), np.broadcast_to(pixels, (6, 9, 3)))
     assert picture.alpha is not None
     expected = (pixels != pixels[2, 3]).any(-1)
+    seen = (picture.pixels * top)[0].permute(1, 2, 0).numpy().round()
+    assert np.array_equal(seen[expected], np.broadcast_to(pixels, (6, 9, 3))[expected])
     assert expected.sum() >= 52
     assert np.array_equal(picture.alpha[0, 0].numpy(), expected)
 
@@ -472,7 +491,7 @@ def test_missing_folder_empty_and_text(folder: Path) -> None:
         stored(folder / "short.png", b"\x89PN"): "short.png is no picture of a known kind, or badly damaged",
         stored(
             folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300)
-        ): "a.heic is a HEIC picture or a video: save it as",
+        ): r"a.heic is a HEIC picture: pip install 'perceptual\[heif\]', or save it as",
         stored(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"): "no picture",
         folder / ("x" * 300 + ".png"): "cannot be read",
         folder / "empty.png" / "a.png": "cannot be read",
@@ -1014,3 +1033,60 @@ def test_writable_suffixes(folder: Path) -> None:
     for suffix in images.WRITABLE_SUFFIXES:
         write(folder / f"a{suffix}", torch.zeros(1, 3, 2, 2))
         assert read(folder / f"a{suffix}").pixels.max() == 0
+
+
+# What a file says of its resolution, few bits with transparency, wide colours
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_resolution_is_kept(folder: Path, suffix: str, bits: int) -> None:
+    picture = read(saved(folder / "a.png", RGB8, dpi=(300, 150)))
+    assert picture.dpi == pytest.approx((300, 150), abs=0.05)
+    write(folder / f"b{suffix}", replace(picture, bit_depth=bits))
+    with Image.open(folder / f"b{suffix}") as image:
+        assert [float(value) for value in image.info["dpi"]] == pytest.approx([300, 150], abs=0.05)
+
+
+def test_resolution_turns_with_the_picture(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = read(saved(folder / "a.png", RGB8, dpi=(300, 150), exif=exif))
+    assert picture.dpi == pytest.approx((150, 300), abs=0.05)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_a_png_of_few_bits(folder: Path, bits: int) -> None:
+    """Eight values, of which the one that tRNS names, 1, is invisible."""
+    values = [1, 0, 1, 0, 0, 0, 1, 1]
+    row = b"\0" + int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(bits, "big")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0))
+    body = chunk(b"tRNS", struct.pack(">H", 1)) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    picture = read(stored(folder / "a.png", b"\x89PNG\r\n\x1a\n" + header + body))
+    assert picture.alpha is not None
+    assert picture.alpha[0, 0, 0].tolist() == [1.0 - value for value in values]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_colours_that_srgb_has_not_are_kept_in_their_profile(folder: Path, suffix: str) -> None:
+    vivid = np.zeros((8, 8, 3), np.uint8)
+    vivid[:] = (0, 255, 0)
+    picture = read(saved(folder / "a.png", vivid, icc_profile=P3), own_colours=True)
+    assert picture.icc_profile == P3
+    assert np.array_equal(levels(picture.pixels), vivid)
+    write(folder / f"b{suffix}", picture, quality=100)
+    with Image.open(folder / f"b{suffix}") as image:
+        assert image.info["icc_profile"] == P3
+        assert np.abs(np.asarray(image).astype(int) - vivid).max() <= 2
+
+
+def test_a_premultiplied_tiff_of_16_bits_keeps_them(folder: Path) -> None:
+    alpha = np.linspace(6554, 65535, 54).reshape(6, 9)
+    straight = RGB16.astype(np.float64)
+    stored_values = np.dstack([straight * alpha[..., None] / 65535, alpha]).round().astype(np.uint16)
+    tifffile.imwrite(folder / "a.tif", stored_values, photometric="rgb", extrasamples=["assocalpha"])
+    picture = read(folder / "a.tif")
+    assert picture.bit_depth == 16
+    assert picture.alpha is not None
+    assert np.abs(picture.alpha[0, 0].numpy() * 65535 - alpha).max() <= 1
+    assert np.abs(picture.pixels[0].permute(1, 2, 0).numpy() * 65535 - straight).max() <= 6  # half a level over 0.1

@@ -20,7 +20,7 @@ from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.networks import TransformationNetwork
-from perceptual.upscaler import Upscaler, match_histograms
+from perceptual.upscaler import EDGE, Upscaler, match_histograms
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -101,9 +101,14 @@ def test_tiles_equal_the_whole(name: str, height: int, width: int, tile: int, se
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_whole_is_the_networks_own_output(name: str) -> None:
+    """Under zero padding: of the picture with mirrors at its edges, so that the network sees no zeros near it."""
     made, image = make(name), random(1, 3, 21, 30)
+    scale, edge = made.network.scale, EDGE if made.network.config.padding == "zero" else 0
+    edge += -edge % made.network.multiple
     with torch.no_grad():
-        expected = made.network(image).clamp(0, 1)
+        continued = np.pad(image.numpy(), ((0, 0), (0, 0), *[(edge, EDGE * (edge > 0))] * 2), mode="symmetric")
+        expected = made.network(torch.from_numpy(continued)).clamp(0, 1)
+        expected = expected[..., scale * edge :, scale * edge :][..., : scale * 21, : scale * 30]
     assert torch.allclose(made.upscale(image, tile=0), expected, atol=1e-5)
     assert expected.std() > 1e-3
 
@@ -149,8 +154,8 @@ def test_each_window_is_a_tile_with_reach_around_it(monkeypatch: pytest.MonkeyPa
     seen, reach = windows(made, monkeypatch), made.network.reach
     assert reach is not None
     made.upscale(random(1, 3, 20, 100), tile=32)
-    expected = [min(100, 32 * k + 32 + reach) - max(0, 32 * k - reach) for k in range(4)]  # 20 px fit with their halo
-    assert seen == [(20, width) for width in expected]
+    expected = [min(100 + EDGE, 32 * k + 32 + reach) - max(-EDGE, 32 * k - reach) for k in range(4)]
+    assert seen == [(20 + 2 * EDGE, width) for width in expected]  # 20 px fit with their halo
 
 
 def test_windows_begin_at_multiples_of_what_the_network_halves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +173,9 @@ def test_pieces_cover_a_side_once(length: int, tile: int) -> None:
     assert [first for first, *_ in pieces] == list(range(0, length, tile))
     assert [last for _, last, *_ in pieces] == [*range(tile, length, tile), length]
     assert all(start <= first < last <= end for first, last, start, end in pieces)
-    assert pieces[0][2] == 0
-    assert pieces[-1][3] == length
+    edge = EDGE if net.config.padding == "zero" else 0
+    assert pieces[0][2] == -edge - (-edge % net.multiple)
+    assert pieces[-1][3] == length + edge
 
 
 @pytest.mark.parametrize("norm", ["instance", "conditional_instance"])
@@ -195,7 +201,7 @@ def needed(made: Upscaler, tile: int, height: int, width: int) -> float:
     """Bytes for a tile of that side and for the result."""
     around = tile + 2 * (made.network.reach or 0)
     result = 2 * 4 * 3 * height * width * made.network.scale**2
-    return made.network.memory(min(height, around), min(width, around)) + result
+    return made.network.memory(min(height + 2 * EDGE, around), min(width + 2 * EDGE, around)) + result
 
 
 @pytest.mark.parametrize(("fits", "side"), [(16, 16), (30, 25), (50, 50), (100, 100), (200, 200)])
@@ -219,7 +225,7 @@ def test_a_picture_larger_than_the_largest_tile_is_cut_even_when_memory_is_free(
     assert len(seen) == 2 * 3
     seen.clear()
     made.upscale(random(1, 3, 40, 70), tile=0)
-    assert seen == [(40, 70)]
+    assert seen == [(40 + 2 * EDGE, 70 + 2 * EDGE)]
 
 
 @pytest.mark.parametrize("tile", [None, 0, 16, 64])
@@ -315,8 +321,34 @@ def test_alpha_is_enlarged_with_its_picture() -> None:
         assert large.mode == "RGBA"
         assert large.size == (48, 40)
         found, expected = np.asarray(large)[..., 3].astype(int), np.kron(np.asarray(alpha), np.ones((4, 4), int))
-        assert np.abs(found - expected)[:, [*range(20), *range(28, 48)]].max() == 0  # the edge itself is soft
-        assert np.array_equal(np.asarray(large)[..., :3], np.asarray(make()(picture.convert("RGB"))))
+        assert np.abs(found - expected)[:, [*range(16), *range(32, 48)]].max() == 0  # the edge itself is soft
+        if alpha is not half:  # with nothing invisible, the colours are those of the picture without alpha
+            assert np.array_equal(np.asarray(large)[..., :3], np.asarray(make()(picture.convert("RGB"))))
+
+
+@pytest.mark.parametrize("name", ["x4_pixel", "x4_feature", "x8_pixel", "x8_feature"])
+def test_shipped_networks_keep_grey_grey_and_flat_flat(name: str) -> None:
+    made = Upscaler.load(name, device="cpu")
+    grey = (random(1, 1, 24, 20) * 255).round().expand(-1, 3, -1, -1) / 255
+    for kind in (grey, (grey * 255).to(torch.uint8)):
+        large = made.upscale(kind)
+        assert torch.equal(large[:, 0], large[:, 1])
+        assert torch.equal(large[:, 0], large[:, 2])
+    for colour in ((255, 255, 255), (255, 0, 0), (51, 204, 102), (0, 0, 255), (3, 3, 3)):
+        flat = torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 20, 30)
+        off = made.upscale(flat).int() - flat[..., :1, :1].int()
+        assert off.abs().max() <= 1, (colour, off.abs().max())
+
+
+def test_alpha_of_a_shape_is_nearer_to_the_shape_than_by_bicubic_interpolation() -> None:
+    fine = torch.zeros(1, 1, 128, 128)
+    rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    fine[0, 0] = ((rows - 63.5) ** 2 + (columns - 63.5) ** 2 < 45**2) * ((rows + 2 * columns) % 64 > 20)
+    small = nn.functional.avg_pool2d(fine, 4)
+    large = Upscaler.load("x4_pixel", device="cpu").upscale_alpha(small)
+    bicubic = nn.functional.interpolate(small, size=(128, 128), mode="bicubic", antialias=True).clamp(0, 1)
+    assert (large - fine).square().mean() < 0.8 * (bicubic - fine).square().mean()
+    assert (large[..., :12, :12] == 0).all()
 
 
 def test_a_batch_is_enlarged_image_by_image() -> None:

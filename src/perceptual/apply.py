@@ -262,9 +262,10 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     inputs' tree; formats that are read but not written (GIF, PPM ...) become PNG. What a folder or
     glob finds below `out` are outputs of an earlier run, not inputs.
 
+    Several images may get the same output: `convert_files` writes the first and reports the others.
+
     Raises:
-        ImageError: an input matches nothing, or several images would go to one output file.
-        OutputError: an output would overwrite its input.
+        ImageError: an input matches nothing. OutputError: an output would overwrite its input.
     """
     out = Path(out).expanduser()
     inputs = [os.path.expanduser(entry) for entry in inputs]
@@ -285,40 +286,51 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
         pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
         if not pairs:
             raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
-    _refuse_clashes(pairs)
-    return pairs
-
-
-def _refuse_clashes(pairs: Sequence[tuple[Path, Path]]) -> None:
-    seen: dict[str, Path] = {}
     for source, target in pairs:
-        key = os.path.normcase(os.path.abspath(target))
         if source.resolve() == target.resolve():
             raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
-        if key in seen:
-            raise ImageError(f"{seen[key]} and {source} would both be written to {target}: write them to two folders.")
-        seen[key] = source
+    return pairs
 
 
 def _writable(path: Path) -> Path:
     return path if path.suffix.lower() in images.WRITABLE_SUFFIXES else path.with_suffix(".png")
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_files` does with a picture.
+
+    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. size: height and width of the
+    picture -> those of the result. alpha: (1, 1, H, W) in [0, 1] -> the result's; it is scaled where sizes differ.
+    """
+
+    convert: Callable[[Tensor], Tensor]
+    size: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width)
+    alpha: Callable[[Tensor], Tensor] = lambda alpha: alpha
+
+
 def convert_files(
-    pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], *, skip_existing: bool = False
+    pairs: Sequence[tuple[Path, Path]], conversion: Conversion, *, skip_existing: bool = False
 ) -> Iterator[Outcome]:
     """Read, convert and write each pair in turn; a file that fails is reported in its Outcome and the rest go on.
 
-    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. Profile, EXIF and alpha of
-    the input are kept.
+    Profile, EXIF, resolution and alpha of the input are kept; colours stay those of its profile.
     """
+    taken: dict[str, Path] = {}
     for source, target in pairs:
+        first = taken.setdefault(os.path.normcase(os.path.abspath(target)), source)
+        if first != source:
+            text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
+            yield Outcome(source, target, error=text)
+            continue
         if skip_existing and target.exists():
             yield Outcome(source, target, skipped=True)
             continue
         try:
-            picture = images.read(source, levels=True)
-            images.write(target, replace(picture, pixels=convert(picture.pixels)))
+            picture = images.read(source, levels=True, own_colours=True)
+            images.check_size(target, *conversion.size(picture.height, picture.width))
+            alpha = None if picture.alpha is None else conversion.alpha(picture.alpha)
+            images.write(target, replace(picture, pixels=conversion.convert(picture.pixels), alpha=alpha))
             yield Outcome(source, target)
         except PerceptualError as error:
             text = str(error)

@@ -37,6 +37,16 @@ class Format:
     longest_side: int = 2**31 - 1
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a file says beside its pixels; in_srgb: the pixels are in sRGB, not in the profile's own colours."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    in_srgb: bool = True
+
+
 _JPEG = Format("JPEG", alpha=False, longest_side=65500)
 _TIFF = Format("TIFF", deep=True)
 WRITABLE = {
@@ -96,6 +106,11 @@ def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
     """`Image.open` with a limit of pixels of our own, held against the header before anything is decoded."""
     Image.init()
     prefix = file.read(16)
+    if prefix[4:8] == b"ftyp" and prefix[8:11] in _PICTURE_BRANDS:
+        with contextlib.suppress(ImportError):
+            import pillow_heif  # an extra, which few need
+
+            pillow_heif.register_heif_opener()
     if not prefix:
         raise ImageError("is empty (0 bytes): get a whole copy of it.")
     for factory, accept in (Image.OPEN[name] for name in _READABLE.split() if name in Image.OPEN):
@@ -107,8 +122,9 @@ def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
     else:
         if prefix[:4] == b"\x1aE\xdf\xa3" or (prefix[4:8] == b"ftyp" and prefix[8:11] not in _PICTURE_BRANDS):
             raise ImageError("is a film: use `perceptual video`.")
-        what = "a HEIC picture or a video" if prefix[4:8] == b"ftyp" else "no picture of a known kind, or badly damaged"
-        raise ImageError(f"is {what}: save it as PNG or JPEG.")
+        if prefix[4:8] == b"ftyp" and prefix[8:11] != b"avi":
+            raise ImageError("is a HEIC picture: pip install 'perceptual[heif]', or save it as PNG or JPEG.")
+        raise ImageError("is no picture of a known kind, or badly damaged: save it as PNG or JPEG.")
     width, height = image.size
     if not 0 < width * height <= max_pixels:
         raise ImageError(f"is {width} x {height}, where 1 to {max_pixels} pixels are allowed: scale it down first.")
@@ -118,32 +134,58 @@ def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
     return image
 
 
-def layers(image: Image.Image, file: BinaryIO | None = None) -> tuple[Array, bytes | None, bytes | None]:
-    """Decode to upright (H, W, 3 or 4 with alpha), uint8, or float32 in [0, 1] of more bits; profile, EXIF to keep.
+def layers(image: Image.Image, file: BinaryIO | None = None, *, own_colours: bool = False) -> tuple[Array, Description]:
+    """Decode to upright pixels (H, W, 3 or 4 with alpha), uint8, or float32 in [0, 1] of more bits; what else to keep.
 
-    `file` is where `image` was opened from; without it 16-bit colour is cut to 8 bits.
+    `file` is where `image` was opened from; without it 16-bit colour is cut to 8 bits. own_colours: do not convert
+    8-bit RGB from its profile to sRGB.
     """
     if 0 in image.size:
         raise ImageError("has no pixels.")
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
     wide = ";16" in str(getattr(image, "tile", ""))
+    _scale_transparency(image)
     image.load()
     icc: bytes | None = image.info.get("icc_profile")
+    in_srgb = True
     if image.mode[0] in "FI":
         array, icc = _deep_grey(image, bits, inverted=tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0), None
     elif bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:  # Pillow and OpenCV both misread it
         raise ImageError("is a 16-bit TIFF with separate planes: save it with interleaved channels.")
     else:
         colour, alpha = _split(image)
-        deep = _deep_colour(file, colour, alpha is not None) if wide and file and colour.mode == "RGB" else None
-        if deep is None:
-            colour, icc = _to_srgb(colour, icc)
-            array = np.asarray(colour) if alpha is None else np.dstack([np.asarray(colour), np.asarray(alpha)])
+        deep = None
+        if wide and file and colour.mode == "RGB":
+            associated = 1 in tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+            deep = _deep_colour(file, colour, alpha is not None, premultiplied=associated)
+        if deep is not None:
+            array, icc, in_srgb = deep, icc if _transform(icc, "RGB") else None, False
         else:
-            array, icc = deep, icc if _transform(icc, "RGB") else None
+            if own_colours and colour.mode == "RGB" and _transform(icc, "RGB"):
+                in_srgb = False
+            else:
+                colour, icc = _to_srgb(colour, icc)
+            array = np.asarray(colour) if alpha is None else np.dstack([np.asarray(colour), np.asarray(alpha)])
     orientation, exif = _exif(image)
-    return _upright(array, orientation), icc, exif
+    return _upright(array, orientation), Description(icc, exif, _dpi(image, orientation), in_srgb)
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Scale the transparent value of a grey PNG of 2 or 4 bits to the 8 bits that its pixels are read in."""
+    value, tile = image.info.get("transparency"), getattr(image, "tile", None)
+    rawmode = str(tile[0][3]) if tile and image.format == "PNG" else ""
+    if isinstance(value, int) and rawmode in ("L;2", "L;4"):
+        image.info["transparency"] = value * 255 // (2 ** int(rawmode[2:]) - 1)
+
+
+def _dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
+    """Pixels per inch, across and down, of the upright picture; None where the file does not say or is odd."""
+    with contextlib.suppress(*DAMAGE):
+        across, down = (float(value) for value in image.info["dpi"])
+        if 1 <= across <= 1e5 and 1 <= down <= 1e5:
+            return (down, across) if orientation in (5, 6, 7, 8) else (across, down)
+    return None
 
 
 def _upright(array: Array, orientation: int) -> Array:
@@ -164,7 +206,7 @@ def _deep_grey(image: Image.Image, bits: int, *, inverted: bool) -> Array:
     return np.dstack(planes)
 
 
-def _deep_colour(file: BinaryIO, colour: Image.Image, has_alpha: bool) -> Array | None:
+def _deep_colour(file: BinaryIO, colour: Image.Image, has_alpha: bool, *, premultiplied: bool = False) -> Array | None:
     """16-bit colour by OpenCV; None where its high bytes are not the picture that Pillow decoded."""
     import cv2  # takes long, and few files need it
 
@@ -174,6 +216,14 @@ def _deep_colour(file: BinaryIO, colour: Image.Image, has_alpha: bool) -> Array 
         narrow = np.asarray(colour)
         if wide is not None and wide.dtype == np.uint16 and wide.ndim == 3 and wide.shape[:2] == narrow.shape[:2]:
             channels = [2, 1, 0, 3][: min(wide.shape[2], 4 if has_alpha else 3)]
+            if premultiplied and len(channels) == 4:
+                share = wide[..., 3:].astype(np.float32) / np.float32(65535)
+                straight = np.clip(wide[..., :3] / np.maximum(share, np.float32(1 / 65535)), 0, 65535)
+                seen = share[..., 0] > 0.1  # below, 8 bits of a premultiplied colour tell little about the straight one
+                if np.abs(straight[..., 2::-1] / 257 - narrow)[seen].max(initial=0) <= 12:
+                    values = np.dstack([straight[..., 2::-1], wide[..., 3]])
+                    return cast(Array, values.astype(np.float32) / np.float32(65535))
+                return None
             if np.abs((wide[..., 2::-1].astype(np.int32) >> 8) - narrow).max() <= 1:
                 return cast(Array, wide[..., channels].astype(np.float32) / np.float32(65535))
     return None
@@ -251,32 +301,39 @@ def _as_stored(value: Any) -> Any:
     return value.encode("latin-1") if isinstance(value, str) else value  # Pillow reads latin-1 but writes ASCII only
 
 
-def encode(
-    array: Array, kind: Format, *, quality: int, icc_profile: bytes | None, exif: bytes | None, in_srgb: bool
-) -> bytes:
-    """A whole file of (H, W, 3 or 4), uint8 or, where `kind` is deep, uint16; in sRGB or the profile's own colours."""
-    icc = icc_profile if _transform(icc_profile, "RGB") else None
+def check_sides(kind: Format, height: int, width: int) -> None:
+    """Raise an ImageError where a side is longer than the format allows."""
+    if max(height, width) > kind.longest_side:
+        raise ImageError(f"{kind.name} holds no more than {kind.longest_side} pixels a side, not {width} x {height}.")
+
+
+def encode(array: Array, kind: Format, described: Description, *, quality: int) -> bytes:
+    """A whole file of (H, W, 3 or 4), uint8 or, where `kind` is deep, uint16."""
+    icc = described.icc_profile if _transform(described.icc_profile, "RGB") else None
+    exif, dpi = described.exif, described.dpi
     # A file that can hold the profile wants its colours, another wants sRGB: convert where the pixels are the other.
-    if icc and not _is_srgb(icc) and in_srgb == kind.icc:
-        transform = _transform(icc, "RGB", back=in_srgb)
+    if icc and not _is_srgb(icc) and described.in_srgb == kind.icc:
+        transform = _transform(icc, "RGB", back=described.in_srgb)
         if transform:
             colour = Image.fromarray(np.ascontiguousarray(array[..., :3]))
             array = np.dstack([np.asarray(_apply(transform, colour)), array[..., 3:]])
     if kind.name == "TIFF":
-        return _tiff(array, icc, exif)
+        return _tiff(array, icc, exif, dpi)
     if array.dtype == np.uint16:
-        return _png16(array, icc, exif)
+        return _png16(array, icc, exif, dpi)
     options: dict[str, Any] = {"icc_profile": icc}
     if exif and not (kind.name == "JPEG" and len(exif) > 65533):  # more than a JPEG can hold
         options["exif"] = exif
     if kind.name in ("JPEG", "WEBP"):
         options |= {"quality": quality, "exact": True, "subsampling": 0 if quality >= 90 else 2}
+    if dpi and kind.name in ("JPEG", "PNG", "BMP"):
+        options["dpi"] = dpi
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind.name, **options)
     return buffer.getvalue()
 
 
-def _png16(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
+def _png16(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
     import cv2
 
     data = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])[1].tobytes()
@@ -285,10 +342,13 @@ def _png16(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
         PngImagePlugin.putchunk(chunks, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
     if exif:
         PngImagePlugin.putchunk(chunks, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if dpi:
+        across, down = (round(value / 0.0254) for value in dpi)  # pixels per metre
+        PngImagePlugin.putchunk(chunks, b"pHYs", struct.pack(">IIB", across, down, 1))
     return data[:33] + chunks.getvalue() + data[33:]  # after the signature and the header
 
 
-def _tiff(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
+def _tiff(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
     """Deflated strips with horizontal differences; neither Pillow nor OpenCV writes 16-bit colour with a profile."""
     height, width, channels = array.shape
     rows = array.astype(array.dtype.newbyteorder("<"))
@@ -303,6 +363,8 @@ def _tiff(array: Array, icc: bytes | None, exif: bytes | None) -> bytes:
     ifd.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = ifd.tagtype[TiffImagePlugin.STRIPOFFSETS] = 4  # LONG
     layout = {256: width, 257: height, 258: (array.itemsize * 8,) * channels, 259: 8, 262: 2, 277: channels, 284: 1}
     layout |= {278: per_strip, 279: sizes, 273: (0, *accumulate(sizes[:-1])), 317: 2, 338: (2,), 34675: icc}
+    if dpi:
+        layout |= {282: dpi[0], 283: dpi[1], 296: 2}
     for tag, value in layout.items():
         if (tag != 338 or channels == 4) and value is not None:
             ifd[tag] = value

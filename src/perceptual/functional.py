@@ -187,6 +187,28 @@ def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
     return _noise_tile()[:, :, rows][:, :, :, columns]
 
 
+def bleed(image: Tensor, alpha: Tensor) -> Tensor:
+    """Where alpha is 0, the colours of the nearest visible pixels in place of what is stored there.
+
+    image: (N, C, H, W) in [0, 1]; alpha: (N, 1, H, W) in [0, 1]. What lies under alpha 0 is arbitrary, often black. A
+    network or a filter would mix it into the visible edge. The mean of the visible pixels is taken in blocks of 2, 4,
+    8 ... pixels, the smallest block that has any. An image without visible pixels becomes 0.
+    """
+    seen = (alpha > 0).to(image.dtype)
+    levels = [(image * seen, seen)]
+    while max(levels[-1][1].shape[-2:]) > 1:
+        height, width = levels[-1][1].shape[-2:]
+        total, weight = (F.avg_pool2d(F.pad(part, (0, width % 2, 0, height % 2)), 2) for part in levels[-1])
+        levels.append((total, weight))
+    total, weight = levels.pop()
+    filled = total / weight.clamp_min(1e-12)
+    for total, weight in reversed(levels):
+        height, width = weight.shape[-2:]
+        larger = filled.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :height, :width]
+        filled = torch.where(weight > 0, total / weight.clamp_min(1e-12), larger)
+    return torch.where(alpha > 0, image, filled)
+
+
 def luma(image: Tensor) -> Tensor:
     """Luma of RGB (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
     weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)

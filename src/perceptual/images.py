@@ -21,15 +21,29 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from perceptual.codecs import DAMAGE, WRITABLE, Array, Format, decoding, encode, identify, layers
+from perceptual.codecs import (
+    DAMAGE,
+    WRITABLE,
+    Array,
+    Description,
+    Format,
+    check_sides,
+    decoding,
+    encode,
+    identify,
+    layers,
+)
+from perceptual.devices import free_memory
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.files import write_beside
+from perceptual.functional import bleed
 
 Kind = TypeVar("Kind")
 
 MAX_PIXELS = 400_000_000
 _SUFFIXES = """.jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .gif .bmp .dib .pbm .pgm .pnm .ppm .avif .jp2 .j2k
-    .ico .qoi .psd .pcx .tga"""
+    .ico .qoi .psd .pcx .tga .heic .heif .hif .jxl .dng .cr2 .cr3 .nef .arw .raf .orf .rw2"""
+"""Endings that are looked for in folders; a kind that cannot be read is refused by name, not left out in silence."""
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 WRITABLE_SUFFIXES = frozenset(WRITABLE)
 
@@ -38,9 +52,10 @@ WRITABLE_SUFFIXES = frozenset(WRITABLE)
 class Picture:
     """One picture and what its file says about it.
 
-    pixels: (1, 3, H, W) in [0, 1], or uint8 levels; alpha: (1, 1, H, W) in [0, 1], straight; exif: without orientation.
-    icc_profile: an RGB profile that `write` embeds. Pixels of 8-bit files are in sRGB and `write` converts them back to
-    the profile; those of 16-bit files stay in the profile's own colours all the way. grey: the file has one channel.
+    pixels: (1, 3, H, W) in [0, 1], or uint8 levels; alpha: (1, 1, H, W) in [0, 1], straight. Pixels of alpha 0 are
+    those of the nearest visible ones (`functional.bleed`). exif: without orientation. dpi: pixels per inch, across and
+    down. grey: the file has one channel. icc_profile: an RGB profile that `write` embeds. in_srgb: the pixels are in
+    sRGB, and `write` converts them to the profile; else they are in its own colours. None: 8 bits are, 16 are not.
     """
 
     pixels: Tensor
@@ -49,6 +64,8 @@ class Picture:
     icc_profile: bytes | None = None
     bit_depth: int = 8
     grey: bool = False
+    dpi: tuple[float, float] | None = None
+    in_srgb: bool | None = None
 
     @property
     def height(self) -> int:
@@ -69,16 +86,29 @@ class Found:
     relative: Path
 
 
-def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False) -> Picture:
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False, own_colours: bool = False) -> Picture:
     """Read one picture (the first frame of several), upright, as RGB.
 
     levels: leave the pixels of files of 8 bits in uint8, a quarter of the memory.
+    own_colours: leave colours as the file's profile has them. Conversion to sRGB cuts off those that sRGB has not.
 
     Raises:
-        ImageError: no such file, not a picture, damaged, cut short, or larger than `max_pixels`.
+        ImageError: no such file, not a picture, damaged, cut short, larger than `max_pixels` or than the free memory.
     """
     with decoding(path), open(path, "rb") as file:
-        return _picture(identify(file, max_pixels), file, levels=levels)
+        image = identify(file, max_pixels)
+        _check_memory(image)
+        return _picture(image, file, levels=levels, own_colours=own_colours)
+
+
+def _check_memory(image: Image.Image) -> None:
+    """Refuse by its header a picture that will not fit: the operating system's way is to kill the process."""
+    needed, free = 16 * image.width * image.height, free_memory(torch.device("cpu"))
+    if needed > free:
+        raise ImageError(
+            f"is {image.width} x {image.height} px: decoding needs about {needed / 1e9:.1f} GB of memory and "
+            f"{free / 1e9:.1f} GB are free: scale it down first."
+        )
 
 
 def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
@@ -93,9 +123,10 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
         image = identify(file, MAX_PIXELS)
         if draft_size is not None:
             image.draft(image.mode, (draft_size, draft_size))
-        array = layers(image)[0][..., :3]
-        if array.dtype != np.uint8:
-            array = np.floor(array * 255 + 0.5).astype(np.uint8)
+        _check_memory(image)
+        array = layers(image)[0]
+        if array.shape[2] == 4 or array.dtype != np.uint8:
+            array = _array(_planes(array)[0], None, top=255)
         return Image.fromarray(np.ascontiguousarray(array))
 
 
@@ -161,10 +192,11 @@ def is_grey(image: object) -> bool:
     return isinstance(image, Image.Image) and image.mode.split(";")[0] in ("1", "L", "LA", "I", "F")
 
 
-def to_kind_of(result: Tensor, like: Kind) -> Kind:
+def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
     """Give `result`, (N, 3, H, W) in [0, 1], the kind, dtype, number of dimensions and device of `like`.
 
-    It has three channels always, but a Pillow picture keeps its alpha, scaled to fit. Integers are rounded half up.
+    It has three channels always, but a Pillow picture keeps its alpha: `alpha` (1, 1, H, W) where given, else its own,
+    scaled to fit. Integers are rounded half up.
 
     Raises:
         ImageError: `like` is no picture, or one where `result` holds several; NaN where integers are wanted.
@@ -183,9 +215,16 @@ def to_kind_of(result: Tensor, like: Kind) -> Kind:
         tensor = _levels(result, np.iinfo(like.dtype).max) if like.dtype.kind == "u" else result.clamp(0, 1)
         array = tensor.detach().cpu().permute(0, 2, 3, 1).float().numpy().astype(like.dtype)
         return cast(Kind, array[0] if single else array)
-    with decoding("The picture"):
-        alpha = _picture(like).alpha if like.has_transparency_data else None
+    alpha = alpha_of(like) if alpha is None else alpha
     return cast(Kind, Image.fromarray(_array(result, alpha, top=255)))
+
+
+def alpha_of(image: object) -> Tensor | None:
+    """The alpha (1, 1, H, W) in [0, 1] of a Pillow picture; None where it has none, and for all other kinds."""
+    if not isinstance(image, Image.Image) or not image.has_transparency_data:
+        return None
+    with decoding("The picture"):
+        return _picture(image).alpha
 
 
 def unit(pixels: Tensor) -> Tensor:
@@ -249,6 +288,18 @@ def find(inputs: Sequence[str | Path]) -> list[Found]:
     return list(found.values())
 
 
+def check_size(path: str | Path, height: int, width: int) -> None:
+    """Say before the work that the format of `path` cannot hold a picture of this size.
+
+    Raises:
+        ImageError: a side is longer than the format allows.
+    """
+    kind = WRITABLE.get(Path(path).suffix.lower())
+    if kind is not None:
+        with decoding(f"{path} cannot be written:"):
+            check_sides(kind, height, width)
+
+
 def check_ending(path: Path) -> None:
     """Say before the work that a file's name ends in no format to write.
 
@@ -286,26 +337,35 @@ def _walk(root: Path) -> Iterator[str]:
         yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
 
 
-def _picture(image: Image.Image, file: BinaryIO | None = None, *, levels: bool = False) -> Picture:
-    grey = is_grey(image)
-    array, icc_profile, exif = layers(image, file)
-    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)[None]
+def _picture(
+    image: Image.Image, file: BinaryIO | None = None, *, levels: bool = False, own_colours: bool = False
+) -> Picture:
+    grey = is_grey(image)  # before it is decoded
+    array, kept = layers(image, file, own_colours=own_colours)
+    pixels, alpha = _planes(array, levels=levels)
     depth = 8 if array.dtype == np.uint8 else 16
+    return Picture(pixels, alpha, kept.exif, kept.icc_profile, depth, grey, kept.dpi, kept.in_srgb)
+
+
+def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | None]:
+    """(H, W, 3 or 4) -> pixels (1, 3, H, W), and alpha (1, 1, H, W) where there is one."""
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    pixels = tensor[:, :3] if levels and array.dtype == np.uint8 else unit(tensor[:, :3]).contiguous()
     alpha = unit(tensor[:, 3:]).contiguous() if tensor.shape[1] == 4 else None
-    pixels = tensor[:, :3] if levels and depth == 8 else unit(tensor[:, :3]).contiguous()
-    return Picture(pixels, alpha, exif, icc_profile, depth, grey)
+    if alpha is not None and not alpha.all():
+        pixels = like(bleed(unit(pixels), alpha), pixels)
+    return pixels, alpha
 
 
 def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
     if picture.pixels.ndim != 4 or picture.pixels.shape[:2] != (1, 3) or picture.pixels.numel() == 0:
         raise ImageError(f"give one picture of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
-    height, width, limit = picture.height, picture.width, kind.longest_side
-    if max(height, width) > limit:
-        raise ImageError(f"{kind.name} holds no more than {limit} pixels a side, not {width} x {height}.")
+    check_sides(kind, picture.height, picture.width)
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255
     array = _array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
-    icc, exif, in_srgb = picture.icc_profile, picture.exif, picture.bit_depth == 8
-    return encode(array, kind, quality=quality, icc_profile=icc, exif=exif, in_srgb=in_srgb)
+    in_srgb = picture.bit_depth == 8 if picture.in_srgb is None else picture.in_srgb
+    described = Description(picture.icc_profile, picture.exif, picture.dpi, in_srgb)
+    return encode(array, kind, described, quality=quality)
 
 
 def _from_numpy(array: Array) -> Tensor:
@@ -316,7 +376,8 @@ def _from_numpy(array: Array) -> Tensor:
     if batch.ndim != 4 or batch.shape[3] not in (1, 3, 4):
         raise ImageError(f"An array of shape {array.shape} is no picture: give (H, W, 3) or (N, H, W, 3).")
     top = 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
-    return torch.from_numpy(batch[..., :3].astype(np.float32) / np.float32(top)).permute(0, 3, 1, 2)
+    tensor = torch.from_numpy(batch.astype(np.float32) / np.float32(top)).permute(0, 3, 1, 2)
+    return bleed(tensor[:, :3], tensor[:, 3:]) if tensor.shape[1] == 4 else tensor
 
 
 def _from_torch(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
@@ -20,6 +21,9 @@ from perceptual.networks import DAMAGED, TransformationNetwork
 Image = TypeVar("Image")
 
 LARGEST_TILE, SMALLEST_TILE = 512, 16  # pixels of the input
+EDGE = 6
+"""Pixels by which a picture is continued, mirrored, where a network would see zeros beyond its edges. Flat colours then
+stay flat within a level; without this they are 7 to 11 levels off. It costs 0.004 dB on Set5 and Set14."""
 
 
 class Upscaler:
@@ -86,7 +90,23 @@ class Upscaler:
             ImageError: not an image, or one too large for the free memory.
         """
         enlarged = self.upscale(images.from_any(image), tile=tile, match_histogram=match_histogram)
-        return images.to_kind_of(enlarged, image)
+        alpha = images.alpha_of(image)
+        return images.to_kind_of(enlarged, image, None if alpha is None else self.upscale_alpha(alpha))
+
+    def upscale_alpha(self, alpha: Tensor) -> Tensor:
+        """Enlarge an alpha channel (1, 1, H, W) in [0, 1] as a grey picture, by the network.
+
+        A result lies between the least and the largest alpha of the 5 x 5 pixels around: what is opaque or transparent
+        all around stays so.
+        """
+        large = self.upscale(alpha.expand(-1, 3, -1, -1))[:, :1]
+        low, high = (-F.max_pool2d(-alpha, 5, 1, 2), F.max_pool2d(alpha, 5, 1, 2))
+        size = large.shape[-2:]
+        return large.clamp(*(F.interpolate(bound, size=size, mode="nearest-exact") for bound in (low, high)))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a result."""
+        return images.scaled_size(height, width, self.scale)
 
     @torch.no_grad()
     def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
@@ -98,8 +118,9 @@ class Upscaler:
         finished = self.scale == self.network.scale and not match_histogram
         for picture in torch.split(pixels if finished else images.unit(pixels), 1):
             large = self._enlarge(picture, self._tile(picture.shape[-2], picture.shape[-1], tile))
-            size = images.scaled_size(picture.shape[-2], picture.shape[-1], self.scale)
-            large = large if finished else images.resize(large, size=size)
+            if (picture == picture[:, :1]).all():  # the network would give grey a tint
+                large = images.like(images.unit(large).mean(1, keepdim=True).expand(-1, 3, -1, -1), large)
+            large = large if finished else images.resize(large, size=self.size(*picture.shape[-2:]))
             large = match_histograms(large, picture) if match_histogram else large
             outputs.append(images.like(large, pixels))
         return torch.cat(outputs)
@@ -108,22 +129,21 @@ class Upscaler:
         """(1, 3, H, W) -> (1, 3, scale * H, scale * W) on the CPU, tile by tile.
 
         Each tile is computed with `reach` more pixels around it, all that its result depends on, so that tiles equal
-        the whole.
+        the whole. Beyond the picture's edges EDGE of these are its mirror image.
         """
         scale, (height, width) = self.network.scale, picture.shape[-2:]
         out = torch.empty(1, 3, scale * height, scale * width, dtype=picture.dtype)
         for top, bottom, above, below in _pieces(height, tile, self.network):
             for left, right, before, behind in _pieces(width, tile, self.network):
-                window = picture[..., above:below, before:behind]
+                rows, columns = _inside(above, below, height), _inside(before, behind, width)
+                window = picture[..., rows, :][..., columns]
                 window = images.unit(window.to(self.device)).contiguous(memory_format=torch.channels_last)
                 large = self.network(window)
                 if not large.isfinite().all():
                     raise CheckpointError(DAMAGED)
-                rows = slice(scale * (top - above), scale * (bottom - above))
-                columns = slice(scale * (left - before), scale * (right - before))
-                out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(
-                    large[..., rows, columns].clamp(0, 1).cpu(), picture
-                )
+                large = large[..., scale * (top - above) :, scale * (left - before) :]
+                part = large[..., : scale * (bottom - top), : scale * (right - left)].clamp(0, 1)
+                out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(part.cpu(), picture)
         return out
 
     def _tile(self, height: int, width: int, tile: int | None) -> int:
@@ -148,16 +168,22 @@ class Upscaler:
 
     def _memory(self, tile: int, height: int, width: int) -> int:
         around = tile + 2 * (self.network.reach or 0)
-        return self.network.memory(min(height, around), min(width, around))
+        return self.network.memory(min(height + 2 * EDGE, around), min(width + 2 * EDGE, around))
 
 
 def _pieces(length: int, tile: int, network: TransformationNetwork) -> Iterator[tuple[int, int, int, int]]:
-    """(first, last, first to compute from, last to compute from) of each tile along a side."""
-    reach = network.reach or 0
+    """(first, last, first to compute from, last to compute from) of each tile; the last two may lie outside."""
+    reach, edge = network.reach or 0, EDGE if network.config.padding == "zero" else 0
     for first in range(0, length, tile):
         last = min(length, first + tile)
-        start = max(0, first - reach)
-        yield first, last, start - start % network.multiple, min(length, last + reach)
+        start = max(-edge, first - reach)
+        yield first, last, start - start % network.multiple, min(length + edge, last + reach)
+
+
+def _inside(start: int, stop: int, length: int) -> Tensor:
+    """The numbers from start to stop; those outside 0 .. length - 1 are mirrored, with the last pixel twice."""
+    place = torch.arange(start, stop) % (2 * length)
+    return torch.minimum(place, 2 * length - 1 - place)
 
 
 def match_histograms(image: Tensor, reference: Tensor) -> Tensor:

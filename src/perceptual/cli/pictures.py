@@ -18,7 +18,8 @@ from perceptual.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perceptual.apply import Stylizer
+    from perceptual.apply import Conversion, Stylizer
+    from perceptual.upscaler import Upscaler
 
 _Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
 _Out = Annotated[Path, tyro.conf.arg(aliases=("-o",))]
@@ -55,23 +56,31 @@ class _Upscale(UpscaleConfig):
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
-    from perceptual.apply import plan_outputs
+    from perceptual.apply import Conversion, plan_outputs
+    from perceptual.images import scaled_size
 
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
-    return _convert(pairs, load_stylizer(config, wait=len(pairs) > 1), config.skip_existing)
+    paint, longer = load_stylizer(config, wait=len(pairs) > 1), config.size
+
+    def size(height: int, width: int) -> tuple[int, int]:
+        return scaled_size(height, width, longer / max(height, width)) if longer else (height, width)
+
+    return _convert(pairs, Conversion(paint, size), config.skip_existing)
 
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
-    from perceptual.apply import plan_outputs
+    from perceptual.apply import Conversion, plan_outputs
 
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to enlarge.")
     pairs = plan_outputs(config.inputs, config.out)
-    return _convert(pairs, load_upscaler(config), config.skip_existing)
+    upscaler = open_upscaler(config)
+    conversion = Conversion(enlarging(upscaler, config), upscaler.size, upscaler.upscale_alpha)
+    return _convert(pairs, conversion, config.skip_existing)
 
 
 def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) -> Stylizer:
@@ -99,29 +108,33 @@ def load_stylizer(config: StylizeConfig, *, wait: bool = False, video: bool = Fa
     return partial(stylizer.stylize, style=config.name, **how)
 
 
-def load_upscaler(config: UpscaleConfig) -> Callable[[Tensor], Tensor]:
+def open_upscaler(config: UpscaleConfig) -> Upscaler:
+    """The network of the settings, at their scale."""
+    from perceptual.upscaler import Upscaler
+
+    if not config.network:
+        return Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)
+    upscaler = Upscaler.load(config.network, device=config.device)
+    upscaler.scale = config.scale or upscaler.scale
+    return upscaler
+
+
+def enlarging(upscaler: Upscaler, config: UpscaleConfig) -> Callable[[Tensor], Tensor]:
     """What enlarges (1, 3, H, W) as the settings say."""
     import torch
 
-    from perceptual.upscaler import Upscaler
-
-    if config.network:
-        upscaler = Upscaler.load(config.network, device=config.device)
-        upscaler.scale = config.scale or upscaler.scale
-    else:
-        upscaler = Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)
     how = partial(upscaler.upscale, tile=config.tile, match_histogram=config.match_histogram)
     how(torch.zeros(1, 3, 1, 1))  # what is missing is said once, not for every picture
     return how
 
 
-def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:
+def _convert(pairs: Sequence[tuple[Path, Path]], conversion: Conversion, skip_existing: bool) -> int:
     """Convert each file, telling of each; the exit code."""
     from perceptual.apply import convert_files
 
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
-    outcomes = convert_files(pairs, convert, skip_existing=skip_existing)
+    outcomes = convert_files(pairs, conversion, skip_existing=skip_existing)
     for index, outcome in enumerate(outcomes, start=1):
         if outcome.error:
             failures.append(outcome)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.pictures import load_stylizer, load_upscaler
+from perceptual.cli.pictures import enlarging, load_stylizer, open_upscaler
 from perceptual.cli.terminal import FAILED, INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.config import VideoConfig
 
@@ -57,7 +57,7 @@ def video(arguments: Sequence[str]) -> int:
 def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor] | None]:
     """What is done to each picture, and what then makes it steady."""
     if config.enlarges:
-        return load_upscaler(config.enlarging), None
+        return enlarging(open_upscaler(config.enlarging), config.enlarging), None
     from perceptual.motion import Steady
 
     return load_stylizer(config.painting, video=True), Steady(config.steady) if config.steady else None
