@@ -13,7 +13,7 @@ import perceptual
 
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
-    1: {"cache", "errors", "events", "folding", "functional", "lbfgs"},
+    1: {"cache", "divergence", "errors", "events", "folding", "functional", "lbfgs"},
     2: {"codecs", "config", "devices", "files", "kernels", "motion", "resampling", "weights"},
     3: {"images", "loss_networks", "networks", "recipes"},
     4: {"checkpoints", "data", "losses", "metrics", "paintings", "steps", "video"},

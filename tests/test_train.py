@@ -16,8 +16,9 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
-from perceptual import checkpoints
+from perceptual import checkpoints, images
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import OutputError, TrainingError
@@ -325,3 +326,48 @@ def test_the_learning_rate_warms_up_stays_and_falls_over_the_last_part() -> None
     config = TrainConfig(steps=100, learning_rate=1.0, decay="tail", warmup=4)
     found = [learning_rate(config, step) for step in (0, 1, 3, 4, 69, 70, 85, 99)]
     assert found == pytest.approx([0.25, 0.5, 1, 1, 1, 1, 0.5, 1 / 30])
+
+
+# --- runs that end worse than they began, and pictures of one colour
+
+
+def test_a_run_that_diverges_keeps_its_best_weights_and_says_so(tmp_path: Path, photographs: Path) -> None:
+    config = replace(CONFIG, steps=25, learning_rate=1.0, decay="none", preview_every=0)
+    out = tmp_path / "net.safetensors"
+    trainer = Trainer(make_task(config=config), config, out)
+    trainer.begin()
+    rising = iter(range(1, 100))
+    plain = trainer.task.objective
+
+    def objective(network: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+        terms = plain(network, pixels, index)
+        return {**terms, "total": terms["total"] * 0 + float(abs(next(rising) - 7) + 1)}  # least at step 7
+
+    trainer.task = replace(trainer.task, objective=objective)
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    def follow() -> None:
+        for step in trainer.run(Photographs(photographs, config.size, seed=config.seed)):
+            seen[step.index] = {name: value.clone() for name, value in trainer.task.network.state_dict().items()}
+
+    with pytest.raises(TrainingError, match=r"rose from 5 to 17.*weights of step 10, the best; lower --learning-rate"):
+        follow()
+    for name, value in safetensors.torch.load_file(out).items():
+        assert torch.equal(value, seen[10][name])
+    assert not side_path(out, ".state").exists()
+
+
+def test_a_picture_of_one_colour_is_skipped_named_and_harmless(tmp_path: Path, photographs: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photographs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    images.write(folder / "black.png", torch.zeros(1, 3, 40, 40))
+    near = torch.randint(125, 131, (1, 3, 40, 40), generator=torch.Generator().manual_seed(0)) / 255
+    images.write(folder / "nearly_flat.png", near)
+    config = replace(CONFIG, steps=12, preview_every=0)
+    trainer = Trainer(make_task(config=config), config, tmp_path / "net.safetensors")
+    trainer.begin()
+    messages = [step.message for step in trainer.run(Photographs(folder, config.size, skip_flat=True)) if step.message]
+    assert trainer.unreadable == {str(folder / "black.png")}
+    assert messages == [f"Skipped {folder / 'black.png'}: cannot be read, or a crop of one colour."]

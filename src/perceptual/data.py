@@ -23,6 +23,8 @@ from perceptual.codecs import Array
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
 
+FLAT = 0.5 / 255
+"""Standard deviation below which a crop counts as one of a single colour: half a level."""
 _FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` and `codecs` import Pillow
 
 
@@ -31,7 +33,11 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
 
     leave_out: files and folders below it that are not photographs to learn from, such as the run's own previews.
 
-    A file that cannot be read is replaced by the next one in the order of that epoch, and named in the second part.
+    skip_flat: leave out crops of a single colour. An instance norm divides by their spread of nothing, layer after
+        layer, and the gradient overflows.
+
+    A file that cannot be read, or gives such a crop, is replaced by the next one in the order of that epoch, and named
+    in the second part.
 
     Raises:
         DataError: the folder is missing or holds no image; when read, that no image at all can be read.
@@ -45,6 +51,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         seed: int = 0,
         crop: str = "random",
         leave_out: Collection[str | Path] = (),
+        skip_flat: bool = False,
     ) -> None:
         if not os.path.isdir(folder):
             raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
@@ -56,7 +63,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         self.paths = [p for p in found if out.isdisjoint([p.resolve(), *p.resolve().parents])]
         if not self.paths:
             raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")
-        self.size, self.seed, self.crop = size, seed, crop
+        self.size, self.seed, self.crop, self.skip_flat = size, seed, crop, skip_flat
         self._order: tuple[int, list[int]] | None = None
 
     def __len__(self) -> int:
@@ -77,12 +84,15 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         for offset in range(len(order)):
             path = self.paths[order[(position + offset) % len(order)]]
             try:
-                return self._cut(path, random.Random(f"crop {self.seed} {k}")), unreadable
+                crop = self._cut(path, random.Random(f"crop {self.seed} {k}"))
             except ImageError:
                 unreadable.append(str(path))
-        raise DataError(
-            f"None of the {len(order)} images in the data folder can be read: {unreadable[0]} is the first."
-        )
+                continue
+            if not self.skip_flat or float(crop.std((1, 2), correction=0).max()) >= FLAT:
+                return crop, unreadable
+            unreadable.append(str(path))
+        wrong = "has more than one colour" if self.skip_flat else "can be read"
+        raise DataError(f"None of the {len(order)} images in the data folder {wrong}: {unreadable[0]} is the first.")
 
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
         native = self.crop == "native"

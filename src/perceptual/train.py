@@ -27,6 +27,7 @@ from perceptual import checkpoints, images
 from perceptual.config import TrainConfig, differences
 from perceptual.data import Photographs, batches
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
+from perceptual.divergence import Divergence
 from perceptual.errors import ConfigError, OutputError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, write_beside
@@ -99,6 +100,7 @@ class Trainer:
             self.network.compile(dynamic=False)
             task.loss.compile(dynamic=False)
         self.skipped = 0
+        self.watch = Divergence(config.steps)
         self.unreadable: set[str] = set()
 
     def identity(self) -> dict[str, Any]:
@@ -126,6 +128,7 @@ class Trainer:
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         if self.average is not None:
             tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        tensors |= {f"best.{k}": v for k, v in self.watch.weights.items()}
         scaler = self.accelerator.scaler
         info = {
             "step": self.step,
@@ -133,6 +136,7 @@ class Trainer:
             "references": self.task.loss.references(),
             "identity": self.identity(),
             "unreadable": sorted(self.unreadable),
+            "watch": self.watch.numbers(),
         }
         checkpoints.save_state(self.state_path, tensors, info)
         checkpoints.save(self.out, self.result, self.task.card(self.step))
@@ -182,6 +186,7 @@ class Trainer:
             self.average.load_state_dict(_under(tensors, "average."))
         if self.accelerator.scaler and info["scaler"]:
             self.accelerator.scaler.load_state_dict(info["scaler"])
+        self.watch.restore(info.get("watch", {}), _under(tensors, "best."))
         self.step, self.unreadable = info["step"], set(info["unreadable"])
         _cut_log(side_path(self.out, ".jsonl"), self.step)
 
@@ -191,7 +196,8 @@ class Trainer:
         Closing the generator saves too, at the last complete step.
 
         Raises:
-            TrainingError: a loss or a gradient is not a finite number; the last good weights have been saved.
+            TrainingError: a loss or a gradient is not a finite number, and the last good weights have been saved; or
+                the objective ended far above its beginning, and the best weights have been saved.
         """
         config, batch = self.config, self.config.batch
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -205,8 +211,9 @@ class Trainer:
                 pixels = pixels.to(self.device, memory_format=torch.channels_last, non_blocking=True)
                 losses = self._step(pixels, (self.step * world + rank) * batch)
                 self.step += 1
+                self.watch.add(losses["total"], self.step, self.result.state_dict)
                 rate = (time.monotonic() - began) / (self.step - first)
-                message = f"Skipped {', '.join(sorted(new))}: cannot be read." if new else None
+                message = f"Skipped {', '.join(sorted(new))}: cannot be read, or a crop of one colour." if new else None
                 yield self._tick(losses, rate, message)
                 if self.step % config.save_every == 0:
                     self.save()
@@ -219,10 +226,21 @@ class Trainer:
             if (mended := _mended(error)) is None:
                 raise
             raise mended from error
+        self._finish()
+
+    def _finish(self) -> None:
+        """Save the finished network, or the best one of a run that diverged."""
+        if self.watch.diverged:
+            self.result.load_state_dict(self.watch.weights)
         self.save()
         if self.accelerator.is_main_process:
             self.state_path.unlink(missing_ok=True)  # nothing is left to resume
         self.accelerator.end_training()
+        if self.watch.diverged:
+            raise TrainingError(
+                f"The training diverged: its objective rose from {self.watch.first:.4g} to {self.watch.last:.4g}. "
+                f"{self.out} holds the weights of step {self.watch.step}, the best; lower --learning-rate."
+            )
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
         """One optimiser step; weights and running statistics stay as they are when a loss or gradient is not finite."""

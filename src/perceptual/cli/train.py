@@ -125,7 +125,8 @@ def _photographs(config: TrainCommand, train: TrainConfig, leave_out: Sequence[P
     if config.data is None or config.out is None:
         raise ConfigError("Training needs --data FOLDER, a folder of photographs.")
     out = (*leave_out, side_path(config.out, ".previews"))
-    return Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=out)
+    flat = isinstance(config, TrainStyleConfig)
+    return Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=out, skip_flat=flat)
 
 
 def _label(config: _TrainStyle | _TrainUpscale, data: Photographs, changed: Iterable[str]) -> Card:
@@ -161,7 +162,9 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
                 save_preview(trainer.out, step)
             if stopping:
                 break
-    skipped = f" {len(trainer.unreadable)} files could not be read and were skipped." if trainer.unreadable else ""
+    skipped = (
+        f" {len(trainer.unreadable)} files were skipped: not readable, or of one colour." if trainer.unreadable else ""
+    )
     say(f"Wrote {trainer.out} after {trainer.step} steps.{skipped}")
     if stopping:
         say("Stopped early; the same command with --resume goes on from here.")
