@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-FACTOR = 2.0
-"""How many times its first and its best mean the last mean of the objective must be for the run to have diverged."""
+FACTOR = 3.0
+"""How many times its first and its best value the last mean of the objective must be for the run to have diverged."""
 
 
 class Divergence:
@@ -16,8 +16,8 @@ class Divergence:
     Args:
         steps: of the whole run; a window is a fifth of them, at most 20.
 
-    Attributes: `first` and `last`, the means of the first and the last whole window, 0 before there is one; `best`, the
-    least mean; `step`, the last step of that window; `weights`, copies of the network's tensors at that step.
+    Attributes: `first`, the objective of the untrained network; `last`, the mean of the last whole window; `best`, the
+    least of these; `step`, the step that `best` belongs to; `weights`, copies of the network's tensors at that step.
     """
 
     def __init__(self, steps: int) -> None:
@@ -27,22 +27,27 @@ class Divergence:
         self.weights: dict[str, Tensor] = {}
         self._totals: list[float] = []
 
+    def begin(self, weights: Mapping[str, Tensor]) -> None:
+        """Keep the tensors of the network before its first step; does nothing in a run that goes on."""
+        if not self.weights:
+            self.weights = _copies(weights)
+
     def add(self, total: float, step: int, weights: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Count the objective of one step; weights: gives the network's tensors after it."""
+        """Count the objective of one step, computed before its update; weights: gives the network's tensors now."""
+        if not self.first:
+            self.first = self.last = self.best = total
         self._totals.append(total)
         if len(self._totals) < self.window:
             return
         self.last = sum(self._totals) / len(self._totals)
         self._totals.clear()
-        self.first = self.first or self.last
-        if not self.weights or self.last < self.best:
-            self.best, self.step = self.last, step
-            self.weights = {name: value.detach().clone() for name, value in weights().items()}
+        if self.last < self.best:
+            self.best, self.step, self.weights = self.last, step, _copies(weights())
 
     @property
     def diverged(self) -> bool:
-        """Whether the last window is far worse than the first and the best."""
-        return self.first > 0 and self.last > FACTOR * max(self.first, self.best)
+        """Whether the last window is far worse than the beginning and the best."""
+        return self.last > FACTOR * max(self.first, self.best) > 0
 
     def numbers(self) -> dict[str, float]:
         """What a resumed run needs beside `weights`."""
@@ -52,3 +57,7 @@ class Divergence:
         """Go on from what `numbers` and `weights` held."""
         self.first, self.last, self.best = (float(numbers.get(name, 0)) for name in ("first", "last", "best"))
         self.step, self.weights = int(numbers.get("step", 0)), dict(weights)
+
+
+def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}

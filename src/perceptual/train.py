@@ -203,6 +203,7 @@ class Trainer:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         stream = batches(dataset, config, start=self.step, rank=rank, world=world)
         self.network.train()
+        self.watch.begin(self.result.state_dict())
         began, first, saved = time.monotonic(), self.step, -1
         try:
             for pixels, unreadable in stream:
