@@ -1,5 +1,7 @@
 """What the computer can do: names of devices and precisions, and what counts as memory running out."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,37 @@ def test_bfloat16_is_taken_where_it_was_measured_to_be_faster(tmp_path: Path, mo
         devices.faster_in_bfloat16.cache_clear()
         assert choose_precision(CPU) == precision
     devices.faster_in_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path: Path, version: int) -> None:
+    names = ("memory.max", "memory.current", "inactive_file")
+    folder = tmp_path
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        folder = tmp_path / "memory"
+    inner = folder / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for group, limit, used, cached in ((inner, 1000, 700, 100), (inner.parent, 500, 400, 0), (folder, 2**63, 1, 0)):
+        (group / names[0]).write_text(f"{limit}\n")
+        (group / names[1]).write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"anon 5\n{names[2]} {cached}\n")
+    own = tmp_path / "own"
+    own.write_text(f"7:cpu:/elsewhere\n{'3:memory' if version == 1 else '0:'}:/outer/inner\n")
+    assert sorted(devices._free_of_cgroups(tmp_path, own))[:2] == [100, 400]
+    (inner.parent / names[0]).write_text("max\n" if version == 2 else f"{2**63}\n")
+    assert min(devices._free_of_cgroups(tmp_path, own)) == 400
+    assert list(devices._free_of_cgroups(tmp_path, tmp_path / "nowhere")) == [float("inf")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are read from /proc")
+def test_a_limit_of_address_space_counts() -> None:
+    code = (
+        "import resource, torch; from perceptual.devices import free_memory\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30)); one = free_memory(torch.device('cpu'))\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), 64 << 30))\n"
+        "print(free_memory(torch.device('cpu')) <= 100 << 20 < one)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr

@@ -8,7 +8,9 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -124,15 +126,65 @@ def keep_memory() -> None:
 
 
 def free_memory(device: torch.device) -> float:
-    """Bytes of memory that are free on the device; infinity where that cannot be told."""
+    """Bytes of memory that this process can still get on the device; infinity where that cannot be told.
+
+    On the CPU: the least of what the system, the control groups (containers) and the limit of address space leave.
+    """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return min(_free_of_system(), *_free_of_cgroups(), _free_of_limits())
+
+
+def _free_of_system() -> float:
     try:
         import psutil
     except ImportError:
         return float("inf")
     return float(psutil.virtual_memory().available)
+
+
+def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[float]:
+    """What is left under each limit of the control groups (version 1 or 2) of this process, as containers have them."""
+    yield float("inf")
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if controllers not in ("", "memory"):
+                continue
+            folder, files = (
+                (root, ("memory.max", "memory.current", "inactive_file"))
+                if not controllers
+                else (root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
+            )
+            inside = folder / place.lstrip("/")
+            for group in (inside, *inside.parents):
+                if folder in (group, *group.parents):
+                    yield _left(group, *files)
+
+
+def _left(group: Path, limit: str, used: str, cache: str) -> float:
+    """The limit of a control group less what is used; files in the cache are given back when memory gets short."""
+    with contextlib.suppress(OSError, ValueError):
+        most, now = (group / limit).read_text().strip(), int((group / used).read_text())
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(cache, 0)
+        return float("inf") if most == "max" else max(0.0, float(most) - now + int(cached))
+    return float("inf")
+
+
+def _free_of_limits() -> float:
+    """What is left of the address space that `ulimit -v` allows."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return float("inf")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return float("inf")
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        return max(0.0, float(limit - pages * resource.getpagesize()))
+    return float(limit)
 
 
 def out_of_memory(error: Exception) -> bool:
