@@ -24,7 +24,7 @@ from perceptual.config import (
     named_weights,
     to_dict,
 )
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, shown
 from perceptual.recipes import STYLE_RECIPES, UPSCALE_RECIPES, style_recipe, upscale_recipe
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def train_upscale(arguments: Sequence[str]) -> int:
     """perceptual train upscale: a folder of photographs in, a checkpoint out."""
     recipe = _value_of("--recipe", arguments) or TrainUpscaleConfig.recipe
     wanted = _value_of("--scale", arguments) or str(TrainUpscaleConfig.scale)
-    if not wanted.isdecimal():
-        raise ConfigError(f"--scale is {wanted!r}: give a whole number, such as 4.")
+    if not wanted.isdecimal() or len(wanted) > 9:
+        raise ConfigError(f"--scale is {shown(wanted)}: give a whole number from 2 to 16, such as 4.")
     plain = upscale_recipe(recipe, int(wanted))
     defaults = _TrainUpscale(recipe=recipe, scale=int(wanted), settings=plain)
     listed = "; ".join(f"{name}: {about}" for name, (about, _, _) in UPSCALE_RECIPES.items())
