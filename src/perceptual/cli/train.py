@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
 from perceptual.config import (
     StyleRecipe,
@@ -81,7 +81,7 @@ def train_style(arguments: Sequence[str]) -> int:
     if config.style and config.out is None:
         config = dataclasses.replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
     if config.dry_run:
-        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
+        show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     trainer, dataset = _prepare(config, recipe)
     code = _run(trainer, dataset)
@@ -182,7 +182,7 @@ def train_upscale(arguments: Sequence[str]) -> int:
     if config.out is None:
         config = dataclasses.replace(config, out=Path(f"x{config.scale}.safetensors"))
     if config.dry_run:
-        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
+        show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     from perceptual.checkpoints import find_network
     from perceptual.losses import PIXELS, reconstruction_terms
