@@ -440,7 +440,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure4 --out x --styles mona_lisa", "style targets of 'mona_lisa'"),
         ("figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         ("figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
-        ("table1 --out x --network TINY --sizes 16", "sizes is 16; it must be at least 32."),
+        ("table1 --out x --network TINY --sizes 16", "sizes is 16; it must be a whole number from 32 to 8,192."),
         ("table1 --out x --network TINY --sizes 64 64", "sizes has a number twice"),
         ("figure3 --out x --iterations 0", "iterations is 0"),
         ("figure3 --out x --weights vgg16", "--weights takes NAME=FILE"),

@@ -343,7 +343,7 @@ def test_a_scale_that_is_no_number_exits_2(capsys: Capture) -> None:
 def test_a_scale_that_is_too_large_is_refused_by_what_is_wrong(capsys: Capture) -> None:
     code, _, err = upscale(capsys, "photos/0.png", "-o", "x.png", "--scale", "100")
     assert code == 1
-    assert "up to 64" in err
+    assert "scale is 100.0; it must be a number from 0.01 to 64." in err
 
 
 # --- perceptual train upscale

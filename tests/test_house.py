@@ -17,7 +17,7 @@ FLOORS = {
     2: {"codecs", "config", "devices", "files", "kernels", "motion", "resampling", "weights"},
     3: {"images", "loss_networks", "networks", "recipes"},
     4: {"checkpoints", "data", "losses", "metrics", "paintings", "steps", "video"},
-    5: {"inference"},
+    5: {"inference", "runstate"},
     6: {"apply", "optimize", "tasks", "upscaler"},
     7: {"evaluate", "train", "webcam"},
     8: {"reproduce"},

@@ -451,7 +451,7 @@ def test_a_network_that_makes_pictures_smaller_or_fits_no_whole_scale_is_refused
         ("norm", "layer", "norm is 'layer'; choose one of batch, instance, conditional_instance, none"),
         ("output", "relu", "output is 'relu'; choose one of tanh, linear, bicubic"),
         ("channels", "ycbcr", "channels is 'ycbcr'; choose one of rgb, luma"),
-        ("enlarge", 0, "enlarge is 0; it must be at least 1"),
+        ("enlarge", 0, "enlarge is 0; it must be a whole number from 1 to 16"),
         ("enlarge", -2, "enlarge is -2"),
         ("enlarge", float("nan"), "enlarge is nan"),
     ],

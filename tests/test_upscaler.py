@@ -188,9 +188,16 @@ def test_a_norm_that_looks_at_the_whole_image_knows_no_tiles(norm: str) -> None:
     assert made(image, tile=0).shape == made(image).shape == (3, 40, 48)
 
 
-@pytest.mark.parametrize("tile", [1, 15, -1])
-def test_a_tile_that_is_too_small_is_refused(tile: int) -> None:
-    with pytest.raises(ConfigError, match=rf"^tile is {tile}; give at least 16 pixels, or 0 for no tiles\.$"):
+@pytest.mark.parametrize(
+    ("tile", "mend"),
+    [
+        (1, "give at least 16 pixels, or 0 for no tiles"),
+        (15, "give at least 16 pixels, or 0 for no tiles"),
+        (-1, "it must be a whole number from 0 to 65,536"),
+    ],
+)
+def test_a_tile_that_is_too_small_is_refused(tile: int, mend: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^tile is {tile}; {mend}\.$"):
         make()(random(3, 8, 8), tile=tile)
 
 

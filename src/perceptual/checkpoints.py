@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -19,21 +19,23 @@ import torch
 from torch import Tensor
 
 from perceptual import images
-from perceptual.config import NetworkConfig, from_dict, to_dict
-from perceptual.errors import CheckpointError, ConfigError
+from perceptual.config import NetworkConfig, Range, check, from_dict, to_dict
+from perceptual.errors import CheckpointError, ConfigError, shown
 from perceptual.files import write_beside
 from perceptual.networks import TransformationNetwork
 
 CARD_KEY, STATE_KEY = "perceptual_card", "perceptual_state"
 FORMAT = 1
+_FLOATS = ("F16", "BF16", "F32", "F64")  # what weights may be kept in
+_OTHER_NETWORK = "does not hold the network that its card describes: get the file again"
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
     """What a network is, how it came to be and under which terms; JSON in the header of its file."""
 
-    task: str
-    """What the network does: "style" or "upscale"."""
+    task: Literal["style", "upscale"]
+    """What the network does."""
     network: NetworkConfig
     styles: tuple[str, ...] = ()
     """Names of the styles that it holds, in their order."""
@@ -41,7 +43,7 @@ class Card:
     """Painting, painter and year by style, for people."""
     about: str = ""
     """One line for people."""
-    steps: int = 0
+    steps: Annotated[int, Range(0, 1_000_000_000_000)] = 0
     """Optimiser steps it was trained for."""
     recipe: str = ""
     changed: tuple[str, ...] = ()
@@ -54,7 +56,7 @@ class Card:
     """For a file that holds only gamma and beta: `body_digest` of the network that the rest comes from."""
     loss_networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of the weight file of each loss network."""
-    references: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    references: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     """Reference values of the relative weights, by term and style."""
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """What each term counts: the objective is the sum of weight * term / reference."""
@@ -66,7 +68,10 @@ class Card:
     """What it was trained on, in words."""
     licence: str = ""
     pixels: str = "RGB float [0, 1], (N, 3, H, W), in and out; clamp the output"
-    format: int = FORMAT
+    format: Annotated[int, Range(0, FORMAT)] = FORMAT
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def shipped(task: str) -> dict[str, Path]:
@@ -152,17 +157,44 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     card = read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
-    state = {k: v.float() if v.dtype == torch.float16 else v for k, v in _read(path).items()}
+    network = _described(path, card)
+    state = _read(path)
     if card.base:
-        state = {**_base_of(path, card).state_dict(), **state}
-    try:
-        network = TransformationNetwork(card.network)
-        network.load_state_dict(state)
-    except (RuntimeError, ConfigError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} does not hold the network that its card describes: get the file again."
-        ) from error
+        base = _base_of(path, card).state_dict()
+        if _shapes(base) != _shapes(network.state_dict()):
+            raise CheckpointError(f"{path} {_OTHER_NETWORK}.")
+        state = {**base, **state}
+    network.to_empty(device="cpu").load_state_dict(state)
     return network.eval(), card
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in state.items()}
+
+
+def _described(path: str | Path, card: Card) -> TransformationNetwork:
+    """The network of a card, without memory for its weights, once the file's header has the same tensors."""
+    try:
+        with torch.device("meta"):
+            network = TransformationNetwork(card.network)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} {_OTHER_NETWORK} ({str(error).rstrip('.')}).") from error
+    if card.task == "style" and network.scale != 1:
+        raise CheckpointError(
+            f"{path} is a style network that makes pictures {network.scale} times larger, and a style keeps their "
+            "size: get another file."
+        )
+    wanted = network.style_parameters() if card.base else network.state_dict()
+    with safetensors.safe_open(str(path), "pt") as file:
+        held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        if {name: each.get_shape() for name, each in held.items()} != _shapes(wanted):
+            raise CheckpointError(f"{path} {_OTHER_NETWORK}.")
+        for name, value in wanted.items():
+            if held[name].get_dtype() not in (_FLOATS if value.is_floating_point() else ("I64",)):
+                raise CheckpointError(
+                    f"{path} holds {name} as {held[name].get_dtype()}, which is no type of weights: get the file again."
+                )
+    return network
 
 
 def body_digest(network: TransformationNetwork) -> str:
@@ -187,11 +219,14 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
     A name that is there already gets a number: a second "wave" is "wave 2".
 
     Raises:
-        ConfigError: they differ in more than gamma and beta, or have none.
+        ConfigError: they differ in more than gamma and beta, have none, or hold another number of styles than their
+            card names.
     """
     networks, cards = [network for network, _ in loaded], [card for _, card in loaded]
     names: list[str] = []
     for network, card in loaded:
+        if card.styles and len(card.styles) != network.styles:
+            raise ConfigError(f"A card names {len(card.styles)} styles, and its network holds {network.styles}.")
         for name in card.styles or ("style",) * network.styles:
             numbered = (f"{name} {k}" for k in itertools.count(2))
             names.append(next(n for n in itertools.chain([name], numbered) if n not in names))
@@ -235,13 +270,15 @@ def read_card(path: str | Path) -> Card:
         values = json.loads(text)
         if values.get("format", 0) > FORMAT:
             raise CheckpointError(
-                f"{path} was written by a newer perceptual (format {values['format']}): upgrade to read it."
+                f"{path} was written by a newer perceptual (format {shown(values['format'])}): upgrade to read it."
             )
         network = from_dict(NetworkConfig, values.pop("network"))
         known = {f.name for f in dataclasses.fields(Card)}
-        kept: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        return Card(network=network, **kept)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
+        return Card(network=network, **{k: v for k, v in values.items() if k in known})
+    except ConfigError as error:
+        reason = str(error).rstrip(".")
+        raise CheckpointError(f"{path} has a card that cannot be read ({reason}): get the file again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} has a card that cannot be read: get the file again.") from error
 
 

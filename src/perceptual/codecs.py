@@ -91,6 +91,8 @@ def _mend(error: Exception) -> str:
     }
     if isinstance(error, OSError) and error.errno:
         return mends.get(type(error), f"cannot be read ({error.strerror}): check the name.")
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return "does not fit into memory: make it smaller first."
     return f"is damaged or cut short ({str(error) or type(error).__name__}): get a whole copy of it."
 
 

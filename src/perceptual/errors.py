@@ -14,6 +14,17 @@ PerceptualError
 from __future__ import annotations
 
 
+def shown(value: object, most: int = 80) -> str:
+    """A value of others as a sentence quotes it: short, on one line, and without control characters."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"  # which Python refuses to write
+    try:
+        text = str(value) if isinstance(value, (int, float)) else repr(value)
+    except (ValueError, RecursionError):  # such a number within a list
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
 class PerceptualError(Exception):
     """Base of all errors that a user can mend; its text is one clear sentence for the terminal."""
 

@@ -12,9 +12,11 @@ A network is a string of layers (the notation of the authors' code, supplement T
     s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     r128*5    the same layer five times
 
-A network ends in a convolution (c or s) to RGB, or to luma alone. A TransformationNetwork takes and gives RGB float
-[0, 1]; any height and width from 1 px up give exactly that size (times the scale for super-resolution), so that callers
-never pad.
+A network has 1 to 200 layers of 1 to 4,096 filters, kernels of 1 to 31 pixels, strides of 1 to 8 and shuffles of 1 to
+16, and 100,000,000 weights at most. It ends in a convolution (c or s) to RGB, or to luma alone.
+
+A TransformationNetwork takes and gives RGB float [0, 1]; any height and width from 1 px up give exactly that size, or
+that times the scale for super-resolution, so that callers never pad.
 """
 
 from __future__ import annotations
@@ -29,10 +31,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, shown
 from perceptual.functional import luma, mix, noise_field
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
+LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
+WEIGHTS = 100_000_000
+SCALE, MULTIPLE = 64, 4096
+"""The most that an architecture may ask for: a line of text in a small file must not take all memory, or hours."""
 DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
 
 
@@ -51,8 +57,9 @@ class Layer:
 
 
 _TOKEN = re.compile(
-    r"(?:c(?P<kernel>\d+)s(?P<stride>\d+)-(?P<c>\d+)|s(?P<grow>\d{1,2})-(?P<s>\d+)|(?P<kind>[drnuUB])(?P<filters>\d+))"
-    r"(?:\*(?P<times>[1-9]\d{0,2}))?"
+    r"(?:c(?P<kernel>\d{1,6})s(?P<stride>\d{1,6})-(?P<c>\d{1,6})|s(?P<grow>\d{1,6})-(?P<s>\d{1,6})"
+    r"|(?P<kind>[drnuUB])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
+    re.ASCII,
 )
 
 
@@ -62,36 +69,48 @@ def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
     channels: of the image that comes in and goes out, 3 or 1.
 
     Raises:
-        ConfigError: a word is not a layer, or the string does not end in a convolution of stride 1 to `channels`.
+        ConfigError: a word is not a layer, or beyond the limits above, or the string does not end in a convolution of
+            stride 1 to `channels`.
     """
     layers: list[Layer] = []
+    told = f"architecture {shown(text, 200)}"
     for word in text.replace(",", " ").split():
         match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
         if match is None:
             raise ConfigError(
-                f"{word!r} in the architecture {text!r} is not a layer: "
-                "write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
+                f"{shown(word)} in the {told} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
             )
         layer = _layer(match)
         if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
-            raise ConfigError(
-                f"{word!r} in the architecture {text!r} needs an odd kernel, and a stride and filters of 1 or more."
-            )
+            raise ConfigError(f"{word!r} in the {told} needs an odd kernel, and a stride and filters of 1 or more.")
         layers += [layer] * int(match["times"] or 1)
+        _check_limits(word, layer, told)
+        if len(layers) > LAYERS:
+            raise ConfigError(f"The {told} has more than {LAYERS} layers: leave some out.")
     last = layers[-1] if layers else None
     if last is None or last.kind not in "cs" or last.stride > 1 or last.filters != channels:
         word = {3: "3 channels", 1: "1 channel"}[channels]
-        raise ConfigError(
-            f"The architecture {text!r} must end in a convolution to {word} of stride 1, such as c9s1-{channels}."
-        )
-    width = channels
+        raise ConfigError(f"The {told} must end in a convolution to {word} of stride 1, such as c9s1-{channels}.")
+    width, weights = channels, 0
     for layer in layers:
         if layer.kind in "rn" and layer.filters != width:
             raise ConfigError(
-                f"The block {layer.kind}{layer.filters} in {text!r} follows {width} channels; they must be equal."
+                f"The block {layer.kind}{layer.filters} in the {told} follows {width} channels; they must be equal."
             )
+        shuffled = layer.grow if layer.kind == "s" else 1
+        weights += (2 if layer.kind in "rn" else 1) * width * layer.filters * (layer.kernel * shuffled) ** 2
         width = layer.filters
+    if weights > WEIGHTS:
+        raise ConfigError(f"The {told} has {weights:,} weights; {WEIGHTS:,} are the most: give fewer filters.")
     return tuple(layers)
+
+
+def _check_limits(word: str, layer: Layer, told: str) -> None:
+    limits = {"filters": FILTERS, "kernel": KERNEL, "stride": STRIDE, "grow": SHUFFLE}
+    for name, most in limits.items():
+        if (value := getattr(layer, name)) > most:
+            kind = {"filters": "filters", "grow": "times a side"}.get(name, f"as its {name}")
+            raise ConfigError(f"{word!r} in the {told} has {value} {kind}; {most:,} is the most.")
 
 
 def _layer(match: re.Match[str]) -> Layer:
@@ -264,6 +283,11 @@ class TransformationNetwork(nn.Module):
             )
         self.grow = grow // shrink
         self.scale = self.grow * self.config.enlarge
+        if self.scale > SCALE or self.multiple > MULTIPLE:
+            raise ConfigError(
+                f"The architecture {shown(self.config.architecture, 200)} enlarges more than {SCALE} times, or halves "
+                "too often: leave some layers out."
+            )
         self.start_pad = start
         self.minimum = max(self.minimum, start + 1)
         reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2  # a pixel's place in its cell; bicubic's

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator, Mapping
@@ -32,6 +33,7 @@ from perceptual.errors import ConfigError, OutputError, PerceptualError, Trainin
 from perceptual.events import Step
 from perceptual.files import append_line, write_beside
 from perceptual.networks import TransformationNetwork
+from perceptual.runstate import RunState, damaged, matching, read_state, slots
 from perceptual.tasks import Task
 
 LATER_SETTINGS: Mapping[str, Any] = {
@@ -169,26 +171,46 @@ class Trainer:
             shutil.rmtree(side_path(self.out, ".previews"), ignore_errors=True)
             with write_beside(side_path(self.out, ".jsonl")):
                 return  # an empty log, and proof that the folder can be written to
-        tensors, info = checkpoints.load_state(self.state_path)
-        differ = differences(info["identity"], json.loads(json.dumps(self.identity())))
+        tensors, state = read_state(self.state_path)
+        differ = differences(state.identity, json.loads(json.dumps(self.identity())))
         for key, (was, now) in differ.items():
             if was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]:
                 continue
             raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
-        self.task.loss.set_references(info["references"])
-        self.task.network.load_state_dict(_under(tensors, "network."))
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _under(tensors, "optimizer.").items():
-            index, _, name = key.partition(".")
-            slots.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
-        if self.average is not None:
-            self.average.load_state_dict(_under(tensors, "average."))
-        if self.accelerator.scaler and info["scaler"]:
-            self.accelerator.scaler.load_state_dict(info["scaler"])
-        self.watch.restore(info.get("watch", {}), _under(tensors, "best."))
-        self.step, self.unreadable = info["step"], set(info["unreadable"])
+        self._restore(tensors, state)
         _cut_log(side_path(self.out, ".jsonl"), self.step)
+
+    def _restore(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
+        """Put everything back as it was; a CheckpointError says what is missing or does not fit, before any change."""
+        path, network, scaler = self.state_path, self.task.network, self.accelerator.scaler
+        if state.step > self.config.steps:
+            raise damaged(path, f"step {state.step} of {self.config.steps}")
+        if scaler and set(state.scaler or ()) != set(scaler.state_dict()):
+            raise damaged(path, "the scaler of float16 is missing")
+        weights = matching(path, tensors, "network.", network.state_dict())
+        parameters, style = list(network.parameters()), set(network.style_parameters().values())
+        learnt = [k for k, each in enumerate(parameters) if state.step > self.config.style_steps or each in style]
+        held = {int(name.split(".")[1]) for name in tensors if re.fullmatch(r"optimizer\.\d{1,9}\..*", name)}
+        skipped = scaler and held <= set(learnt)  # a scaler leaves steps out, so that a slot may not be there yet
+        wanted = slots(parameters, sorted(held) if skipped else learnt if state.step else ())
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in matching(path, tensors, "optimizer.", wanted).items():
+            index, _, name = key.partition(".")
+            moments.setdefault(int(index), {})[name] = value
+        average = matching(path, tensors, "average.", self.average.state_dict()) if self.average else {}
+        best = matching(path, tensors, "best.", self.result.state_dict()) if state.watch else {}
+        try:
+            self.task.loss.set_references(state.references)
+        except ConfigError as error:
+            raise damaged(path, str(error)) from error
+        network.load_state_dict(weights)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        if self.average is not None:
+            self.average.load_state_dict(average)
+        if scaler:
+            scaler.load_state_dict(dict(state.scaler or {}))
+        self.watch.restore(state.watch or {}, best)
+        self.step, self.unreadable = state.step, set(state.unreadable)
 
     def run(self, dataset: Photographs) -> Generator[Step, None, None]:
         """Train from the present step to the last, yielding a Step after each; ends by saving.
@@ -196,8 +218,8 @@ class Trainer:
         Closing the generator saves too, at the last complete step.
 
         Raises:
-            TrainingError: a loss or a gradient is not a finite number, and the last good weights have been saved; or
-                the objective ended far above its beginning, and the best weights have been saved.
+            TrainingError: a loss, a gradient or a weight is not a finite number, and the last good weights have been
+                saved; or the objective ended far above its beginning, and the best weights have been saved.
         """
         config, batch = self.config, self.config.batch
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -244,7 +266,7 @@ class Trainer:
             )
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
-        """One optimiser step; weights and running statistics stay as they are when a loss or gradient is not finite."""
+        """One optimiser step; weights and running statistics stay as they are when a number in it is not finite."""
         self._thaw()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
@@ -260,11 +282,9 @@ class Trainer:
         numbers = dict(zip([*terms, "the gradient"], values.tolist(), strict=True))
         scaled = self.accelerator.mixed_precision == "fp16"  # its scaler skips steps of infinite gradients itself
         bad = [name for name, value in numbers.items() if not math.isfinite(value) and (name in terms or not scaled)]
-        if not bad:
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update_parameters(self.task.network)
-            self.skipped = self.skipped + 1 if scaled and self.accelerator.optimizer_step_was_skipped else 0
+        if not bad and not self._advance():
+            bad = ["a weight"]
+        self.skipped = self.skipped + 1 if scaled and self.accelerator.optimizer_step_was_skipped else 0
         if bad or self.skipped > 20:
             for buffer, value in zip(self.task.network.buffers(), statistics, strict=True):
                 buffer.copy_(value)
@@ -274,6 +294,20 @@ class Trainer:
             )
         del numbers["the gradient"]
         return numbers
+
+    def _advance(self) -> bool:
+        """The optimiser's step; False, with the weights as they were, when it would leave some that are not finite."""
+        parameters = list(self.task.network.parameters())
+        before = [parameter.detach().clone() for parameter in parameters]
+        self.optimizer.step()
+        finite = bool(nn.utils.get_total_norm(parameters).isfinite())
+        if not finite:
+            with torch.no_grad():
+                for parameter, value in zip(parameters, before, strict=True):
+                    parameter.copy_(value)
+        elif self.average is not None:
+            self.average.update_parameters(self.task.network)
+        return finite
 
     def _thaw(self) -> None:
         """Learn gamma and beta alone as long as the settings say so, then all weights (Adam skips what has no grad)."""
@@ -349,20 +383,16 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rate * 0.5 * (1 + math.cos(math.pi * done / max(1, steps))) if config.decay == "cosine" else rate
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 def _cut_log(path: Path, step: int) -> None:
     """Drop the lines of a log that a resumed run will write again, and a last one that was cut."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except ValueError:
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
     with write_beside(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")

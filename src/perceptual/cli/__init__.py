@@ -18,7 +18,7 @@ from perceptual.cli.evaluate import evaluate_sr
 from perceptual.cli.optimize import invert, optimize_style, texture
 from perceptual.cli.pictures import stylize, upscale
 from perceptual.cli.reproduce import reproduce
-from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say
+from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say, show
 from perceptual.cli.train import train_style, train_upscale
 from perceptual.cli.video import video
 from perceptual.cli.webcam import webcam
@@ -38,7 +38,7 @@ def upscalers(arguments: Sequence[str]) -> int:
 
 
 def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
-    def show(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
+    def listing(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
         """List the networks that come with perceptual, or show the whole card of some.
 
         Args:
@@ -48,7 +48,7 @@ def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
         """
         return names, json
 
-    wanted, as_json = tyro.cli(show, args=arguments, prog=command)
+    wanted, as_json = tyro.cli(listing, args=arguments, prog=command)
     from perceptual.checkpoints import find_network, find_style, read_card, shipped
 
     def find(name: str) -> Path:
@@ -57,14 +57,14 @@ def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
     files = {name: find(name) for name in wanted} if wanted else shipped(task)
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
     if as_json or wanted:
-        print(json.dumps(cards, indent=2, ensure_ascii=False))
+        show(json.dumps(cards, indent=2, ensure_ascii=False), lines=True)
         return 0
     for name, path in files.items():
         card = cards[name]
-        print(f"{name} ({path.stat().st_size / 1e6:.1f} MB): {card['about']}")
+        show(f"{name} ({path.stat().st_size / 1e6:.1f} MB): {card['about']}")
         for style in card["styles"]:
-            print(f"  {style:18} {card['titles'].get(style, '')}".rstrip())
-        print(f"  {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
+            show(f"  {style:18} {card['titles'].get(style, '')}".rstrip())
+        show(f"  {card['steps']} steps of recipe {card['recipe']!r} on {card['data']}; {card['licence']}")
     return 0
 
 
@@ -72,7 +72,7 @@ def version(arguments: Sequence[str]) -> int:
     """perceptual --version."""
     from importlib.metadata import version as installed
 
-    print(f"perceptual {installed('perceptual')}")
+    show(f"perceptual {installed('perceptual')}")
     return 0
 
 
@@ -127,9 +127,9 @@ def _help(words: Sequence[str]) -> int:
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return USAGE
-    print("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n")
+    show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n", lines=True)
     for name, (_, about) in COMMANDS.items():
-        print(f"  {name:16} {about}")
+        show(f"  {name:16} {about}")
     return 0 if words else USAGE
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import EvaluateConfig
 from perceptual.errors import ConfigError
@@ -51,7 +51,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         sets = super_resolution.read(config.data, scale)
         found = yield from super_resolution.measure(sets, scale, settings, paths)
         written.extend(report.write(found, config.out, settings))
-        say(report.table(found.table))
+        say(report.table(found.table), lines=True)
 
     check_folder(config.out)
     for scale in config.scales:
@@ -61,5 +61,5 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
                     say("Stopped early; nothing of this scale was written.")
                     return INTERRUPTED
     for path in written:
-        print(path)
+        show(path)
     return 0

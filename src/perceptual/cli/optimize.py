@@ -15,7 +15,7 @@ import tyro
 
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import LossConfig, OptimizeConfig
+from perceptual.config import LossConfig, OptimizeConfig, Weight
 from perceptual.errors import ConfigError, OutputError
 from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
@@ -60,8 +60,8 @@ class _Invert(OptimizeConfig, _Files):
     """The picture whose features to rebuild."""
     layer: str = "vgg16:relu3_3"
     """The layer, as NETWORK:LAYER; `perceptual weights NETWORK` lists them."""
-    tv_weight: float = INVERT_TV
-    """Weight of total variation, relative to that of the picture."""
+    tv_weight: Weight = INVERT_TV
+    """Weight of total variation, 0 to 1e+12, relative to that of the picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,8 +75,8 @@ class _Texture(OptimizeConfig, _Files):
     """The picture whose style to rebuild."""
     layers: tuple[str, ...] = LossConfig.style_layers
     """Layers of the style reconstruction loss, as NETWORK:LAYER; one alone shows what it holds."""
-    tv_weight: float = 0.0
-    """Weight of total variation, relative to that of white noise."""
+    tv_weight: Weight = 0.0
+    """Weight of total variation, 0 to 1e+12, relative to that of white noise."""
 
 
 def optimize_style(arguments: Sequence[str]) -> int:

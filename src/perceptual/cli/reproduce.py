@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
@@ -56,5 +56,5 @@ def reproduce(arguments: Sequence[str]) -> int:
                 say("Stopped early; the same command goes on with the parts that are done.")
                 return INTERRUPTED
     for path in written:
-        print(path)
+        show(path)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Generator, Iterator
@@ -9,7 +10,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -20,10 +20,31 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, as it is; a terminal that has gone is no reason to end."""
+_UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Text with control characters, such as those that colour or clear a terminal or turn text round, as \\u001b.
+
+    Names of files, cards and answers of servers may hold them. lines: line breaks stay; else they are \\u000a.
+    """
+    text = text if lines else text.replace("\n", "\\u000a")
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def say(text: str, *, lines: bool = False) -> None:
+    """Print a line on stderr, or several, as `printable`; a terminal that has gone is no reason to end."""
     with suppress(OSError):
-        _console.print(escape(text))
+        _say(_console, text, lines=lines)
+
+
+def show(text: object, *, lines: bool = False) -> None:
+    """Print a line of what was asked for on stdout, or several, as `printable`."""
+    print(printable(str(text), lines=lines), flush=True)
+
+
+def _say(console: Console, text: str, *, lines: bool = False) -> None:
+    console.print(printable(text, lines=lines), markup=False, emoji=False)
 
 
 @contextmanager
@@ -71,9 +92,9 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
             yield step
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}% {task.fields[note]}"),
+        TextColumn("{task.percentage:>3.0f}% {task.fields[note]}", markup=False),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
         bar = None
@@ -81,7 +102,7 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
             if bar is None:  # no bar for work that ends before its first step
                 bar = progress.add_task(title, completed=done, note="")
             if step.message:
-                progress.console.print(escape(step.message))
+                _say(progress.console, step.message)
             note = f"step {step.index} {_losses(step)}" if step.losses else ""
             note = _rate(step.index - done, began, unit) if unit else note
             progress.update(bar, completed=step.index, total=step.total, note=note)

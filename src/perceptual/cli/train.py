@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
 from perceptual.config import (
     StyleRecipe,
@@ -24,7 +24,7 @@ from perceptual.config import (
     named_weights,
     to_dict,
 )
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, shown
 from perceptual.recipes import STYLE_RECIPES, UPSCALE_RECIPES, style_recipe, upscale_recipe
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def train_style(arguments: Sequence[str]) -> int:
     if config.style and config.out is None:
         config = dataclasses.replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
     if config.dry_run:
-        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
+        show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     trainer, dataset = _prepare(config, recipe)
     code = _run(trainer, dataset)
@@ -175,8 +175,8 @@ def train_upscale(arguments: Sequence[str]) -> int:
     """perceptual train upscale: a folder of photographs in, a checkpoint out."""
     recipe = _value_of("--recipe", arguments) or TrainUpscaleConfig.recipe
     wanted = _value_of("--scale", arguments) or str(TrainUpscaleConfig.scale)
-    if not wanted.isdecimal():
-        raise ConfigError(f"--scale is {wanted!r}: give a whole number, such as 4.")
+    if not wanted.isdecimal() or len(wanted) > 9:
+        raise ConfigError(f"--scale is {shown(wanted)}: give a whole number from 2 to 16, such as 4.")
     plain = upscale_recipe(recipe, int(wanted))
     defaults = _TrainUpscale(recipe=recipe, scale=int(wanted), settings=plain)
     listed = "; ".join(f"{name}: {about}" for name, (about, _, _) in UPSCALE_RECIPES.items())
@@ -185,7 +185,7 @@ def train_upscale(arguments: Sequence[str]) -> int:
     if config.out is None:
         config = dataclasses.replace(config, out=Path(f"x{config.scale}.safetensors"))
     if config.dry_run:
-        print(json.dumps(to_dict(config), indent=2, ensure_ascii=False))
+        show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     from perceptual.checkpoints import find_network
     from perceptual.losses import PIXELS, reconstruction_terms

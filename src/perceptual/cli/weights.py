@@ -7,14 +7,14 @@ from pathlib import Path
 
 import tyro
 
-from perceptual.cli.terminal import with_bar
+from perceptual.cli.terminal import show, with_bar
 from perceptual.errors import ConfigError
 
 
 def weights(arguments: Sequence[str]) -> int:
     """perceptual weights: which loss networks there are, which are on this computer, and their layers."""
 
-    def show(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
+    def listing(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
         """List the loss networks, what they are and where their weights lie.
 
         Args:
@@ -22,16 +22,17 @@ def weights(arguments: Sequence[str]) -> int:
         """
         return names
 
-    wanted = tyro.cli(show, args=arguments, prog="perceptual weights")
+    wanted = tyro.cli(listing, args=arguments, prog="perceptual weights")
     from perceptual.weights import PRETRAINED, locate
 
     for name in wanted or PRETRAINED:
         place = locate(name) or "not on this computer"
-        print(f"{name:24} {place}\n{'':24} {PRETRAINED[name].about}")
+        show(f"{name:24} {place}")
+        show(f"{'':24} {PRETRAINED[name].about}")
         if wanted:
             from perceptual.loss_networks import layer_names
 
-            print(f"{'':24} {' '.join(layer_names(name))}")
+            show(f"{'':24} {' '.join(layer_names(name))}")
     return 0
 
 
@@ -55,7 +56,7 @@ def fetch(arguments: Sequence[str]) -> int:
     for name in wanted:
         for _ in with_bar(fetch_weights(name), name):
             pass
-        print(locate(name))
+        show(locate(name))
     return 0
 
 

@@ -1,16 +1,16 @@
 """Every setting with its default, in frozen dataclasses: the only source of defaults; they make the command's flags."""
 
+from perceptual.config.checks import Range, check
 from perceptual.config.common import (
     NetworkConfig,
     Norm,
     Padding,
     TrainCommand,
     TrainConfig,
-    at_least,
+    Weight,
     differences,
     from_dict,
     named_weights,
-    one_of,
     to_dict,
 )
 from perceptual.config.style import (
@@ -38,6 +38,7 @@ __all__ = [
     "Padding",
     "PaintOptions",
     "Precision",
+    "Range",
     "ReproduceConfig",
     "StyleConvention",
     "StyleRecipe",
@@ -50,11 +51,11 @@ __all__ = [
     "UpscaleRecipe",
     "VideoConfig",
     "WebcamConfig",
+    "Weight",
     "Weighting",
-    "at_least",
+    "check",
     "differences",
     "from_dict",
     "named_weights",
-    "one_of",
     "to_dict",
 ]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
-from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, between, one_of
+from perceptual.config.checks import Range, check
+from perceptual.config.common import Count, CountOrNone, NetworkConfig, Rate, Seed, TrainCommand, TrainConfig, Weight
 from perceptual.errors import ConfigError
 
 StyleConvention = Literal["paper", "code", "gatys"]
 Weighting = Literal["relative", "absolute"]
 Precision = Literal["auto", "int8", "float32"]
+Side = Annotated[int, Range(1, 100_000)]
+TrainedSide = Annotated[int, Range(32, 16_384)]
+Share = Annotated[float, Range(0, 1)]
+StyleScale = Annotated[float, Range(0.0625, 16)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,23 +30,22 @@ class LossConfig:
     compares picture and painting at half their size."""
     weighting: Weighting = "absolute"
     """absolute: weights as in the paper. relative: each term is first divided by its reference value, see losses."""
-    content_weight: float = 1.0
-    """Weight of the content term (the sum over its layers)."""
-    style_weight: float = 1e-3
-    """Weight of each layer's style term; under relative weighting, of their mean, and 1 is a plain choice."""
-    tv_weight: float = 1e-5
-    """Weight of total variation: of its sum on 0..255 pixels, or under relative weighting of its reference."""
+    content_weight: Weight = 1.0
+    """Weight of the content term, 0 to 1e+12 (the sum over its layers)."""
+    style_weight: Weight = 1e-3
+    """Weight of each layer's style term, 0 to 1e+12; under relative weighting, of their mean, and 1 is a plain
+    choice."""
+    tv_weight: Weight = 1e-5
+    """Weight of total variation, 0 to 1e+12: of its sum on 0..255 pixels, or under relative weighting of its
+    reference."""
     style_convention: StyleConvention = "paper"
     """paper: eq. 4 as printed (sum over C x C). code: its mean, as the authors' code, whose style weights
     of about 5 go with it. gatys: a quarter of the mean, with Gram matrices over H x W."""
-    lattice_weight: float = 0.0
-    """Weight of the penalty on grids of 2 and 4 pixels in the output, see `functional.lattice_energy`."""
+    lattice_weight: Weight = 0.0
+    """Weight of the penalty on grids of 2 and 4 pixels in the output, 0 to 1e+12, see `functional.lattice_energy`."""
 
     def __post_init__(self) -> None:
-        one_of("weighting", self.weighting, ("relative", "absolute"))
-        one_of("style-convention", self.style_convention, ("paper", "code", "gatys"))
-        for name in ("content_weight", "style_weight", "tv_weight", "lattice_weight"):
-            at_least(name.replace("_", "-"), getattr(self, name), 0)
+        check(self)
         if not self.content_layers and not self.style_layers:
             raise ConfigError("A loss needs at least one content layer or one style layer.")
 
@@ -53,20 +57,18 @@ class StyleRecipe:
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
-    style_size: int = 512
-    """Longer side to which a larger painting is scaled before its Gram matrices are taken, in pixels; smaller ones
-    stay. It sets the size of the strokes."""
-    temporal_weight: float = 0.0
-    """Weight of the difference between paintings of a picture and of the same moved a little, with noise, one moved
-    along: for video. Under relative weighting 1 counts the difference of two photographs."""
-    style_factors: tuple[float, ...] = ()
-    """A factor of the style weight for each --style, in their order; 1 for all when left out. Relative weights only."""
+    style_size: TrainedSide = 512
+    """Longer side to which a larger painting is scaled before its Gram matrices are taken, 32 to 16,384 pixels;
+    smaller ones stay. It sets the size of the strokes."""
+    temporal_weight: Weight = 0.0
+    """Weight, 0 to 1e+12, of the difference between paintings of a picture and of the same moved a little, with noise,
+    one moved along: for video. Under relative weighting 1 counts the difference of two photographs."""
+    style_factors: Annotated[tuple[float, ...], Range(0.01, 100)] = ()
+    """A factor of the style weight for each --style, 0.01 to 100, in their order; 1 for all when left out. Relative
+    weights only."""
 
     def __post_init__(self) -> None:
-        at_least("style-size", self.style_size, 32)
-        at_least("temporal-weight", self.temporal_weight, 0)
-        for factor in self.style_factors:
-            at_least("style-factors", factor, 0.01)
+        check(self)
         if self.style_factors and self.loss.weighting != "relative":
             raise ConfigError("--style-factors needs --weighting relative.")
         if self.loss.lattice_weight and self.train.size < 48:
@@ -95,15 +97,16 @@ class StylizeConfig:
     that share one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
     """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
-    strength: float = 1.0
+    strength: Share = 1.0
     """From 0, the photograph, to 1, the full style."""
     keep_colors: bool = False
     """Keep the photograph's colours and paint only in lightness."""
-    style_scale: float = 1.0
-    """Size of the strokes. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
-    size: int | None = None
-    """Longer side of the output in pixels; the input's own size when left out."""
-    noise: float = 1.0
+    style_scale: StyleScale = 1.0
+    """Size of the strokes, 0.0625 to 16. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one
+    of 512."""
+    size: Side | None = None
+    """Longer side of the output, 1 to 100,000 pixels; the input's own size when left out."""
+    noise: Annotated[float, Range(0, 2)] = 1.0
     """How much of the network's own noise goes in, from 0 to 2: it decides where strokes lie in flat areas."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
@@ -114,15 +117,7 @@ class StylizeConfig:
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
-        one_of("precision", self.precision, ("auto", "int8", "float32"))
-        if not 0 <= self.strength <= 1:
-            raise ConfigError(
-                f"strength is {self.strength}; give a number from 0, the photograph, to 1, the full style."
-            )
-        if not 1 / 16 <= self.style_scale <= 16:
-            raise ConfigError(f"style-scale is {self.style_scale}; give a number from 0.0625 to 16.")
-        at_least("size", 1 if self.size is None else self.size, 1)
-        between("noise", self.noise, 0, 2)
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,39 +143,32 @@ class TrainStyleConfig(TrainCommand):
 class OptimizeConfig:
     """How `perceptual optimize` makes a picture; what it minimises has settings of its own."""
 
-    size: int | None = 512
-    """Longer side of the result in pixels; in Python, None keeps the image's own size."""
-    iterations: int = 500
-    """Iterations, at each of the sizes of --scales."""
+    size: TrainedSide | None = 512
+    """Longer side of the result, 32 to 16,384 pixels; in Python, None keeps the image's own size."""
+    iterations: Count = 500
+    """Iterations, 1 to 100,000,000, at each of the sizes of --scales."""
     method: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: projected L-BFGS, as in the paper. adam: Adam, clipped to the valid range after each step."""
-    learning_rate: float = 0.02
-    """Adam's learning rate, on [0, 1] pixels."""
-    history: int = 10
-    """Steps that L-BFGS remembers."""
+    learning_rate: Rate = 0.02
+    """Adam's learning rate on pixels of [0, 1], 1e-12 to 1."""
+    history: Annotated[int, Range(1, 1000)] = 10
+    """Steps that L-BFGS remembers, 1 to 1,000."""
     init: Literal["noise", "content"] = "noise"
     """Begin with white noise, as in the paper, or with the content image."""
-    seed: int = 0
-    """Seed of the white noise."""
-    scales: int = 1
-    """Sizes to go through, coarse to fine, each twice the one before; the last is the result's."""
-    style_size: int | None = None
-    """Longer side to which the painting is scaled, the result's when left out. It sets the size of the strokes."""
-    preview_every: int = 50
-    """Iterations between preview pictures; 0 for none."""
+    seed: Seed = 0
+    """Seed of the white noise, 0 to 4,294,967,295."""
+    scales: Annotated[int, Range(1, 10)] = 1
+    """Sizes to go through, 1 to 10, coarse to fine, each twice the one before; the last is the result's."""
+    style_size: TrainedSide | None = None
+    """Longer side to which the painting is scaled, 32 to 16,384 pixels, the result's when left out. It sets the size of
+    the strokes."""
+    preview_every: CountOrNone = 50
+    """Iterations between preview pictures, up to 100,000,000; 0 for none."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, ("lbfgs", "adam"))
-        one_of("init", self.init, ("noise", "content"))
-        for name in ("iterations", "history", "scales"):
-            at_least(name, getattr(self, name), 1)
-        for name in ("seed", "preview_every"):
-            at_least(name.replace("_", "-"), getattr(self, name), 0)
-        at_least("size", 32 if self.size is None else self.size, 32)
-        at_least("style-size", 32 if self.style_size is None else self.style_size, 32)
-        at_least("learning-rate", self.learning_rate, 1e-12)
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,12 +183,12 @@ class ReproduceConfig:
     """Styles of the network, by name."""
     paintings: Path | None = None
     """A folder with the paintings, under the names of the styles; for shipped styles their Gram matrices come along."""
-    sizes: tuple[int, ...] = ()
-    """Sides of the pictures in pixels."""
-    images: tuple[int, ...] = ()
-    """Photographs: one number for all sizes, or one for each."""
-    iterations: tuple[int, ...] = ()
-    """Iterations of L-BFGS, or steps of training: one number for all sizes, or one for each."""
+    sizes: Annotated[tuple[int, ...], Range(32, 8192)] = ()
+    """Sides of the pictures, 32 to 8,192 pixels."""
+    images: Annotated[tuple[int, ...], Range(1, 100_000)] = ()
+    """Photographs, 1 to 100,000: one number for all sizes, or one for each."""
+    iterations: Annotated[tuple[int, ...], Range(1, 100_000_000)] = ()
+    """Iterations of L-BFGS, or steps of training, 1 to 100,000,000: one number for all sizes, or one for each."""
     full: bool = False
     """The paper's numbers, where this computer has the days."""
     weights: tuple[str, ...] = ()
@@ -209,8 +197,6 @@ class ReproduceConfig:
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
 
     def __post_init__(self) -> None:
-        for name, least in (("sizes", 32), ("images", 1), ("iterations", 1)):
-            for value in getattr(self, name):
-                at_least(name, value, least)
+        check(self)
         if len(set(self.sizes)) < len(self.sizes):
             raise ConfigError("sizes has a number twice: give each size once.")

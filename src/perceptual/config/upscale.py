@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, named_weights
+from perceptual.config.checks import Range, check
+from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, named_weights
 from perceptual.errors import ConfigError
+
+Enlargement = Annotated[float, Range(0.01, 64)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,28 +23,30 @@ class UpscaleRecipe:
     distance (normalised features at several layers), texture (their Gram matrices), grid (what repeats with the scale),
     tv; or several with weights, such as feature:1,l1:0.5. Each counts in units of bicubic interpolation's error."""
     train: TrainConfig = TrainConfig()
-    blur: float = 0.0
-    """Sigma in pixels of a Gaussian blur before the bicubic reduction that makes small pictures; the paper has 1."""
+    blur: Annotated[float, Range(0, 16)] = 0.0
+    """Sigma of a Gaussian blur, 0 to 16 pixels, before the bicubic reduction that makes small pictures; the paper has
+    1."""
 
     def __post_init__(self) -> None:
+        check(self)
         named_weights(self.loss)
-        at_least("blur", self.blur, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpscaleConfig:
     """How `perceptual upscale` enlarges."""
 
-    scale: float | None = None
-    """How many times larger, 4 when left out, or what a network of your own does. Between the networks' scales the next
-    larger one is taken, and the result made smaller by bicubic interpolation."""
+    scale: Enlargement | None = None
+    """How many times larger, 0.01 to 64; 4 when left out, or what a network of your own does. Between the networks'
+    scales the next larger one is taken, and the result made smaller by bicubic interpolation."""
     loss: str = "pixel"
     """The loss that the shipped network was trained by: pixel is truest to the picture, feature looks sharpest; or
-    srcnn, the baseline. It has no part where --network is given."""
+    srcnn, the baseline. Leave it out where --network is given."""
     network: Path | None = None
     """A trained network of your own, in place of a shipped one."""
-    tile: int | None = None
-    """Side of the tiles in pixels of the input, 0 for none; 512, or less where memory is short, when left out."""
+    tile: Annotated[int, Range(0, 65_536)] | None = None
+    """Side of the tiles in pixels of the input, 16 to 65,536, or 0 for none; 512, or less where memory is short, when
+    left out."""
     match_histogram: bool = False
     """Match the colours' histograms to the input's afterwards, as in the paper (section 4.2)."""
     device: str = "auto"
@@ -49,9 +55,10 @@ class UpscaleConfig:
     """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not 0 < self.scale <= 64:
-            raise ConfigError(f"scale is {self.scale:g}; give a number above 0 and up to 64.")
-        if self.tile is not None and self.tile != 0 and self.tile < 16:
+        check(self)
+        if self.network is not None and self.loss != UpscaleConfig.loss:
+            raise ConfigError("--network names the network itself, where --loss does nothing: leave --loss out.")
+        if self.tile is not None and 0 < self.tile < 16:
             raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
 
 
@@ -59,7 +66,7 @@ class UpscaleConfig:
 class TrainUpscaleConfig(TrainCommand):
     """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
 
-    scale: int = 4
+    scale: Annotated[int, Range(2, 16)] = 4
     """How many times larger the network makes a picture: 2 to 16, or 2, 4 or 8 under the recipe paper."""
     out: Path | None = None
     """The checkpoint to write, x4.safetensors for --scale 4 when left out; log, previews and state lie beside it."""
@@ -73,8 +80,8 @@ class EvaluateConfig:
     """A folder of pictures, or of folders of them, each a set of its own, also with folders x2, x4 or image_SRF_4
     inside as in the usual benchmarks; files named ..._LR and folders named LR... are left out. The free samples of
     scikit-image when left out."""
-    scales: tuple[int, ...] = (4, 8)
-    """Scales to measure at."""
+    scales: Annotated[tuple[int, ...], Range(2, 64)] = (4, 8)
+    """Scales to measure at, 2 to 64."""
     networks: tuple[Path, ...] = ()
     """Trained networks of your own to measure beside the shipped ones, each at its own scale."""
     distances: tuple[str, ...] = ()
@@ -86,8 +93,7 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
 
     def __post_init__(self) -> None:
+        check(self)
         object.__setattr__(self, "data", self.data and self.data.expanduser())
-        for scale in self.scales:
-            at_least("scales", scale, 2)
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise ConfigError("scales has no number, or one twice: give each scale once, such as 4 8.")

@@ -7,16 +7,18 @@ import math
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from perceptual.config.common import at_least, one_of
-from perceptual.config.style import Precision, StylizeConfig
-from perceptual.config.upscale import UpscaleConfig
-from perceptual.errors import ConfigError
+from perceptual.config.checks import Range, check
+from perceptual.config.style import Precision, Share, StyleScale, StylizeConfig
+from perceptual.config.upscale import Enlargement, UpscaleConfig
+from perceptual.errors import ConfigError, shown
 
 Codec = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+Steadiness = Annotated[float, Range(0, 0.9)]
+
+_TIME = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,34 +30,35 @@ class VideoConfig:
     network, or a blend of several that share one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
     """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
-    strength: float = StylizeConfig.strength
+    strength: Share = StylizeConfig.strength
     """From 0, the film as it is, to 1, the full style."""
     keep_colors: bool = StylizeConfig.keep_colors
     """Take only the lightness from the painting, the colours from the film."""
-    style_scale: float = StylizeConfig.style_scale
-    """Size of the strokes. 4 gives a film of 2048 px strokes as large, relative to it, as 1 gives one of 512."""
-    steady: float = 0.15
+    style_scale: StyleScale = StylizeConfig.style_scale
+    """Size of the strokes, 0.0625 to 16. 4 gives a film of 2048 px strokes as large, relative to it, as 1 gives one of
+    512."""
+    steady: Steadiness = 0.15
     """How much of the previous painting, moved along with the picture, goes into each frame, against flicker: from 0,
     none, to 0.9."""
-    upscale: float | None = None
-    """Enlarge the film so many times, in place of painting it."""
+    upscale: Enlargement | None = None
+    """Enlarge the film so many times, 0.01 to 64, in place of painting it."""
     loss: str = UpscaleConfig.loss
     """The loss that the network that enlarges was trained by: pixel is truest to the picture, feature looks sharpest;
     or srcnn, the baseline."""
     network: Path | None = None
     """A trained network of your own to enlarge with, in place of a shipped one."""
-    size: int | None = None
-    """Longer side of the painted film in pixels, the other in proportion, both made even; the input's own size when
-    left out."""
+    size: Annotated[int, Range(16, 100_000)] | None = None
+    """Longer side of the painted film, 16 to 100,000 pixels, the other in proportion, both made even; the input's own
+    size when left out."""
     start: str | None = None
     """Where in the film to begin, in seconds or as [hh:]mm:ss, such as 12.5 or 1:02:03."""
     end: str | None = None
     """Where in the film to stop, in seconds or as [hh:]mm:ss."""
-    fps: float | None = None
-    """Frames a second of the output, constant; each frame at the input's own time when left out."""
+    fps: Annotated[float, Range(0.01, 1000)] | None = None
+    """Frames a second of the output, 0.01 to 1,000, constant; each frame at the input's own time when left out."""
     codec: Codec | None = None
     """h264, hevc, vp9, av1, prores, or ffv1, which loses nothing; when left out vp9 for .webm and h264 for others."""
-    crf: int | None = None
+    crf: Annotated[int, Range(0, 63)] | None = None
     """Quality of h264 and hevc (0 to 51) or vp9 and av1 (0 to 63), less is better; 18, 20, 24 and 26 when left out."""
     preset: str | None = None
     """Time that the encoder takes: ultrafast to veryslow for h264 and hevc (veryfast when left out), 0 (slow) to 8 for
@@ -66,8 +69,9 @@ class VideoConfig:
     """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32."""
 
     def __post_init__(self) -> None:
+        check(self)
         _ = self.painting, self.enlarging  # which refuse what is out of range
-        of_painting = ("style", "name", "strength", "keep_colors", "style_scale", "steady")
+        of_painting = ("style", "name", "strength", "keep_colors", "style_scale", "steady", "precision")
         unheard = of_painting if self.enlarges else ("loss",)
         for name in unheard:
             if getattr(self, name) != getattr(VideoConfig, name):
@@ -76,11 +80,6 @@ class VideoConfig:
                 raise ConfigError(f"The film is to be {how}, where {flag} does nothing: leave it out.")
         if self.enlarges and self.size:
             raise ConfigError("--upscale says how large the film becomes: leave --size out.")
-        check_steady(self.steady)
-        at_least("size", 16 if self.size is None else self.size, 16)
-        if self.fps is not None and not 0.01 <= self.fps <= 1000:
-            raise ConfigError(f"fps is {self.fps:g}; give a number from 0.01 to 1000.")
-        one_of("codec", self.codec or "h264", get_args(Codec))
         start, end = self.span
         if end is not None and end <= start:
             raise ConfigError(f"end is {self.end}, which is not after start, {self.start or 0}: give a later one.")
@@ -124,12 +123,6 @@ class VideoConfig:
         return Fraction(self.fps).limit_denominator(1001)
 
 
-def check_steady(steady: float) -> None:
-    """Raise a ConfigError unless `steady` is a share of the previous painting that leaves something to paint."""
-    if not 0 <= steady <= 0.9:
-        raise ConfigError(f"steady is {steady}; give a number from 0, nothing of the previous painting, to 0.9.")
-
-
 def _seconds(name: str, text: str | None) -> Fraction | None:
     """The seconds in "12.5", "1:02" or "1:02:03.5"; None stays None."""
     if text is None:
@@ -137,5 +130,5 @@ def _seconds(name: str, text: str | None) -> Fraction | None:
     found = _TIME.fullmatch(str(text).strip())
     hours, minutes, seconds = found.groups() if found else ("", "", "0")
     if found is None or (minutes and float(seconds) >= 60) or (hours and int(minutes) >= 60):
-        raise ConfigError(f"{name} is {text!r}; give seconds or [hh:]mm:ss, such as 12.5 or 1:02:03.")
+        raise ConfigError(f"{name} is {shown(text)}; give seconds or [hh:]mm:ss, such as 12.5 or 1:02:03.")
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(seconds)

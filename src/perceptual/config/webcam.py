@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-from perceptual.config.common import at_least
-from perceptual.config.style import Precision, StylizeConfig
-from perceptual.config.video import VideoConfig, check_steady
+from perceptual.config.checks import Range, check
+from perceptual.config.style import Precision, Share, Side, StylizeConfig
+from perceptual.config.video import Steadiness, VideoConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,24 +22,24 @@ class WebcamConfig:
     """The style of a network that holds several to begin with; else what --style says, or the first."""
     camera: str = "0"
     """A camera by its number, or a film's file, which plays as a camera would."""
-    strength: float = StylizeConfig.strength
+    strength: Share = StylizeConfig.strength
     """From 0, the photograph, to 1, the full style, to begin with."""
     keep_colors: bool = StylizeConfig.keep_colors
     """Keep the camera's colours and paint only in lightness."""
-    steady: float = VideoConfig.steady
+    steady: Steadiness = VideoConfig.steady
     """How much of the previous painting, moved along with the picture, goes into each, against flicker: from 0, none,
     to 0.9."""
-    fps: float = 15.0
-    """Frames a second to hold: the painting is made as large as this computer can paint so often."""
-    size: int | None = None
-    """Longer side in pixels that the painting has at most, and that the camera is asked for; the camera's usual one
-    when left out."""
+    fps: Annotated[float, Range(1, 1000)] = 15.0
+    """Frames a second to hold, 1 to 1,000: the painting is made as large as this computer can paint so often."""
+    size: Side | None = None
+    """Longer side, 1 to 100,000 pixels, that the painting has at most, and that the camera is asked for; the camera's
+    usual one when left out."""
     mirror: bool = True
     """Turn a camera's picture round as a mirror does; a film stays as it is."""
     loop: bool = False
     """Begin a film again at its end."""
-    frames: int | None = None
-    """End after so many frames."""
+    frames: Annotated[int, Range(1, 1_000_000_000)] | None = None
+    """End after so many frames, 1 to 1,000,000,000."""
     out: Path = Path()
     """The folder for pictures that are saved."""
     device: str = StylizeConfig.device
@@ -48,8 +49,5 @@ class WebcamConfig:
     bytes, else float32."""
 
     def __post_init__(self) -> None:
-        StylizeConfig(strength=self.strength, size=self.size, precision=self.precision)  # refuses what is out of range
-        check_steady(self.steady)
-        at_least("fps", self.fps, 1)
-        at_least("frames", 1 if self.frames is None else self.frames, 1)
+        check(self)
         object.__setattr__(self, "out", self.out.expanduser())
