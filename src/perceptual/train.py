@@ -138,7 +138,7 @@ class Trainer:
             "references": self.task.loss.references(),
             "identity": self.identity(),
             "unreadable": sorted(self.unreadable),
-            "watch": self.watch.numbers(),
+            "watch": self.watch.numbers() if self.watch.weights else None,
         }
         checkpoints.save_state(self.state_path, tensors, info)
         checkpoints.save(self.out, self.result, self.task.card(self.step))
