@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from perceptual.errors import OutputError, PerceptualError
@@ -148,10 +148,89 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         OutputError: as `write_beside`.
     """
-    proof = Path(folder) / ".proof"
-    with write_beside(proof):
-        pass
-    proof.unlink(missing_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(Path(folder))
+        with _hidden_folder(Path(folder) / "proof") as hidden:
+            (hidden / "proof").write_bytes(b"proof")
+    except OSError as error:
+        raise OutputError(f"Cannot write to the folder {folder}: {_mend(error)}") from error
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is anything at `path`, also a link that leads nowhere.
+
+    Raises:
+        OutputError: it cannot be told, and nothing can be written there: the name is too long, permission is denied.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
+    return True
+
+
+def check_new(out: str | Path, sides: Iterable[Path], *, overwrite: bool) -> None:
+    """Say before the work that a result, or a file beside it, would replace something.
+
+    Raises:
+        OutputError: `out` is a folder, or one of them exists and `overwrite` was not given; as `exists`.
+    """
+    if os.path.isdir(out):
+        raise OutputError(f"{out} is a folder: give the name of a file to write.")
+    there = [path for path in (out, *sides) if exists(path)]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists: choose another --out, or add --overwrite.")
+
+
+def check_no_input(out: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Say before the work that a result would replace one of its own inputs; those that do not exist are passed over.
+
+    Raises:
+        OutputError: it would.
+    """
+    for path in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samefile(out, path):
+                raise OutputError(f"The output {out} would overwrite its input {path}: choose another --out.")
+
+
+def remove_previews(folder: Path) -> None:
+    """Delete the previews of an earlier run, 000500.png and so on, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if re.fullmatch(r"\d{6,}\.png", path.name):
+                path.unlink()
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def one_run(out: str | Path) -> Iterator[None]:
+    """Keep a second process from writing the same result and the files beside it at the same time.
+
+    Raises:
+        OutputError: another process is writing it, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(out).with_name(f".{Path(out).stem[:200]}.lock")
+    lock = FileLock(path, is_singleton=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"Another process is writing {out}: wait for its end, or choose another --out.") from error
+    except OSError as error:
+        raise OutputError(f"Cannot write {out}: {_mend(error)}") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is locked: whoever opened it meanwhile sees that it is gone
+        lock.release()
 
 
 def append_line(path: str | Path, line: str) -> None:
