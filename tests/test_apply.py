@@ -220,3 +220,16 @@ def test_transparency_survives_painting(tmp_path: Path, stylizer: Stylizer) -> N
     with Image.open(tmp_path / "out.png") as painted:
         assert painted.mode == "RGBA"
         assert set(np.asarray(painted)[..., 3].ravel()) == {128}
+
+
+def test_a_neighbour_of_the_input_is_not_replaced(tmp_path: Path, photograph: Image.Image) -> None:
+    """a.gif becomes a.png, which another picture may be called that lies there already."""
+    photograph.save(tmp_path / "a.gif")
+    assert plan_outputs([tmp_path / "a.gif"], tmp_path) == [(tmp_path / "a.gif", tmp_path / "a.png")]
+    (tmp_path / "a.png").write_text("mine")
+    with pytest.raises(OutputError, match="lies beside it: choose another -o"):
+        plan_outputs([tmp_path / "a.gif"], tmp_path)
+    elsewhere = tmp_path / "out"
+    elsewhere.mkdir()
+    (elsewhere / "a.png").write_text("painted before")
+    assert plan_outputs([tmp_path / "a.gif"], elsewhere) == [(tmp_path / "a.gif", elsewhere / "a.png")]

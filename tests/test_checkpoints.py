@@ -423,3 +423,21 @@ def test_a_style_is_loaded_from_the_network_for_its_use(shelf: dict[str, Path]) 
     assert (blend.styles, blend.blend) == (("wave", "muse", "rain"), {0: 0.25, 1: 0.75})
     assert Stylizer.load(shelf["gallery"], device="cpu", video=True).styles == ("wave", "udnie", "muse")
     assert Stylizer.load("udnie", device="cpu", video=True).styles == ("wave", "udnie", "muse")
+
+
+def test_the_same_network_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """safetensors puts the metadata in an order by chance."""
+    config = NetworkConfig("c3s1-4 c3s1-3", norm="none")
+    torch.manual_seed(0)
+    network = TransformationNetwork(config)
+    for k in range(12):
+        save(tmp_path / f"{k}.safetensors", network, Card(task="style", network=config, about="ünï"))
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    content = (tmp_path / "0.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    assert list(json.loads(content[8 : 8 + length])["__metadata__"]) == ["format", CARD_KEY]
+    back, card = load(tmp_path / "0.safetensors")
+    assert card.about == "ünï"
+    for name, value in network.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import assert_one_sentence
 from PIL import Image
 
 from perceptual import cli, weights
@@ -317,3 +318,24 @@ def test_every_command_line_of_the_readme_names_a_command() -> None:
     lines = re.findall(r"^perceptual (.*)$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert len(lines) > 5
     assert all(any(line.startswith(name) for name in cli.COMMANDS) for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["style", "upscale"])
+@pytest.mark.parametrize(("flag", "told"), [("--from", "--out and --from are the same file"), ("--weights", "input")])
+def test_training_does_not_replace_its_input_even_when_asked(
+    capsys: pytest.CaptureFixture[str],
+    pictures: Path,
+    tiny_style: Path,
+    tmp_path: Path,
+    kind: str,
+    flag: str,
+    told: str,
+) -> None:
+    network = tmp_path / "network.safetensors"
+    network.write_bytes(tiny_style.read_bytes())
+    words = [flag, network if flag == "--from" else f"vgg16={network}", "--data", pictures]
+    words += ["--style", pictures / "1.png"] if kind == "style" else []
+    code, _, err = run(capsys, "train", kind, *words, "--out", network, "--overwrite")
+    assert code == 1
+    assert_one_sentence(err, told)
+    assert network.read_bytes() == tiny_style.read_bytes()

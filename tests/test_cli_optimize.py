@@ -7,6 +7,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,7 +240,7 @@ def test_a_disk_that_refuses_is_said_before_the_work(capsys: Capture, monkeypatc
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
     put_objective(monkeypatch, lambda count: pytest.fail("the work has begun"))
     code, err = make(capsys, "invert")
     assert (code, err.count("\n")) == (1, 1)
@@ -313,3 +315,65 @@ def test_an_objective_that_is_no_number_at_the_start_leaves_no_picture(
     assert (code, err.count("\n")) == (1, 1)
     assert "style is not a finite number" in err
     assert not Path("x.png").exists()
+
+
+# --- files of others
+
+
+@pytest.mark.parametrize("beside", ["x.png.jsonl", "x.png.previews/mine.png"])
+def test_what_lies_beside_the_result_is_never_replaced_unasked(capsys: Capture, beside: str) -> None:
+    Path(beside).parent.mkdir(exist_ok=True)
+    Path(beside).write_text("mine")
+    code, err = make(capsys, "invert")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "--overwrite" in err
+    assert Path(beside).read_text() == "mine"
+    assert not Path("x.png").exists()
+
+
+def test_overwriting_deletes_previews_and_nothing_else(capsys: Capture) -> None:
+    Path("x.png.previews").mkdir()
+    for name in ("000500.png", "mine.png"):
+        Path("x.png.previews", name).write_text("old")
+    assert make(capsys, "invert", "--overwrite")[0] == 0
+    assert sorted(path.name for path in Path("x.png.previews").iterdir()) == ["000002.png", "000004.png", "mine.png"]
+
+
+def test_a_file_called_proof_stays(capsys: Capture) -> None:
+    Path(".proof").write_text("mine")
+    assert make(capsys, "invert")[0] == 0
+    assert Path(".proof").read_text() == "mine"
+
+
+@pytest.mark.parametrize("out", ["photo.png", "./photo.png", "link.png"])
+def test_the_input_is_not_replaced_even_when_asked(capsys: Capture, out: str) -> None:
+    Path("link.png").symlink_to("photo.png")
+    before = Path("photo.png").read_bytes()
+    words = ["optimize", "invert", "photo.png", "-o", out, "--overwrite", "--weights", "vgg16=vgg.safetensors", *QUICK]
+    code, _, err = run(capsys, *words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "would overwrite its input photo.png" in err
+    assert Path("photo.png").read_bytes() == before
+
+
+def test_a_second_run_to_the_same_result_is_one_sentence(capsys: Capture) -> None:
+    code = "from perceptual.files import one_run\nwith one_run('x.png'): print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        told, err = make(capsys, "invert")
+        other.communicate(b"\n")
+    assert (told, err.count("\n")) == (1, 1)
+    assert "Another process is writing x.png" in err
+    assert written() == []  # the lock is gone with its process
+    assert make(capsys, "invert")[0] == 0
+
+
+def test_a_name_too_long_for_the_files_beside_is_said_before_the_work(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_objective(monkeypatch, lambda count: pytest.fail("the work has begun"))
+    words = ["--weights", "vgg16=vgg.safetensors", *QUICK]
+    code, _, err = run(capsys, "optimize", "invert", "photo.png", "-o", f"{'x' * 245}.png", *words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "the name is too long" in err

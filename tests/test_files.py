@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from perceptual import files
 from perceptual.errors import ImageError, OutputError
 from perceptual.files import write_beside
 
@@ -56,9 +59,12 @@ def test_success_renames_and_leaves_one_file(old: Path) -> None:
     assert list(old.parent.iterdir()) == [old]
 
 
-def test_the_temporary_lies_hidden_beside_with_the_same_ending(old: Path) -> None:
+def test_the_temporary_lies_in_a_hidden_folder_beside_with_the_same_name(old: Path) -> None:
     with write_beside(str(old)) as temporary:
-        assert (temporary.parent, temporary.suffix, temporary.name[0]) == (old.parent, ".png", ".")
+        folder = temporary.parent.resolve()
+        assert temporary.name == old.name
+        assert (folder.parent, folder.name[0]) == (old.parent, ".")
+        assert os.name != "posix" or folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_two_writers_of_one_file_do_not_share_a_temporary(old: Path) -> None:
@@ -113,7 +119,7 @@ def test_a_file_in_the_place_of_a_parent_is_one_sentence(old: Path, below: str) 
     assert old.read_text() == "old"
 
 
-@pytest.mark.parametrize("place", [(os, "fsync"), (os, "replace"), (tempfile, "mkstemp")], ids=lambda place: place[1])
+@pytest.mark.parametrize("place", [(os, "fsync"), (os, "replace"), (tempfile, "mkdtemp")], ids=lambda place: place[1])
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -189,3 +195,111 @@ def test_the_longest_name_that_a_disk_holds_can_be_written(tmp_path: Path, name:
     with write_beside(tmp_path / name) as temporary:
         temporary.write_text("long")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+# --- folders that others can write to
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755])
+def test_a_file_that_is_replaced_keeps_its_permissions(old: Path, mode: int) -> None:
+    old.chmod(mode)
+    with write_beside(old) as temporary:
+        temporary.write_text("new")
+    assert (old.read_text(), old.stat().st_mode & 0o777) == ("new", mode)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file elsewhere that must stay as it is."""
+    path = tmp_path / "elsewhere" / "secret"
+    path.parent.mkdir()
+    path.write_text("secret")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs paths by descriptor")
+def test_a_link_in_place_of_the_hidden_folder_leads_nowhere(old: Path, secret: Path) -> None:
+    """What another user can do in a folder that both can write to: rename what lies there, and put a link there."""
+    planted = secret.with_name(old.name)
+    planted.write_text("planted")
+    with write_beside(old) as temporary:
+        (hidden,) = (path for path in old.parent.iterdir() if path.name.startswith(".picture-perceptual-"))
+        hidden.rename(old.parent / "moved")
+        hidden.symlink_to(secret.parent)
+        temporary.write_text("new")
+    assert old.read_text() == "new"
+    assert (planted.read_text(), secret.read_text(), secret.stat().st_mode & 0o777) == ("planted", "secret", 0o600)
+
+
+@posix
+@pytest.mark.parametrize("link", [True, False])
+def test_an_exchanged_file_is_one_sentence(old: Path, secret: Path, link: bool) -> None:
+    def exchange(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.symlink_to(secret) if link else temporary.write_text("planted")
+
+    with pytest.raises(OutputError, match="another process exchanged") as caught, write_beside(old) as temporary:
+        exchange(temporary)
+    assert_one_sentence(caught.value, old)
+    assert (old.read_text(), secret.read_text(), secret.stat().st_mode & 0o777) == ("old", "secret", 0o600)
+    assert sorted(old.parent.iterdir()) == [secret.parent, old]
+
+
+@posix
+def test_a_pipe_in_the_way_is_one_sentence_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="a device or a pipe") as caught, write_beside(tmp_path / "pipe"):
+        pytest.fail("there is nothing to write to")
+    assert_one_sentence(caught.value, tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@posix
+def test_links_in_a_circle_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path in (tmp_path / "a", tmp_path / "a" / "x.png"):
+        with pytest.raises(OutputError, match="in a circle") as caught, write_beside(path):
+            pytest.fail("there is nothing to write to")
+        assert_one_sentence(caught.value, path)
+
+
+# --- killed processes
+
+WRITE = """
+import sys, time
+from perceptual.files import write_beside
+with write_beside(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@posix
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_cleaned", set())
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITE, str(tmp_path / name)], stdout=subprocess.PIPE)
+        for name in ("killed.mp4", "living.mp4")
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"writing\n"
+        writers[0].kill()
+        writers[0].wait()
+        (tmp_path / ".mine-perceptual-abc").mkdir()
+        (tmp_path / ".notes-perceptual-abcdefgh").mkdir(mode=0o755)  # not as we make them
+        with write_beside(tmp_path / "next.png") as temporary:
+            temporary.write_text("next")
+        left = sorted(path.name[:7] for path in tmp_path.iterdir())
+        assert left == [".living", ".mine-p", ".notes-", "next.pn"]
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +16,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
-from perceptual import kernels
+from perceptual import cli, kernels
 from perceptual.folding import cells
 from perceptual.kernels import Range, Vector, accumulate, encode, ends_of, measure, quantise
 
@@ -352,7 +356,7 @@ def test_who_waits_gets_kernels_and_nothing_else_is_left_behind(fresh: Path) -> 
     library = kernels.compiled(wait=True)
     assert library is not None
     assert kernels.compiled() is library
-    assert list(fresh.parent.iterdir()) == [fresh]
+    assert sorted(fresh.parent.iterdir()) == [fresh, hash_of(fresh)]
     grid = torch.randn(9, 7, 1, 1, 5)
     agree(measure(grid), truth(grid))
 
@@ -393,9 +397,136 @@ def test_a_compiler_that_fails_is_no_error(
     assert list(fresh.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\x7fELF" + bytes(60)])
-def test_a_file_that_is_no_library_is_no_error(fresh: Path, content: bytes) -> None:
-    fresh.parent.mkdir()
-    fresh.write_bytes(content)
+DAMAGED = [b"", b"garbage", b"\x7fELF" + bytes(60)]
+
+
+def hash_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def keep(path: Path, content: bytes, digest: str | None = None) -> None:
+    """Put a file into the cache with a SHA-256 that fits it, as only the user may."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    hash_of(path).write_text(digest or hashlib.sha256(content).hexdigest())
+    hash_of(path).chmod(0o600)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_file_that_is_no_library_is_no_error(fresh: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    keep(fresh, content)
     assert kernels.compiled(wait=True) is None
     assert kernels.compiled() is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_file_that_cannot_be_loaded_is_compiled_anew(fresh: Path, content: bytes, sealed: bool) -> None:
+    keep(fresh, content, None if sealed else "0" * 64)
+    assert kernels.compiled(wait=True) is not None
+    assert hash_of(fresh).read_text().strip() == hashlib.sha256(fresh.read_bytes()).hexdigest()
+
+
+@needs_compiler
+def test_a_file_that_was_cut_short_or_changed_is_never_loaded(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernels.compiled(wait=True) is not None
+    whole = fresh.read_bytes()
+    loaded: list[object] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda *words, **_: loaded.append(words))
+    for content in (whole[:-1], whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
+        fresh.unlink()  # this process still runs the first one
+        fresh.write_bytes(content)
+        with kernels._folder(fresh) as folder:
+            assert kernels._load(fresh.name, folder) is None
+    assert loaded == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("name", ["kernels.so", "kernels.so.sha256"])
+@pytest.mark.parametrize("way_in", ["writable by the group", "writable by all", "a link", "a pipe", "of another user"])
+def test_only_files_of_the_user_alone_are_loaded(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, name: str, way_in: str
+) -> None:
+    loaded: list[str] = []
+
+    def load(file: str, mode: int) -> None:
+        loaded.append(file)
+        raise OSError("not loaded in this test")
+
+    monkeypatch.setattr("ctypes.CDLL", load)
+    keep(fresh, b"a library")
+    with kernels._folder(fresh) as folder:
+        kernels._load(fresh.name, folder)
+    assert len(loaded) == 1
+    path = fresh.with_name(name)
+    if way_in.startswith("writable"):
+        path.chmod(0o620 if "group" in way_in else 0o602)
+    elif way_in == "a link":
+        path.rename(fresh.with_name("elsewhere"))
+        path.symlink_to("elsewhere")
+    elif way_in == "a pipe":
+        path.unlink()
+        os.mkfifo(path, 0o600)
+    elif os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    else:
+        pytest.skip("only root can give a file away")
+    with kernels._folder(fresh) as folder:
+        assert kernels._load(fresh.name, folder) is None
+    assert len(loaded) == 1
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_folder_that_others_can_write_to_is_closed_and_its_file_compiled_anew(fresh: Path, mode: int) -> None:
+    keep(fresh, b"planted")
+    fresh.parent.chmod(mode)
+    assert kernels.compiled(wait=True) is not None
+    assert fresh.read_bytes() != b"planted"
+    assert fresh.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_loaded_from_a_folder_of_another_user(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(fresh, b"planted")
+    user = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: user + 1)
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: pytest.fail("loaded"))
+    assert kernels.compiled(wait=True) is None
+    assert fresh.read_bytes() == b"planted"
+
+
+@needs_compiler
+def test_the_cache_is_the_users_alone(fresh: Path) -> None:
+    before = os.umask(0)
+    try:
+        kernels.compiled(wait=True)
+    finally:
+        os.umask(before)
+    assert fresh.parent.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode & 0o077 for path in fresh.parent.iterdir()] == [0, 0]
+
+
+@needs_compiler
+def test_what_a_killed_compiler_left_is_removed_after_an_hour(fresh: Path) -> None:
+    fresh.parent.mkdir(mode=0o700)
+    now = time.time()
+    for name, age in (("build-old.o", 3700), ("build-new.o", 60), ("mine.o", 9000)):
+        fresh.with_name(name).write_bytes(b"")
+        os.utime(fresh.with_name(name), (now - age, now - age))
+    kernels.compiled(wait=True)
+    assert {path.name for path in fresh.parent.iterdir()} == {"build-new.o", "mine.o", fresh.name, hash_of(fresh).name}
+
+
+def test_the_command_decides_before_its_first_picture(
+    tiny_style: Path, photograph: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an empty cache the first of two equal runs would else paint without the kernels, and round differently."""
+    calls: list[bool] = []
+    monkeypatch.setattr(kernels, "compiled", lambda *, wait=False: calls.append(wait))
+    photograph.save(tmp_path / "a.png")
+    words = ["stylize", tmp_path / "a.png", "--style", tiny_style, "-o", tmp_path / "b.png"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert calls[0]

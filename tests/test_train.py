@@ -373,3 +373,70 @@ def test_a_picture_of_one_colour_is_skipped_named_and_harmless(tmp_path: Path, p
     messages = [step.message for step in trainer.run(Photographs(folder, config.size, skip_flat=True)) if step.message]
     assert trainer.unreadable == {str(folder / "black.png")}
     assert messages == [f"Skipped {folder / 'black.png'}: cannot be read, or a crop of one colour."]
+
+
+# --- files of others
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("beside", ["net.jsonl", "net.previews/mine.png"])
+def test_what_lies_beside_the_network_is_never_replaced_unasked(
+    tmp_path: Path, photographs: Path, beside: str, resume: bool
+) -> None:
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_text("mine")
+    with pytest.raises(OutputError, match="add --overwrite"):
+        train(tmp_path / "net.safetensors", photographs, resume=resume)
+    assert (tmp_path / beside).read_text() == "mine"
+
+
+def test_overwriting_deletes_previews_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "net.previews"
+    folder.mkdir()
+    for name in ("000500.png", "mine.png"):
+        (folder / name).write_text("old")
+    Trainer(make_task(), CONFIG, tmp_path / "net.safetensors").begin(overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["mine.png"]
+
+
+def test_a_run_that_replaces_another_is_not_finished_before_its_first_save(tmp_path: Path, photographs: Path) -> None:
+    """Killed there, the network of the run before is all that lies beside the state."""
+    out = tmp_path / "net.safetensors"
+    train(out, photographs)
+    finished = out.read_bytes()
+    Trainer(make_task(), CONFIG, out).begin(overwrite=True)
+    assert out.read_bytes() == finished
+    trainer = train(out, photographs, resume=True)
+    assert trainer.step == CONFIG.steps
+    assert not trainer.state_path.exists()
+    assert out.read_bytes() == finished  # the same run again, to the byte
+
+
+def test_a_state_without_steps_still_knows_its_settings(tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    Trainer(make_task(), CONFIG, out).begin()
+    other = replace(CONFIG, seed=CONFIG.seed + 1)
+    with pytest.raises(TrainingError, match="seed was"):
+        Trainer(make_task(config=other), other, out).begin(resume=True)
+
+
+def test_a_second_process_does_not_train_to_the_same_file(tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    code = f"import sys\nfrom perceptual.files import one_run\nwith one_run({str(out)!r}): print(flush=True); input()"
+    trainer = Trainer(make_task(), CONFIG, out)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(OutputError, match="Another process is writing"):
+                trainer.begin(**options)
+        other.communicate(b"\n")
+    assert list(tmp_path.iterdir()) == []
+    trainer.begin()
+
+
+def test_a_run_leaves_no_lock(tmp_path: Path, photographs: Path) -> None:
+    train(tmp_path / "net.safetensors", photographs)
+    train(tmp_path / "cut.safetensors", photographs, stop_at=1)
+    assert not list(tmp_path.glob("*.lock"))
+    assert not list(tmp_path.glob(".*"))

@@ -284,12 +284,20 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
             f for f in found if out.resolve() in f.path.resolve().parents and os.path.abspath(f.path) not in named
         ]
         pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
+        _refuse_neighbours(pairs)
         if not pairs:
             raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
     for source, target in pairs:
         if source.resolve() == target.resolve():
             raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
     return pairs
+
+
+def _refuse_neighbours(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """A name with another ending that we chose, as a.png for a.gif, may be that of a picture of the user's there."""
+    for source, target in pairs:
+        if target.name != source.name and target.exists() and target.resolve().parent == source.resolve().parent:
+            raise OutputError(f"{source} would replace {target}, which lies beside it: choose another -o.")
 
 
 def _writable(path: Path) -> Path:

@@ -330,8 +330,15 @@ def shipped_targets(style: str) -> dict[str, Tensor]:
 
 
 def _write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    with write_beside(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(state, metadata))
+    data = safetensors.torch.save(state, metadata)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in an order by chance
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with write_beside(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(data)[8 + length :])
 
 
 def _metadata(path: str | Path) -> dict[str, str]:

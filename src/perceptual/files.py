@@ -5,47 +5,141 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from perceptual.errors import OutputError, PerceptualError
 
+_LEFTOVER = re.compile(r"\..{0,40}-perceptual-[a-z0-9_]{8}", re.DOTALL)
+_cleaned: set[str] = set()
+
 
 @contextlib.contextmanager
 def write_beside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; on success it is flushed and renamed onto `path`.
+    """Yield a path to write to; on success that file is flushed and renamed onto `path`.
 
-    Missing parent folders are made. On any failure, Ctrl-C included, the temporary file is removed and an older
-    file at `path` stays as it was.
+    The file has the name of `path` and lies in a hidden folder beside it that only the user may enter. On Linux the
+    path goes by the descriptor of that folder, so in a folder that others can write to nobody can put a link in its
+    place. A file that is replaced keeps its permissions. Missing parent folders are made. On any failure, Ctrl-C
+    included, the hidden folder is removed and an older file at `path` stays as it was. What a killed process left
+    there is removed by the next one that writes to that folder.
 
     Raises:
-        OutputError: the disk is full, permission is denied, or a folder is in the way.
+        OutputError: the disk is full, permission is denied, `path` is a folder or no regular file, or another process
+            exchanged the file.
     """
     target = Path(path)
-    if os.path.isdir(target):
-        raise OutputError(f"{target} is a folder: give the name of a file to write.")
-    temporary: Path | None = None
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(target)  # a name that can never be written is said before the work, not after it
+        mode = _mode_of(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem[:40]}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner may read
-        os.replace(temporary, target)
-        temporary = None
+        _remove_leftovers(target.parent)
+        with _hidden_folder(target) as folder:
+            temporary = folder / target.name
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            file = os.open(temporary, flags, 0o666)  # less the umask
+            try:
+                yield temporary
+                if not os.path.samestat(os.fstat(file), os.lstat(temporary)):
+                    raise OutputError(f"Cannot write {target}: another process exchanged the file; run it again.")
+                if mode is not None and hasattr(os, "fchmod"):
+                    os.fchmod(file, mode)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            os.replace(temporary, target)
     except PerceptualError:
         raise
     except OSError as error:
         raise OutputError(f"Cannot write {target}: {_mend(error)}") from error
+
+
+def _mode_of(target: Path) -> int | None:
+    """The permissions of the file that will be replaced; None if there is none."""
+    try:
+        status = os.stat(target)  # a name that can never be written is said before the work, not after it
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{target} is a folder: give the name of a file to write.")
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(f"{target} is a device or a pipe: give the name of a file to write.")
+    return status.st_mode & 0o777
+
+
+@contextlib.contextmanager
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` that only the user may enter; it is removed at the end, with what is in it.
+
+    It is locked as long as it is in use, which tells it from a leftover.
+    """
+    prefix = f".{target.stem[:40]}-perceptual-"
+    if sys.platform == "win32":
+        name = tempfile.mkdtemp(prefix=prefix, dir=target.parent)
+        try:
+            yield Path(name)
+        finally:
+            _remove(name, name)
+        return
+    while True:
+        name = tempfile.mkdtemp(prefix=prefix, dir=target.parent)
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if _lock(folder) is not False and os.fstat(folder).st_nlink:
+            break
+        os.close(folder)  # between these lines another process took it for a leftover
+    try:
+        by_descriptor = f"/proc/self/fd/{folder}"
+        yield Path(by_descriptor if os.path.isdir(by_descriptor) else name)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        _remove(name, folder)
+        os.close(folder)
+
+
+def _remove(name: str, folder: int | str) -> None:
+    """Delete a hidden folder and its files. folder: its descriptor, or its name where there are no descriptors."""
+    with contextlib.suppress(OSError):
+        for entry in os.listdir(folder):
+            if isinstance(folder, int):
+                os.unlink(entry, dir_fd=folder)
+            else:
+                os.unlink(os.path.join(folder, entry))
+        os.rmdir(name)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file or folder until its descriptor is closed, also by the end of the process.
+
+    False if somebody else holds the lock; None where there are no locks, as on some network disks.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, ImportError):
+        return None
+    return True
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Delete hidden folders that killed processes of this user left; once for each parent folder and process."""
+    if sys.platform == "win32" or (key := os.path.abspath(parent)) in _cleaned:
+        return
+    _cleaned.add(key)
+    with contextlib.suppress(OSError):
+        for name in (os.path.join(parent, entry) for entry in os.listdir(parent) if _LEFTOVER.fullmatch(entry)):
+            with contextlib.suppress(OSError):
+                folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    status = os.fstat(folder)
+                    if (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o700) and _lock(folder):
+                        _remove(name, folder)
+                finally:
+                    os.close(folder)
 
 
 def check_folder(folder: str | Path) -> None:
@@ -54,10 +148,89 @@ def check_folder(folder: str | Path) -> None:
     Raises:
         OutputError: as `write_beside`.
     """
-    proof = Path(folder) / ".proof"
-    with write_beside(proof):
-        pass
-    proof.unlink(missing_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(Path(folder))
+        with _hidden_folder(Path(folder) / "proof") as hidden:
+            (hidden / "proof").write_bytes(b"proof")
+    except OSError as error:
+        raise OutputError(f"Cannot write to the folder {folder}: {_mend(error)}") from error
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is anything at `path`, also a link that leads nowhere.
+
+    Raises:
+        OutputError: it cannot be told, and nothing can be written there: the name is too long, permission is denied.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
+    return True
+
+
+def check_new(out: str | Path, sides: Iterable[Path], *, overwrite: bool) -> None:
+    """Say before the work that a result, or a file beside it, would replace something.
+
+    Raises:
+        OutputError: `out` is a folder, or one of them exists and `overwrite` was not given; as `exists`.
+    """
+    if os.path.isdir(out):
+        raise OutputError(f"{out} is a folder: give the name of a file to write.")
+    there = [path for path in (out, *sides) if exists(path)]
+    if there and not overwrite:
+        raise OutputError(f"{there[0]} exists: choose another --out, or add --overwrite.")
+
+
+def check_no_input(out: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Say before the work that a result would replace one of its own inputs; those that do not exist are passed over.
+
+    Raises:
+        OutputError: it would.
+    """
+    for path in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            if os.path.samefile(out, path):
+                raise OutputError(f"The output {out} would overwrite its input {path}: choose another --out.")
+
+
+def remove_previews(folder: Path) -> None:
+    """Delete the previews of an earlier run, 000500.png and so on, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if re.fullmatch(r"\d{6,}\.png", path.name):
+                path.unlink()
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def one_run(out: str | Path) -> Iterator[None]:
+    """Keep a second process from writing the same result and the files beside it at the same time.
+
+    Raises:
+        OutputError: another process is writing it, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(out).with_name(f".{Path(out).stem[:200]}.lock")
+    lock = FileLock(path, is_singleton=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"Another process is writing {out}: wait for its end, or choose another --out.") from error
+    except OSError as error:
+        raise OutputError(f"Cannot write {out}: {_mend(error)}") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is locked: whoever opened it meanwhile sees that it is gone
+        lock.release()
 
 
 def append_line(path: str | Path, line: str) -> None:
@@ -73,12 +246,6 @@ def append_line(path: str | Path, line: str) -> None:
         raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _mend(error: OSError) -> str:
     reasons = {
         errno.ENOSPC: "the disk is full; free some space, or write to another disk.",
@@ -89,5 +256,6 @@ def _mend(error: OSError) -> str:
         errno.ENOTDIR: "part of its path is a file, not a folder; choose another path.",
         errno.EEXIST: "part of its path is a file, not a folder; choose another path.",
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",
+        errno.ELOOP: "its links lead in a circle; choose another path.",
     }
     return reasons.get(error.errno or 0, f"{(error.strerror or str(error)).lower()}; choose another path.")

@@ -1,8 +1,8 @@
 """The passes over memory of fast inference: measuring a grid, encoding it, adding to the stream.
 
 Each is one pass in kernels.c, where PyTorch needs three to five. That file is compiled once for the computer that runs
-it, in under a second, and kept in the user's cache; without a compiler, on other systems, or with PERCEPTUAL_KERNELS=0
-the same is done by PyTorch's own operations. Nothing waits for the compiler but who asks to (`compiled(wait=True)`).
+it, in under a second, and kept in the user's cache beside its SHA-256; without a compiler, on other systems, or with
+PERCEPTUAL_KERNELS=0 the same is done by PyTorch's own operations. Only `compiled(wait=True)` waits for the compiler.
 
 Grids are (rows, columns, fold, fold, C), as in folding.py.
 """
@@ -16,10 +16,13 @@ import math
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -165,57 +168,141 @@ _found: dict[Path, ctypes.CDLL | None] = {}
 _lock = threading.Lock()
 
 
-def _load(path: Path) -> ctypes.CDLL | None:
+def _private(status: os.stat_result) -> bool:
+    """Whether a file or folder is the user's own, and nobody else may write to it."""
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    """A descriptor of the folder of the compiled file `path`; it is made if it is missing.
+
+    If others could write to a folder of the user's, it is closed to them, and the compiled file loses its SHA-256: it
+    will be compiled anew. Raises OSError if the folder belongs to another user.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        library = ctypes.CDLL(str(path), mode=os.RTLD_NOW)  # GOMP_parallel is found in PyTorch's own OpenMP
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"{path.parent} belongs to another user")
+        if not _private(status):
+            os.fchmod(folder, 0o700)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path.name}.sha256", dir_fd=folder)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _read(name: str, folder: int) -> tuple[int, bytes]:
+    """A descriptor of a regular file that only the user can write to, and its bytes. Raises OSError for any other."""
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        status = os.fstat(file)
+        if not (stat.S_ISREG(status.st_mode) and _private(status)):
+            raise PermissionError(f"{name} can be written by others")
+        with open(file, "rb", closefd=False) as content:
+            return file, content.read()
+    except OSError:
+        os.close(file)
+        raise
+
+
+def _load(name: str, folder: int) -> ctypes.CDLL | None:
+    """The compiled kernels of that name; None if they are missing, not the user's own, or not what was compiled.
+
+    The library is loaded by the descriptor whose bytes were compared with the SHA-256, so nobody can exchange it.
+    """
+    try:
+        kept, told = _read(f"{name}.sha256", folder)
+        os.close(kept)
+        file, content = _read(name, folder)
+    except OSError:
+        return None
+    try:
+        if hashlib.sha256(content).hexdigest().encode() != told.strip():
+            raise OSError(f"{name} is not what was compiled")
+        library = ctypes.CDLL(f"/proc/self/fd/{file}", mode=os.RTLD_NOW)  # PyTorch's own OpenMP has GOMP_parallel
         pointer, long = ctypes.c_void_p, ctypes.c_long
         library.measure.argtypes = [pointer, long, long, long, long, pointer]
         library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
         library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
         library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
     except (OSError, AttributeError):
+        os.close(file)
         return None
-    return library
+    return library  # its file stays open: a second one of that number would be taken for the first
 
 
 def compiled(*, wait: bool = False) -> ctypes.CDLL | None:
     """The compiled kernels, or None.
 
-    The first call decides, so that a picture is painted alike each time: where there are none yet it starts the
-    compiler and says None, for the sake of the next process, until a call that waits (`wait`) brings them in.
+    The first call decides for the process, so that a picture is painted alike each time. If there are no kernels yet,
+    or if the file in the cache is damaged or not the user's own, the first call starts the compiler and returns None.
+    The kernels are then used by the next process, or after a call with `wait`, which waits for the compiler.
+
+    What is guaranteed: after a call with `wait` nothing changes any more in the process. The command waits before its
+    first picture, so equal runs of it on one computer give equal bytes, also with an empty cache. Without `wait` the
+    first process can round differently than the second one.
     """
     path = _file()
     if path is None or _found.get(path) or (path in _found and not wait):
         return _found.get(path) if path else None
     with _lock:
-        process = None if os.path.exists(path) else _compile(path)
-        if process is not None and wait:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=60)
-        _found[path] = _load(path) if os.path.exists(path) else None
-    return _found[path]
+        library = None
+        with contextlib.suppress(OSError), _folder(path) as folder:
+            library = _load(path.name, folder)
+            if library is None and (process := _compile(path)) and wait:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=60)
+                library = _load(path.name, folder)
+        _found[path] = library
+    return library
+
+
+_BUILD = """
+umask 077
+trap 'rm -f "$OUT.o" "$OUT.so" "$OUT.sum"' EXIT
+set -e
+"$0" "$@" -c -o "$OUT.o" "$SRC"
+"$0" -shared "$OUT.o" -o "$OUT.so"
+sha256sum <"$OUT.so" | cut -d ' ' -f 1 >"$OUT.sum"
+sync "$OUT.so" "$OUT.sum"
+mv -f "$OUT.sum" "$TO.sha256"
+mv -f "$OUT.so" "$TO"
+"""
 
 
 @lru_cache(maxsize=1)
 def _compile(path: Path) -> subprocess.Popen[bytes] | None:
-    """Start the compiler in the background; the file appears whole or not at all."""
+    """Start the compiler in the background; the file and its SHA-256 appear whole or not at all."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    beside = path.with_suffix(f".{uuid.uuid4().hex}")
-    link = (
-        '"$0" "$@" -c -o "$OUT.o" "$SRC" && "$0" -shared "$OUT.o" -o "$OUT" && mv "$OUT" "$TO"; rm -f "$OUT.o" "$OUT"'
-    )
-    names = {"SRC": str(_source()), "OUT": str(beside), "TO": str(path)}
+    names = {"SRC": str(_source().absolute()), "OUT": f"{_UNFINISHED}{uuid.uuid4().hex}", "TO": path.name}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return subprocess.Popen(
-            ["sh", "-c", link, compiler, *FLAGS],
-            env={**os.environ, **names},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with _folder(path) as folder:
+            _remove_leftovers(folder)
+            return subprocess.Popen(
+                ["sh", "-c", _BUILD, compiler, *FLAGS],
+                cwd=f"/proc/self/fd/{folder}",  # the folder that was checked, wherever its name now leads
+                env={**os.environ, **names},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
     except OSError:
         return None
+
+
+_UNFINISHED = "build-"
+
+
+def _remove_leftovers(folder: int) -> None:
+    """Delete what compilers left that were killed more than an hour ago."""
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            if name.startswith(_UNFINISHED) and time.time() - os.stat(name, dir_fd=folder).st_mtime > 3600:
+                os.unlink(name, dir_fd=folder)

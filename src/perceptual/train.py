@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import shutil
 import time
 from collections.abc import Generator, Mapping
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from perceptual.config import TrainConfig, differences
 from perceptual.data import Photographs, batches
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
 from perceptual.divergence import Divergence
-from perceptual.errors import ConfigError, OutputError, PerceptualError, TrainingError
+from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
-from perceptual.files import append_line, write_beside
+from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
 from perceptual.runstate import RunState, damaged, matching, read_state, slots
 from perceptual.tasks import Task
@@ -104,6 +103,7 @@ class Trainer:
         self.skipped = 0
         self.watch = Divergence(config.steps)
         self.unreadable: set[str] = set()
+        self._alone = ExitStack()  # holds the lock from `begin` to the end of `run`
 
     def identity(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on with."""
@@ -122,8 +122,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state to resume from, and the checkpoint as it stands."""
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._save_state()
+            checkpoints.save(self.out, self.result, self.task.card(self.step))
+
+    def _save_state(self) -> None:
         tensors = {f"network.{k}": v for k, v in self.task.network.state_dict().items()}
         slots = self.optimizer.state_dict()["state"]
         for index, slot in slots.items():
@@ -141,7 +144,6 @@ class Trainer:
             "watch": self.watch.numbers() if self.watch.weights else None,
         }
         checkpoints.save_state(self.state_path, tensors, info)
-        checkpoints.save(self.out, self.result, self.task.card(self.step))
 
     @property
     def result(self) -> TransformationNetwork:
@@ -158,26 +160,34 @@ class Trainer:
         return torch.lerp(value, mean, min(self.config.ema, (number + 1) / (number + 10)))
 
     def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Start afresh, or go on from the state beside `out`; a run killed before its first save starts afresh.
+        """Start afresh, or go on from the state beside `out`, which is there from the first moment to the last step.
 
         Raises:
-            OutputError, TrainingError: as `check_out`, or the folder of `out` cannot be written to.
+            OutputError, TrainingError: as `check_out`; the folder of `out` cannot be written to, or another process
+                is training to `out`.
             CheckpointError: the state is damaged.
             TrainingError: the state belongs to a run with other settings.
         """
+        if self.accelerator.is_main_process:
+            self._alone.enter_context(one_run(self.out))
         check_out(self.out, resume=resume, overwrite=overwrite)
-        if not resume or not self.state_path.exists():
-            self.state_path.unlink(missing_ok=True)
-            shutil.rmtree(side_path(self.out, ".previews"), ignore_errors=True)
-            with write_beside(side_path(self.out, ".jsonl")):
-                return  # an empty log, and proof that the folder can be written to
+        afresh = not resume or not exists(self.state_path)
+        self.accelerator.wait_for_everyone()  # all have looked before one of them writes
+        if afresh:
+            if self.accelerator.is_main_process:
+                self._save_state()  # a run that is killed before its first save is not taken for a finished one
+                remove_previews(side_path(self.out, ".previews"))
+                with write_beside(side_path(self.out, ".jsonl")):
+                    pass
+            return
         tensors, state = read_state(self.state_path)
         differ = differences(state.identity, json.loads(json.dumps(self.identity())))
         for key, (was, now) in differ.items():
             if was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]:
                 continue
             raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
-        self._restore(tensors, state)
+        if state.step:  # else the run was killed before its first save, and its start is that of the seed
+            self._restore(tensors, state)
         _cut_log(side_path(self.out, ".jsonl"), self.step)
 
     def _restore(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
@@ -221,8 +231,7 @@ class Trainer:
             TrainingError: a loss, a gradient or a weight is not a finite number, and the last good weights have been
                 saved; or the objective ended far above its beginning, and the best weights have been saved.
         """
-        config, batch = self.config, self.config.batch
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        config, world, rank = self.config, self.accelerator.num_processes, self.accelerator.process_index
         stream = batches(dataset, config, start=self.step, rank=rank, world=world)
         self.network.train()
         self.watch.begin(self.result.state_dict())
@@ -232,7 +241,7 @@ class Trainer:
                 new = set(unreadable) - self.unreadable
                 self.unreadable |= new
                 pixels = pixels.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-                losses = self._step(pixels, (self.step * world + rank) * batch)
+                losses = self._step(pixels, (self.step * world + rank) * config.batch)
                 self.step += 1
                 self.watch.add(losses["total"], self.step, self.result.state_dict)
                 rate = (time.monotonic() - began) / (self.step - first)
@@ -249,7 +258,10 @@ class Trainer:
             if (mended := _mended(error)) is None:
                 raise
             raise mended from error
-        self._finish()
+        else:
+            self._finish()
+        finally:
+            self._alone.close()
 
     def _finish(self) -> None:
         """Save the finished network, or the best one of a run that diverged."""
@@ -346,20 +358,18 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     """Say before any work that `out` holds something that a run would destroy, or that there is nothing to resume.
 
     Raises:
-        OutputError: `out` is a folder, or holds another network. TrainingError: a run to resume, or a finished one.
+        OutputError: `out` is a folder, holds another network, or a log or previews lie beside it that no run with a
+            state wrote. TrainingError: a run to resume, or a finished one.
     """
     state = side_path(out, ".state")
-    if os.path.isdir(out):
-        raise OutputError(f"{out} is a folder: give the name of a file to write.")
-    if state.exists() and not resume and not overwrite:
+    begun = exists(state)
+    if begun and not resume and not overwrite:
         raise TrainingError(
             f"{state} holds a run that stopped before its end: add --resume to go on with it, or --overwrite."
         )
-    if out.exists() and not state.exists():
-        if resume:
-            raise TrainingError(f"{out} is finished: there is nothing to resume.")
-        if not overwrite:
-            raise OutputError(f"{out} exists: choose another --out, or add --overwrite.")
+    if exists(out) and resume and not begun:
+        raise TrainingError(f"{out} is finished: there is nothing to resume.")
+    check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
 
 
 def _mended(error: RuntimeError) -> TrainingError | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +14,7 @@ import tyro
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
 from perceptual.config import LossConfig, OptimizeConfig, Weight
-from perceptual.errors import ConfigError, OutputError
+from perceptual.errors import ConfigError
 from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def optimize_style(arguments: Sequence[str]) -> int:
 
     photograph, painting = images.read(config.content), images.read(config.style).pixels
     layers = (*config.loss.content_layers, *config.loss.style_layers)
-    paths = _check(config, layers)
+    paths = _check(config, layers, (config.content, config.style))
     run = optimize.optimize_style(photograph.pixels, painting, loss=config.loss, config=config, paths=paths)
     return _run(run, config, photograph)
 
@@ -97,7 +95,7 @@ def invert(arguments: Sequence[str]) -> int:
     from perceptual import images, optimize
 
     picture = images.read(config.image)
-    paths = _check(config, (config.layer,))
+    paths = _check(config, (config.layer,), (config.image,))
     run = optimize.invert(picture.pixels, config.layer, tv_weight=config.tv_weight, config=config, paths=paths)
     return _run(run, config, picture)
 
@@ -108,22 +106,25 @@ def texture(arguments: Sequence[str]) -> int:
     from perceptual import images, optimize
 
     picture = images.read(config.image)
-    paths = _check(config, config.layers)
+    paths = _check(config, config.layers, (config.image,))
     run = optimize.texture(picture.pixels, config.layers, tv_weight=config.tv_weight, config=config, paths=paths)
     return _run(run, config, dataclasses.replace(picture, alpha=None))  # a texture has no outline
 
 
-def _check(config: _Files, layers: Sequence[str]) -> dict[str, Path]:
+def _side_paths(out: Path) -> tuple[Path, Path]:
+    """The trace and the folder of previews beside a picture."""
+    return out.with_name(f"{out.name}.jsonl"), out.with_name(f"{out.name}.previews")
+
+
+def _check(config: _Files, layers: Sequence[str], inputs: Sequence[Path]) -> dict[str, Path]:
     """Say before the work what would stop it at its end, and get the loss networks; returns their files."""
     from perceptual import images
-    from perceptual.files import check_folder
+    from perceptual.files import check_folder, check_new, check_no_input
 
     out = config.out
     images.check_ending(out)
-    if os.path.isdir(out):
-        raise OutputError(f"{out} is a folder: give the name of a file to write.")
-    if os.path.exists(out) and not config.overwrite:
-        raise OutputError(f"{out} exists: choose another --out, or add --overwrite.")
+    check_new(out, _side_paths(out), overwrite=config.overwrite)
+    check_no_input(out, inputs)
     if not layers:
         raise ConfigError("Name at least one layer.")
     check_folder(out.parent)
@@ -136,17 +137,16 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
     """Optimise with a bar, previews and a trace; Ctrl-C ends it between two iterations and keeps the best so far."""
     from perceptual import images
     from perceptual.errors import PerceptualError
-    from perceptual.files import append_line
+    from perceptual.files import append_line, one_run, remove_previews
 
-    trace, previews = (config.out.with_name(config.out.name + end) for end in (".jsonl", ".previews"))
+    trace, previews = _side_paths(config.out)
     written, failure = 0, None
-    with stop_on_signal() as stopping, closing(run.run()) as steps:
+    with one_run(config.out), stop_on_signal() as stopping, closing(run.run()) as steps:
         try:
             for step in with_bar(steps, "optimising"):
                 if not written:  # what is wrong with the input has been said by now
                     trace.unlink(missing_ok=True)
-                    if config.overwrite:
-                        shutil.rmtree(previews, ignore_errors=True)
+                    remove_previews(previews)
                 for line in run.trace[written:]:
                     append_line(trace, json.dumps(line))
                 written = len(run.trace)

@@ -62,7 +62,7 @@ def stylize(arguments: Sequence[str]) -> int:
     if not config.inputs:
         raise ConfigError("Give at least one image, folder or glob to stylize.")
     pairs = plan_outputs(config.inputs, config.out)
-    paint, longer = load_stylizer(config, wait=len(pairs) > 1), config.size
+    paint, longer = load_stylizer(config), config.size
 
     def size(height: int, width: int) -> tuple[int, int]:
         return scaled_size(height, width, longer / max(height, width)) if longer else (height, width)
@@ -89,21 +89,20 @@ def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) 
     """
     import torch
 
+    from perceptual import kernels
     from perceptual.apply import Stylizer
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video)
+    if stylizer.device.type == "cpu":
+        kernels.compiled(wait=True)  # before the first picture, or a second run could give other bytes
     stylizer.precision = config.precision
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)
     return stylizer
 
 
-def load_stylizer(config: StylizeConfig, *, wait: bool = False, video: bool = False) -> Callable[[Tensor], Tensor]:
-    """What paints (1, 3, H, W) as the settings say; wait: for the compiled kernels, which pay for many pictures."""
-    from perceptual import kernels
-
+def load_stylizer(config: StylizeConfig, *, video: bool = False) -> Callable[[Tensor], Tensor]:
+    """What paints (1, 3, H, W) as the settings say."""
     stylizer = open_stylizer(config, video=video)
-    if stylizer.device.type == "cpu":
-        kernels.compiled(wait=wait)
     how = {key: getattr(config, key) for key in ("strength", "keep_colors", "style_scale", "size", "noise")}
     return partial(stylizer.stylize, style=config.name, **how)
 

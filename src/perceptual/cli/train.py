@@ -92,6 +92,7 @@ def train_style(arguments: Sequence[str]) -> int:
 
 def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
     """Check everything that can be checked before downloads and work, then set the run up."""
+    from perceptual.files import check_no_input
     from perceptual.paintings import read_paintings
     from perceptual.tasks import read_base, start_from, style_task
     from perceptual.train import check_out
@@ -101,6 +102,7 @@ def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
         raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
     if settings.train.style_steps and not config.start_from:
         raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
+    check_no_input(config.out, [*config.style, config.start_from or "", *weight_paths(config.weights).values()])
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
     paintings = read_paintings(config.style, settings)
     if config.start_from:
@@ -188,10 +190,12 @@ def train_upscale(arguments: Sequence[str]) -> int:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     from perceptual.checkpoints import find_network
+    from perceptual.files import check_no_input
     from perceptual.losses import PIXELS, reconstruction_terms
     from perceptual.tasks import go_on_from, new_upscaler, upscale_task
     from perceptual.train import check_out
 
+    check_no_input(config.out or Path(), [config.start_from or "", *weight_paths(config.weights).values()])
     check_out(config.out or Path(), resume=config.resume, overwrite=config.overwrite)
     if (made := new_upscaler(config.settings).scale) != config.scale:
         raise ConfigError(f"The network of that architecture enlarges {made} times: give --scale {made} with it.")

@@ -95,7 +95,7 @@ def _train(lab: Lab, name: str, recipe: StyleRecipe, style: str, folder: Path) -
         dataset = Photographs(folder, train.size, seed=train.seed, crop=train.crop)
         task = style_task({style: ("", targets)}, dataset, recipe, paths=lab.paths)
         trainer = Trainer(task, train, file, device=lab.config.device)
-        trainer.begin(resume=state.exists())
+        trainer.begin(resume=state.exists(), overwrite=True)
         for step in trainer.run(dataset):
             yield replace(step, index=lab.done + step.index, total=lab.total)
     lab.done += recipe.train.steps
