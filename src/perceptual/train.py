@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Generator, Mapping
@@ -166,11 +167,7 @@ class Trainer:
             with write_beside(side_path(self.out, ".jsonl")):
                 return  # an empty log, and proof that the folder can be written to
         tensors, info = checkpoints.load_state(self.state_path)
-        differ = differences(info["identity"], json.loads(json.dumps(self.identity())))
-        for key, (was, now) in differ.items():
-            if was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]:
-                continue
-            raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
+        self._check_same(info["identity"])
         self.task.loss.set_references(info["references"])
         self.task.network.load_state_dict(_under(tensors, "network."))
         slots: dict[int, dict[str, Tensor]] = {}
@@ -184,6 +181,22 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(info["scaler"])
         self.step, self.unreadable = info["step"], set(info["unreadable"])
         _cut_log(side_path(self.out, ".jsonl"), self.step)
+
+    def _check_same(self, before: Mapping[str, Any]) -> None:
+        """Raise a TrainingError that says what differs from the run that left the state."""
+        here = json.loads(json.dumps(self.identity()))
+        told = []
+        if self.task.photographs is not None and (said := self.task.photographs.difference(before.get("photographs"))):
+            told.append(said)
+        for key, (was, now) in differences(before, here).items():
+            later = was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]
+            if not later and key != "photographs":
+                told.append(_told(key, was, now))
+        styles = [list(identity.get("paintings", ())) for identity in (before, here)]
+        if styles[0] != styles[1]:
+            told.append(f"the styles were {', '.join(styles[0])} and are now {', '.join(styles[1])}, in this order")
+        if told:
+            raise TrainingError(f"Cannot resume {self.state_path}: {told[0]}.")
 
     def run(self, dataset: Photographs) -> Generator[Step, None, None]:
         """Train from the present step to the last, yielding a Step after each; ends by saving.
@@ -328,6 +341,17 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.decay == "tail":
         return rate * min(1.0, (steps - done) / (0.3 * steps))
     return rate * 0.5 * (1 + math.cos(math.pi * done / max(1, steps))) if config.decay == "cosine" else rate
+
+
+def _told(key: str, was: object, now: object) -> str:
+    """What differs between two runs, in words; hashes say nothing to a person."""
+    group, _, name = key.partition(".")
+    thing = {"paintings": "the painting", "loss_networks": "the weight file of"}.get(group)
+    if thing is None:
+        was, now = (re.sub(r"(, file of SHA-256)? [0-9a-f]{64}", "", str(value)) for value in (was, now))
+        return f"{key} was {was} and is now {now}" if was != now else f"{key}, {was}, is another file now"
+    how = "was not there before" if was is None else "is not there now" if now is None else "is another one now"
+    return f"{thing} {name} {how}"
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
