@@ -515,7 +515,7 @@ def test_a_stopped_training_leaves_a_state_that_resumes_bit_for_bit(
     assert Path("mine.state").exists()
     assert_one_sentence(train(capsys, "--preview-every", "1")[2], "--resume")
     monkeypatch.setattr(module, "save_preview", keep)
-    code, _, err = train(capsys, "--preview-every", "1", "--resume")
+    code, _, err = train(capsys, "--preview-every", "1", "--resume", data=str(Path("photos").absolute()))
     assert code == 0, err
     whole, parts = (safetensors.torch.load_file(f"{name}.safetensors") for name in ("whole", "mine"))
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())

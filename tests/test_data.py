@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +271,61 @@ def test_the_runs_own_pictures_can_be_left_out(ramp: Path, tmp_path: Path) -> No
     assert [path.name for path in kept.paths] == ["a.png"]
     with pytest.raises(DataError, match="nothing but the style images"):
         Photographs(inside, 32, leave_out=[inside])
+
+
+# --- what identifies the photographs
+
+
+def some(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def old_identity(folder: Path) -> str:
+    """What states of earlier versions hold: the number of files, and a hash of their paths as they were written."""
+    paths = "\n".join(str(folder / name) for name in Photographs(folder, SIZE).names)
+    return f"{paths.count(chr(10)) + 1} files, {hashlib.sha256(paths.encode()).hexdigest()}"
+
+
+def test_photographs_are_known_by_their_names_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(tmp_path / "photos", "b.png", "a/c.png", "a-d.png")
+    monkeypatch.chdir(tmp_path)
+    names = Photographs("photos", SIZE).names
+    assert sorted(names) == ["a-d.png", "a/c.png", "b.png"]
+    for spelled in ("photos", "./photos/", tmp_path / "photos", "photos/../photos", tmp_path / "x" / ".." / "photos"):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        assert Photographs(spelled, SIZE).names == names
+        assert Photographs(spelled, SIZE).difference(json.loads(json.dumps(names))) is None
+
+
+def test_states_of_earlier_versions_know_their_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some(tmp_path / "photos", "a.png", "b.png")
+    monkeypatch.chdir(tmp_path)
+    short, long = Path("photos"), tmp_path / "photos"
+    for then in (short, long):
+        for now in (short, long):
+            assert Photographs(now, SIZE).difference(old_identity(then)) is None
+    other = some(tmp_path / "other", "a.png", "b.png")
+    said = Photographs(other, SIZE).difference(old_identity(short))
+    assert said == "the photographs are others, or --data was written in another way: write it as it was"
+    more = some(tmp_path / "more", "a.png", "b.png", "c.png")
+    assert Photographs(more, SIZE).difference(old_identity(short)) == "there were 2 photographs and there are 3 now"
+
+
+@pytest.mark.parametrize(
+    ("then", "said"),
+    [
+        ("a b", "there were 2 photographs and there are 3 now; the first that is new is c.png"),
+        ("b c", "there were 2 photographs and there are 3 now; the first that is new is a.png"),
+        ("a b c d", "there were 4 photographs and there are 3 now; the first that is missing is d.png"),
+        ("a b d", "there were 3 photographs and there are 3 now; the first that is missing is d.png"),
+        ("a c b", "there were 3 photographs and there are 3 now; their order differs from b.png on"),
+        ("a b c", None),
+    ],
+)
+def test_what_differs_is_said_in_words(tmp_path: Path, then: str, said: str | None) -> None:
+    photographs = Photographs(some(tmp_path, "a.png", "b.png", "c.png"), SIZE)
+    assert photographs.difference([f"{name}.png" for name in then.split()]) == said
+    assert photographs.difference(None) == "the state does not tell its photographs"

@@ -368,3 +368,37 @@ def test_the_gram_of_bfloat16_has_the_gradient_of_float32() -> None:
         gradients.append(x.grad.float().flatten())
     assert torch.cosine_similarity(*gradients, dim=0) > 0.999
     close(gradients[0].norm() / gradients[1].norm(), torch.tensor(1.0), rtol=0.01, atol=0)
+
+
+# --- what cannot be computed
+
+LEVELS, ONE, PAIR = torch.ones(1, 3, 4, 4, dtype=torch.uint8), torch.ones(3, 4, 4), torch.ones(1, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: total_variation(LEVELS), TypeError, "floats, not torch.uint8"),
+        (lambda: gram_matrix(LEVELS), TypeError, "floats, not torch.uint8"),
+        (lambda: feature_distance(LEVELS, LEVELS), TypeError, "floats, not torch.uint8"),
+        (lambda: luma(LEVELS), TypeError, "floats, not torch.uint8"),
+        (lambda: feature_distance(PAIR, [1.0]), TypeError, "floats, not list"),  # type: ignore[arg-type]
+        (lambda: total_variation(ONE), ValueError, r"The shape is \(3, 4, 4\): give \(N, C, H, W\)"),
+        (lambda: gram_matrix(ONE), ValueError, r"give \(N, C, H, W\)"),
+        (lambda: gram_distance(PAIR, PAIR), ValueError, r"give \(N, C, C\)"),
+        (lambda: luma(PAIR[:, :1]), ValueError, "give RGB images"),
+        (lambda: feature_distance(PAIR, PAIR[..., :1]), ValueError, "do not fit: compare tensors of one shape"),
+        (lambda: feature_distance(PAIR.repeat(2, 1, 1, 1), PAIR.repeat(3, 1, 1, 1)), ValueError, "do not fit"),
+        (lambda: gram_matrix(PAIR, "papre"), ValueError, "scale is 'papre'; choose one of paper, gatys, none"),
+        (lambda: gram_distance(ONE, ONE, "max"), ValueError, "reduction is 'max'; choose one of sum, mean, quarter"),
+        (lambda: grid_energy(PAIR, 5), ValueError, "A grid of 5 pixels does not fit"),
+        (lambda: grid_energy(PAIR, 0), ValueError, "A grid of 0 pixels does not fit"),
+        (lambda: lattice_energy(PAIR), ValueError, "An image of 4 x 4 px is too small"),
+    ],
+)
+def test_what_cannot_be_computed_is_one_sentence(
+    make: Callable[[], Tensor], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        make()
+    assert str(caught.value).endswith(".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from perceptual import images
 from perceptual.config import LossConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, ImageError
 from perceptual.functional import (
     feature_distance,
     gram_distance,
@@ -391,6 +391,144 @@ def test_calibrating_on_single_photographs_is_an_error() -> None:
 def test_calibrating_on_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match="need photographs"):
         stub_loss().calibrate([])
+
+
+@pytest.mark.parametrize("name", ["relu3.3", "pop", "keys", "items", "training", "", " ", "a.b.c", "_modules", "é"])
+def test_a_term_may_have_any_name(name: str) -> None:
+    loss = PerceptualLoss({name: (PixelLoss(), 2.0), "tv": (TotalVariation(), 0.0)})
+    values = loss(torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4))
+    assert {key: value.item() for key, value in values.items()} == {name: 1, "tv": 0, "total": 2}
+    assert list(loss.references()) == [name, "tv"]
+    loss.load_state_dict(loss.state_dict())
+
+
+def test_names_that_pytorch_would_confuse_stay_apart() -> None:
+    loss = PerceptualLoss({"a.b": (PixelLoss(), 1.0), "a_b": (PixelLoss(), 2.0), "a_b_": (PixelLoss(), 4.0)})
+    assert loss(torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4))["total"] == 7
+    loss.set_references({"a.b": [1.0], "a_b": [2.0], "a_b_": [4.0]})
+    assert loss.references() == {"a.b": [1.0], "a_b": [2.0], "a_b_": [4.0]}
+
+
+def test_plain_names_are_the_keys_of_the_state() -> None:
+    keys = list(PerceptualLoss({"content vgg16:relu2_2": (PixelLoss(), 1.0)}).state_dict())
+    assert keys == ["terms.content vgg16:relu2_2.reference"]
+
+
+@pytest.mark.parametrize(
+    ("term", "error", "message"),
+    [
+        (PixelLoss(), TypeError, r"The term 'a' is given as PixelLoss: give \(term, weight\)"),
+        ((nn.ReLU(), 1.0), TypeError, "The term 'a' is a ReLU"),
+        ((PixelLoss(), float("nan")), ConfigError, "The weight of 'a' is nan"),
+        ((PixelLoss(), "1"), ConfigError, "The weight of 'a' is '1'"),
+    ],
+)
+def test_what_is_no_term_with_its_weight_is_refused(term: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        PerceptualLoss({"a": term})  # type: ignore[dict-item]
+
+
+def test_an_added_term_takes_no_name_and_no_layer_of_its_own() -> None:
+    loss = PerceptualLoss({"tv": (TotalVariation(), 1.0)})
+    with pytest.raises(ConfigError, match='called "tv"'):
+        loss.add("tv", TotalVariation(), 1.0)
+    with pytest.raises(ConfigError, match="looks at vgg16:relu2_2, which no other term does"):
+        loss.add("content", FeatureLoss(), 1.0)
+    assert list(loss.references()) == ["tv"]
+
+
+WHOLE = torch.full((1, 3, 64, 64), 0.5)
+
+
+@pytest.mark.parametrize("which", ["output", "target"])
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ((WHOLE * 255).byte(), TypeError, r"is of type torch.uint8: give a tensor of floats in \[0, 1\]"),
+        (WHOLE.long(), TypeError, "is of type torch.int64"),
+        (WHOLE.numpy(), TypeError, "is of type ndarray"),
+        (WHOLE[0], ImageError, r"has the shape \(3, 64, 64\) and should have \(N, 3, H, W\): for one image"),
+        (WHOLE[:, :1], ImageError, r"has the shape \(1, 1, 64, 64\)"),
+        (WHOLE[:0], ImageError, r"has the shape \(0, 3, 64, 64\)"),
+        (WHOLE * 255, ImageError, r"has values from 127.5 to 127.5: give values in \[0, 1\]"),
+    ],
+    ids=["uint8", "int64", "numpy", "one image", "grey", "none", "levels"],
+)
+def test_an_image_that_losses_do_not_take_is_one_sentence(
+    which: str, image: Tensor, error: type[Exception], message: str
+) -> None:
+    loss = PerceptualLoss({"pixels": (PixelLoss(), 1.0), "tv": (TotalVariation(), 1.0)})
+    pair = (image, WHOLE) if which == "output" else (WHOLE, image)
+    with pytest.raises(error, match=f"The {which} {message}") as caught:
+        loss(*pair)
+    assert str(caught.value).endswith(".")
+
+
+def test_photographs_of_levels_and_styles_of_levels_are_refused(vgg_file: Path) -> None:
+    with pytest.raises(ImageError, match="batch of photographs has values"):
+        stub_loss().calibrate([255 * pictures(2)])
+    with pytest.raises(ImageError, match="style image has values"):
+        style_transfer_loss(TWO_STYLE_LAYERS, [255 * pictures(1)], paths={"vgg16": vgg_file})
+    with pytest.raises(ConfigError, match="at least one style"):
+        style_transfer_loss(TWO_STYLE_LAYERS, [], paths={"vgg16": vgg_file})
+
+
+def test_training_may_leave_the_range_for_a_while() -> None:
+    """What a network makes at its worst is for the training to judge; only the first output says how pixels count."""
+    loss = PerceptualLoss({"pixels": (PixelLoss(), 1.0)})
+    assert loss(WHOLE * 3, WHOLE)["total"] == 1
+    assert loss(WHOLE * 101, WHOLE)["total"] == 2500
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floats_of_any_precision_are_taken(dtype: torch.dtype) -> None:
+    loss = PerceptualLoss({"pixels": (PixelLoss(), 1.0), "tv": (TotalVariation(), 1.0)})
+    total = loss(WHOLE.to(dtype), (WHOLE / 2).to(dtype))["total"]
+    assert (total.item(), total.dtype) == (1 / 16, torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("target", "style", "message"),
+    [
+        (pictures(3), None, "3 targets do not fit 2 outputs"),
+        ({}, None, "The target lacks stub:deep"),
+        (pictures(2), torch.ones(2, 3), r"style weights have the shape \(2, 3\): give \(2, 1\)"),
+        (pictures(2), torch.ones(1), r"style weights have the shape \(1,\)"),
+    ],
+)
+def test_targets_and_styles_that_do_not_fit_are_one_sentence(
+    target: Tensor | dict[str, Tensor], style: Tensor | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stub_loss()(pictures(2), target, style)
+
+
+@pytest.mark.parametrize(("term", "side"), [(GridLoss(8), 7), (LatticeLoss(), 47)])
+def test_an_image_without_room_for_a_grid_is_one_sentence(term: Term, side: int) -> None:
+    loss = PerceptualLoss({"grid": (term, 1.0)})
+    with pytest.raises(ImageError, match=f"An image of {side} x 64 px is too small to look for a grid"):
+        loss(WHOLE[..., :side], WHOLE[..., :side])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GridLoss(0), "period of a GridLoss is 0"),
+        (lambda: GridLoss(2.5), "period of a GridLoss is 2.5"),  # type: ignore[arg-type]
+        (lambda: StyleLoss(DEEP, torch.ones(2, 3, 3), "papre"), "convention is 'papre'; choose one of paper"),
+        (lambda: StyleLoss(DEEP, torch.ones(3, 3)), r"have the shape \(3, 3\): give Gram matrices"),
+        (lambda: StyleLoss(DEEP, torch.ones(1, 6, 4)), "give Gram matrices"),
+        (lambda: PerceptualLoss({"t": (TemporalLoss(), 1.0)})(WHOLE), "compares two paintings"),
+        (
+            lambda: PerceptualLoss({"s": (StyleLoss(DEEP, torch.ones(1, 4, 4)), 1.0)}, networks=Stub())(WHOLE),  # type: ignore[arg-type]
+            "stub:deep has 6 channels, and the targets of its StyleLoss have 4",
+        ),
+    ],
+)
+def test_a_term_that_cannot_be_is_one_sentence(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make()
+    assert str(caught.value).endswith(".")
 
 
 # --- style_transfer_loss

@@ -120,6 +120,13 @@ def test_psnr_of_one_wrong_pixel_is_that_of_its_share() -> None:
     assert psnr(one, flat(100, 1, side=10)) == pytest.approx(10 * math.log10(255**2 / (10**2 / 100)))
 
 
+def test_y_is_of_floats_and_three_channels() -> None:
+    with pytest.raises(TypeError, match=r"is of type torch\.uint8"):
+        y_channel(flat(100))
+    with pytest.raises(ImageError, match="has the shape"):
+        y_channel(flat(100)[:, :1].float() / 255)
+
+
 def test_equal_pictures_have_infinite_psnr_and_an_ssim_of_one() -> None:
     image = random_levels(2, 3, 16, 16)
     for color in ("y", "rgb"):
@@ -283,6 +290,15 @@ def test_arguments_are_not_changed(measure: Callable[..., float]) -> None:
     [
         (ConfigError, r"color is 'Y'; choose y or rgb\.", (flat(0), flat(0)), {"color": "Y"}),
         (ConfigError, r"border is -1; give 0 or more pixels\.", (flat(0), flat(0)), {"border": -1}),
+        (
+            ConfigError,
+            r"border is 2\.0; give a whole number of pixels, such as 4\.",
+            (flat(0), flat(0)),
+            {"border": 2.0},
+        ),
+        (ConfigError, r"border is '2'; give a whole number", (flat(0), flat(0)), {"border": "2"}),
+        (ConfigError, r"border is None; give a whole number", (flat(0), flat(0)), {"border": None}),
+        (ImageError, r"Nothing is left of 16 x 16 px within", (flat(0), flat(0)), {"border": 10**30}),
         (ImageError, r"differ in size or number \(16 x 16 and 8 x 8 px\): compare", (flat(0), flat(0, side=8)), {}),
         (ImageError, "differ in size or number", (flat(0), flat(0).repeat(2, 1, 1, 1)), {}),
         (
@@ -587,6 +603,21 @@ def test_lpips_weighs_channels_and_adds_layers(lpips_folder: Path, squeezenet_fi
     assert distance(one, one) == 0
 
 
+def holds_a_tensor(value: object) -> bool:
+    """Whether an attribute of a module is a tensor, or a list of some, that `module.to(device)` does not know."""
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(holds_a_tensor, value)))
+
+
+def test_lpips_moves_as_a_whole(lpips_folder: Path, squeezenet_file: Path) -> None:
+    distance = PerceptualDistance.lpips(SQUEEZE, paths={SQUEEZE: squeezenet_file})
+    keys = list(distance.state_dict())
+    hidden = [value for module in distance.modules() for value in vars(module).values() if holds_a_tensor(value)]
+    assert hidden == []
+    assert sum(name.startswith("channels") for name, _ in distance.named_buffers()) == len(distance.layers) == 7
+    assert {tensor.device.type for tensor in (*distance.to("meta").buffers(), *distance.parameters())} == {"meta"}
+    assert not [key for key in keys if key.startswith("channels")]  # files of weights stay as they were
+
+
 def test_lpips_prepares_pictures_as_the_package_does(squeezenet_file: Path) -> None:
     """Its layer of shift and scale on [-1, 1] is torchvision's mean and deviation on [0, 1]."""
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
@@ -764,8 +795,10 @@ def test_films_of_any_size_have_a_temporal_error(size: tuple[int, int]) -> None:
         ([grey(0), grey(255)], [grey(0), grey(255)], "Nothing is visible in two frames"),
         (STILL[:2], [grey(0), grey(0)[..., :70]], r"differ in size or number \(80 x 64 and 70 x 64 px\)"),
         ([STILL[0], "b.png"], [grey(0), grey(0)], "A str is no picture"),
+        (STILL[:2], [grey(0), grey(0).repeat(2, 1, 1, 1)], "picture 2 is a batch of 2: give its pictures one by one"),
+        ([grey(0).repeat(3, 1, 1, 1)] * 2, [grey(0)] * 2, "picture 1 is a batch of 3: give its pictures one by one"),
     ],
-    ids=["none", "one", "a cut only", "sizes", "no picture"],
+    ids=["none", "one", "a cut only", "sizes", "no picture", "a batch of paintings", "a batch of frames"],
 )
 def test_a_film_without_temporal_error_is_one_sentence(
     frames: list[object], paintings: list[object], message: str

@@ -16,6 +16,7 @@ from skimage import data
 from torch import Tensor
 from torch.nn import functional as F
 
+from perceptual.errors import ImageError
 from perceptual.motion import (
     MARGIN,
     Array,
@@ -225,6 +226,8 @@ def test_pixels_and_tensors_are_views_of_each_other() -> None:
     assert np.array_equal(pixels_of(planes), pixels)
     assert pixels_of(planes).flags.c_contiguous
     assert pixels_of(planes[..., 1:4, ::2]).tolist() == pixels[1:4, ::2].tolist()
+    with pytest.raises(ImageError, match=r"has the shape \(2, 3, 4, 5\)"):
+        pixels_of(tensor.repeat(2, 1, 1, 1))
 
 
 @few

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -366,6 +367,27 @@ def test_what_is_no_multiple_is_refused_with_the_mend() -> None:
             ConfigError, match=f"^{width} x {height} px is no multiple of 4: crop it first, see `modcrop`"
         ):
             degrade(torch.zeros(1, 3, height, width), 4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: imresize(x, "2"), "scale of imresize is '2'"),
+        (lambda x: imresize(x, size=7), "size of imresize is 7: give two whole numbers"),
+        (lambda x: imresize(x, size=(7,)), "give two whole numbers"),
+        (lambda x: imresize(x, size=(7, 7.5)), "give two whole numbers"),
+        (lambda x: imresize(x[0, 0, 0], 2), r"not \(6,\)"),
+        (lambda x: imresize([1.0], 2), "not list"),
+        (lambda x: degrade(x, 0), "The scale is 0: give a whole number"),
+        (lambda x: degrade(x, 2.0), r"The scale is 2\.0: give a whole number"),
+        (lambda x: modcrop(x, 0), "The scale is 0: give a whole number"),
+        (lambda x: modcrop(x, 1.5), r"The scale is 1\.5: give a whole number"),
+    ],
+)
+def test_arguments_that_cannot_be_are_one_sentence(make: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        make(torch.zeros(1, 3, 6, 6))
+    assert str(caught.value).endswith(".")
 
 
 # --- modcrop, blur

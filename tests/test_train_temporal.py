@@ -22,8 +22,9 @@ from perceptual.data import Photographs
 from perceptual.errors import TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.motion import inner, move, random_motion
+from perceptual.runstate import LATER_SETTINGS
 from perceptual.tasks import Task, start_from, style_task
-from perceptual.train import LATER_SETTINGS, Trainer
+from perceptual.train import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -367,3 +368,47 @@ def test_a_state_from_before_there_was_a_setting_can_be_resumed(
     trainer(recipe).begin(resume=True)
     with pytest.raises(TrainingError, match=r"temporal_weight was None and is now 0\.5"):
         trainer(replace(recipe, temporal_weight=0.5)).begin(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda identity: identity["paintings"].update({"style 1": "0"}), "the painting style 1 is another one now"),
+        (lambda identity: identity["paintings"].update({"style 2": "0"}), "the painting style 2 is not there now"),
+        (lambda identity: identity["paintings"].pop("style 1"), "the painting style 1 was not there before"),
+        (
+            lambda identity: identity.update(paintings=dict(reversed(identity["paintings"].items()))),
+            "the styles were style 1, style 0 and are now style 0, style 1, in this order",
+        ),
+        (lambda identity: identity["loss_networks"].update(vgg16="0"), "the weight file of vgg16 is not there now"),
+        (
+            lambda identity: identity.update(began_from=f"8 steps of recipe 'fast', file of SHA-256 {'0' * 64}"),
+            "began_from was 8 steps of recipe 'fast' and is now None",
+        ),
+        (
+            lambda identity: identity["photographs"].pop(),
+            "there were 4 photographs and there are 5 now; the first that is new is 4.png",
+        ),
+    ],
+)
+def test_what_keeps_a_run_from_going_on_is_said_in_words(
+    photographs: Photographs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any]], object],
+    message: str,
+) -> None:
+    recipe = replace(SEVERAL, temporal_weight=0.0)
+
+    def trainer() -> Trainer:
+        return Trainer(make_task(photographs, recipe, 2), recipe.train, tmp_path / "o.safetensors", device="cpu")
+
+    first = trainer()
+    first.begin()
+    old = json.loads(json.dumps(first.identity()))
+    change(old)
+    monkeypatch.setattr(first, "identity", lambda: old)
+    first.save()
+    with pytest.raises(TrainingError) as caught:
+        trainer().begin(resume=True)
+    assert str(caught.value) == f"Cannot resume {tmp_path / 'o.state'}: {message}."

@@ -6,6 +6,8 @@ at step s reads exactly what it would have read, whatever the number of worker p
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import random
 import signal
@@ -36,6 +38,8 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
     skip_flat: leave out crops of a single colour. An instance norm divides by their spread of nothing, layer after
         layer, and the gradient overflows.
 
+    Attributes: `names`, the files in order, as paths below the folder with forward slashes: what identifies the stream.
+
     A file that cannot be read, or gives such a crop, is replaced by the next one in the order of that epoch, and named
     in the second part.
 
@@ -56,14 +60,16 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if not os.path.isdir(folder):
             raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
         try:
-            found = [image.path for image in images.find([folder])]
+            found = images.find([folder])
         except ImageError as error:
             raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
         out = {Path(path).resolve() for path in leave_out}
-        self.paths = [p for p in found if out.isdisjoint([p.resolve(), *p.resolve().parents])]
+        kept = [file for file in found if out.isdisjoint([file.path.resolve(), *file.path.resolve().parents])]
+        self.paths, self.names = [file.path for file in kept], [file.relative.as_posix() for file in kept]
         if not self.paths:
             raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")
-        self.size, self.seed, self.crop, self.skip_flat = size, seed, crop, skip_flat
+        self.folder, self.size, self.seed, self.crop = Path(folder), size, seed, crop
+        self.skip_flat = skip_flat
         self._order: tuple[int, list[int]] | None = None
 
     def __len__(self) -> int:
@@ -76,6 +82,37 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
             random.Random(f"order {self.seed} {epoch}").shuffle(indices)
             self._order = (epoch, indices)
         return self._order[1]
+
+    def difference(self, was: object) -> str | None:
+        """How these photographs differ from those of an earlier run, in words; None where they are the same.
+
+        was: `names` of that run, or what earlier versions kept: the number of files, and a hash of their whole paths.
+        """
+        if isinstance(was, str):
+            count, _, digest = was.partition(" files, ")
+            if digest in map(self._digest_under, (self.folder, self.folder.absolute(), _from_here(self.folder))):
+                return None
+            if count == str(len(self)):
+                return "the photographs are others, or --data was written in another way: write it as it was"
+            return f"there were {count} photographs and there are {len(self)} now"
+        if not isinstance(was, list):
+            return "the state does not tell its photographs"
+        if was == self.names:
+            return None
+        pairs = itertools.zip_longest(was, self.names)
+        before, now = next((before, now) for before, now in pairs if before != now)
+        if before is not None and before not in self.names:
+            told = f"the first that is missing is {before}"
+        elif now is not None and now not in was:
+            told = f"the first that is new is {now}"
+        else:
+            told = f"their order differs from {now or before} on"
+        return f"there were {len(was)} photographs and there are {len(self)} now; {told}"
+
+    def _digest_under(self, folder: Path) -> str:
+        """The hash by which earlier versions knew the photographs, with the folder written in this way."""
+        paths = "\n".join(str(folder / name) for name in self.names)
+        return hashlib.sha256(paths.encode("utf-8", "replace")).hexdigest()
 
     def __getitem__(self, k: int) -> tuple[Tensor, list[str]]:
         epoch, position = divmod(k, len(self.paths))
@@ -110,6 +147,13 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if rng.random() < 0.5:
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
         return _tensor(np.array(image))
+
+
+def _from_here(folder: Path) -> Path:
+    try:
+        return Path(os.path.relpath(folder))
+    except ValueError:  # on another drive of Windows
+        return folder
 
 
 def _native(array: Array, size: int, rng: random.Random) -> Tensor:

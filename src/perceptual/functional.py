@@ -1,6 +1,8 @@
 """The mathematics of perceptual losses as pure functions on tensors: no state, no modules.
 
 Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). Losses are one number per image, (N,).
+Float16 and bfloat16 are computed in float32, float64 stays float64. Other types raise
+TypeError, other shapes ValueError.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LATTICE_SIDE = 48
+"""Least height and width of an image for `lattice_energy`, in pixels."""
+
 NOISE_TILE = 1024
 """Height and width of the noise pattern of `noise_field`, in pixels; it repeats from there on."""
 
@@ -22,8 +27,8 @@ def feature_distance(output: Tensor, target: Tensor) -> Tensor:
     output, target: (N, C, H, W) of equal C, H and W; a target of one image serves all. Half-precision inputs are
     summed in float32.
     """
-    difference = _exact(output) - _exact(target)
-    return difference.square().mean(dim=(1, 2, 3))
+    one, other = _pair(output, target)
+    return (one - other).square().mean(dim=(1, 2, 3))
 
 
 def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None = None) -> Tensor:
@@ -31,7 +36,7 @@ def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None 
 
     channels: (1, C, 1, 1), what each channel counts (Zhang et al., 2018, eq. 1); 1 each when left out.
     """
-    one, other = (_exact(x) / (_exact(x).norm(dim=1, keepdim=True) + 1e-10) for x in (output, target))
+    one, other = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in _pair(output, target))
     squares = (one - other).square()
     weighted = squares if channels is None else squares * channels.to(squares)
     total: Tensor = weighted.sum(dim=1)
@@ -45,14 +50,14 @@ def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     The products are accumulated in float32 (float64 for float64), also under autocast, whatever the input's
     precision: at 1024 x 1024 a sum in bfloat16 would stop growing, and one in float16 overflow.
     """
-    n, c, h, w = features.shape
-    divisor = {"paper": c * h * w, "gatys": h * w, "none": 1}[scale]
+    n, c, h, w = _checked(features).shape
+    divisor = _choice("scale", scale, {"paper": c * h * w, "gatys": h * w, "none": 1})
     with torch.autocast(features.device.type, enabled=False):
         rows = features.permute(0, 2, 3, 1).reshape(n, h * w, c)  # a view when the memory is channels_last
         if rows.dtype == torch.bfloat16:
             product: Tensor = _GramOfHalf.apply(rows)  # type: ignore[no-untyped-call]
             return product / divisor
-        rows = _exact(rows)
+        rows = _single(rows)
         return rows.transpose(1, 2) @ rows / divisor
 
 
@@ -83,9 +88,10 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
     reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as the authors' code does;
     "quarter" is a quarter of the mean, which with scale="gatys" is the layer loss of Gatys et al. (2015).
     """
-    squares = (_exact(output) - _exact(target)).square().sum(dim=(1, 2))
+    one, other = _pair(output, target, "NCC")
     channels = output.shape[-1]
-    return squares / {"sum": 1, "mean": channels**2, "quarter": 4 * channels**2}[reduction]
+    divisor = _choice("reduction", reduction, {"sum": 1, "mean": channels**2, "quarter": 4 * channels**2})
+    return (one - other).square().sum(dim=(1, 2)) / divisor
 
 
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
@@ -95,7 +101,8 @@ def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
 
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
     """Absolute error over C * H * W, for each image: (N,); blurs less than the squared error (Lim et al., 2017)."""
-    return (_exact(output) - _exact(target)).abs().mean(dim=(1, 2, 3))
+    one, other = _pair(output, target)
+    return (one - other).abs().mean(dim=(1, 2, 3))
 
 
 def total_variation(image: Tensor) -> Tensor:
@@ -115,8 +122,12 @@ def grid_energy(difference: Tensor, period: int) -> Tensor:
 
     In squares of 8 x 8 periods, half overlapping: the mean at each place within the period, less that of all places. A
     grid that a network leaves adds up there, and what belongs to pictures averages out.
+    Each side must be at least `period` pixels.
     """
     difference = _exact(difference)
+    if min(period, *difference.shape[-2:]) < max(1, period):
+        raise ValueError(f"A grid of {period} pixels does not fit {tuple(difference.shape)}: give a period of 1 or "
+                         "more, and images at least as large.")  # fmt: skip
     height, width = (side - side % period for side in difference.shape[-2:])
     places = F.pixel_unshuffle(difference[..., :height, :width], period)
     window = min(8, *places.shape[-2:])
@@ -132,10 +143,13 @@ def lattice_energy(image: Tensor) -> Tensor:
     The power of luma at each of the 15 frequencies that are multiples of a quarter of the sampling frequency, over the
     power of the frequencies around it: its logarithm, as far as it is above 0.3, and the mean of the 15. A network
     that halves twice can draw such a grid in flat areas, and no loss on features sees it.
-    Each side must be at least 48 pixels.
+    Each side must be at least LATTICE_SIDE pixels.
     """
     gray = luma(_exact(image))[:, 0]
     height, width = gray.shape[-2:]
+    if min(height, width) < LATTICE_SIDE:
+        raise ValueError(f"An image of {width} x {height} px is too small to look for a grid: give {LATTICE_SIDE} px "
+                         "or more on each side.")  # fmt: skip
     window = torch.outer(*(torch.hann_window(side, device=gray.device) for side in (height, width)))
     gray = (gray - gray.mean((1, 2), keepdim=True)) * window
     around = 10
@@ -211,7 +225,7 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 def luma(image: Tensor) -> Tensor:
     """Luma of RGB (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
-    weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    weights = _rgb(image).new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (image * weights).sum(dim=1, keepdim=True)
 
 
@@ -235,4 +249,39 @@ def mix(style: Tensor, values: Tensor) -> Tensor:
 
 
 def _exact(x: Tensor) -> Tensor:
+    """(N, C, H, W) in float32, or in float64 where it is so."""
+    return _single(_checked(x))
+
+
+def _pair(output: Tensor, target: Tensor, axes: str = "NCHW") -> tuple[Tensor, Tensor]:
+    """Both in float32 or float64; their shapes differ in the first axis at most, where one of them has 1."""
+    one, other = _single(_checked(output, axes)), _single(_checked(target, axes))
+    if one.shape[1:] != other.shape[1:] or (len(one) != len(other) and 1 not in (len(one), len(other))):
+        raise ValueError(f"The shapes {tuple(one.shape)} and {tuple(other.shape)} do not fit: compare tensors of one "
+                         "shape, or several with one.")  # fmt: skip
+    return one, other
+
+
+def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _checked(x: Tensor, axes: str = "NCHW") -> Tensor:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"Losses take tensors of floats, not {kind}: for pixels give levels / 255.")
+    if x.ndim != len(axes):
+        raise ValueError(f"The shape is {tuple(x.shape)}: give ({', '.join(axes)}), for one image x[None].")
+    return x
+
+
+def _rgb(image: Tensor) -> Tensor:
+    if _checked(image).shape[1] != 3:
+        raise ValueError(f"The shape is {tuple(image.shape)}: give RGB images, (N, 3, H, W).")
+    return image
+
+
+def _choice(name: str, value: str, choices: dict[str, int]) -> int:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")
+    return choices[value]

@@ -120,7 +120,8 @@ class LossNetwork(nn.Module):
     Raises:
         ConfigError: unknown network or layer.
         WeightsError: the weights are missing or damaged, or the file ends before a layer asked for.
-        ImageError: when called, that the image is too small for a layer.
+        ImageError: when called, that the image is too small for a layer, or of another shape. TypeError: when called,
+            that it is no tensor of floats.
     """
 
     mean: Tensor
@@ -157,8 +158,10 @@ class LossNetwork(nn.Module):
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
         """image: (N, 3, H, W) RGB [0, 1]. Returns {layer: (N, C, h, w)} for `layers`, or all that were asked for.
 
+        Features are float32, or what `cast` chose, also for an image in float64.
         Only what the deepest of `layers` needs is computed. `image` is not changed.
         """
+        check_image(image)
         wanted = set(self.layers if layers is None else layers)
         height, width = image.shape[-2:]
         needed = max((self.smallest.get(layer, 1) for layer in wanted), default=1)
@@ -203,6 +206,7 @@ class LossNetworks(nn.Module):
 
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
         """image: (N, 3, H, W) RGB [0, 1]. Returns {"NETWORK:LAYER": (N, C, h, w)} for `layers` or all."""
+        check_image(image)
         features: Features = {}
         wanted: dict[int, dict[str, list[str]]] = {}
         for layer in self.layers if layers is None else layers:
@@ -224,6 +228,32 @@ class LossNetworks(nn.Module):
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each network's weight file, for the card of what is trained with them."""
         return {name: str(network.weights_sha256) for name, network in self.networks.items()}
+
+
+def check_image(image: object, name: str = "image", limits: tuple[float, float] | None = None) -> None:
+    """Check what losses and loss networks take: a tensor of floats, (N, 3, H, W), RGB [0, 1].
+
+    limits: refuse values below the first or above the second, as those of 0..255 pixels are. On a GPU this waits until
+        the values are there; without limits nothing waits.
+
+    Raises:
+        TypeError: no tensor, or not of floats. ImageError: another shape, or values outside the limits.
+    """
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        kind = str(image.dtype) if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(
+            f"The {name} is of type {kind}: give a tensor of floats in [0, 1], such as levels.float() / 255."
+        )
+    if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
+        mend = "for one image give image[None]" if image.ndim == 3 else "give RGB images"
+        raise ImageError(f"The {name} has the shape {tuple(image.shape)} and should have (N, 3, H, W): {mend}.")
+    if limits is None or image.is_meta:
+        return
+    low, high = (float(value) for value in image.detach().aminmax())
+    if low < limits[0] or high > limits[1]:
+        raise ImageError(
+            f"The {name} has values from {low:g} to {high:g}: give values in [0, 1], for 0..255 levels / 255."
+        )
 
 
 def split_scale(layer: str) -> tuple[str, int]:

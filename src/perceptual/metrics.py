@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import luma, normalised_distance
-from perceptual.loss_networks import LossNetworks, distance_layers
+from perceptual.loss_networks import LossNetworks, check_image, distance_layers
 from perceptual.motion import Array, Flow, carry, visible
 from perceptual.resampling import gaussian_mean
 from perceptual.weights import read_tensors
@@ -33,7 +34,12 @@ LPIPS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def y_channel(image: Tensor) -> Tensor:
-    """MATLAB's Y of YCbCr: RGB (N, 3, H, W) in [0, 1] -> (N, 1, H, W) in 16..235, ITU-R BT.601, not rounded."""
+    """MATLAB's Y of YCbCr: RGB (N, 3, H, W) in [0, 1] -> (N, 1, H, W) in 16..235, ITU-R BT.601, not rounded.
+
+    Raises:
+        TypeError: no tensor of floats. ImageError: of another shape.
+    """
+    check_image(image)
     weights = image.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
     return 16 + (image * weights).sum(dim=1, keepdim=True)
 
@@ -47,7 +53,8 @@ def psnr(output: object, target: object, *, border: int = 0, color: Color = "y")
     color: "y", or "rgb", the squared error over all three channels.
 
     Raises:
-        ImageError: not pictures, of different sizes, or nothing is left within the border. ConfigError: unknown color.
+        ImageError: not pictures, of different sizes, or nothing is left within the border. ConfigError: unknown color,
+            or a border that is no whole number from 0 up.
     """
     one, other = _levels(output, target, border=border, color=color)
     errors = (one - other).square().mean(dim=(1, 2, 3))
@@ -97,7 +104,6 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         self.layers = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
         self.networks = LossNetworks(self.layers, paths=paths)
-        self.channels: Sequence[Tensor | None] = [None] * len(self.layers)
         self.share = 1 / len(self.layers)
 
     @classmethod
@@ -121,11 +127,13 @@ class PerceptualDistance(nn.Module):
         if not file.is_file():
             raise WeightsError(f"{file} is not there: install the package lpips again.")
         learnt = read_tensors(file)
-        channels = [learnt.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
-        if not all(isinstance(value, Tensor) for value in channels):
+        found = [learnt.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
+        channels = [value for value in found if isinstance(value, Tensor)]
+        if len(channels) < len(layers):
             raise WeightsError(f"{file} does not hold the weights of LPIPS: install the package lpips again.")
         distance = cls(network, layers, paths=paths)
-        distance.channels = [value for value in channels if isinstance(value, Tensor)]
+        for k, value in enumerate(channels):
+            distance.register_buffer(f"channels{k}", value, persistent=False)  # the package's file holds them
         distance.share = 1.0
         return distance
 
@@ -137,7 +145,8 @@ class PerceptualDistance(nn.Module):
         _check_sizes(*pictures)
         one, other = (self.networks(picture) for picture in pictures)
         total = torch.zeros(())
-        for layer, channels in zip(self.layers, self.channels, strict=True):
+        for k, layer in enumerate(self.layers):
+            channels = getattr(self, f"channels{k}", None)
             total = total + self.share * normalised_distance(one[layer], other[layer], channels).mean().cpu()
         return float(total)
 
@@ -156,15 +165,16 @@ def temporal_error(
         first, where that is known; else it is found in the frames.
 
     Raises:
-        ImageError: not pictures, of different sizes, fewer than two, or no pixel is visible in two frames.
+        ImageError: not pictures, batches of several, of different sizes, fewer than two, or no pixel is visible in two
+            frames.
     """
     flow, given = Flow(), None if motion is None else _known(motion)
     before: Tensor | None = None
     errors = []
-    for frame, painting in itertools.zip_longest(frames, paintings):
+    for count, (frame, painting) in enumerate(itertools.zip_longest(frames, paintings), 1):
         if frame is None or painting is None:
             raise ImageError("There are more frames than paintings, or fewer: give one painting for each frame.")
-        pixels, painted = (images.like(images.from_any(image), _BYTES)[:1].cpu() for image in (frame, painting))
+        pixels, painted = (_picture_of_film(image, count) for image in (frame, painting))
         _check_sizes(pixels, painted)
         found = flow(pixels) if given is None else next(given)
         if found is not None and before is not None:
@@ -182,6 +192,15 @@ def temporal_error(
     return sum(errors) / len(errors)
 
 
+def _picture_of_film(image: object, count: int) -> Tensor:
+    """Any kind of picture as levels (1, 3, H, W) on the CPU."""
+    pixels = images.like(images.from_any(image), _BYTES).cpu()
+    if len(pixels) != 1:
+        raise ImageError(f"A film is given one picture after the other, and picture {count} is a batch of "
+                         f"{len(pixels)}: give its pictures one by one.")  # fmt: skip
+    return pixels
+
+
 def _known(motion: Iterable[Tensor]) -> Iterator[tuple[Array, Array] | None]:
     """What `Flow` would give for the frames of a film of known motion."""
     yield None
@@ -195,6 +214,8 @@ def _levels(output: object, target: object, *, border: int, color: Color) -> tup
     """Both as 8-bit levels (N, 1 or 3, h, w) in float64, Y where wanted, without the border."""
     if color not in ("y", "rgb"):
         raise ConfigError(f"color is {color!r}; choose y or rgb.")
+    if not isinstance(border, (int, np.integer)):
+        raise ConfigError(f"border is {border!r}; give a whole number of pixels, such as 4.")
     if border < 0:
         raise ConfigError(f"border is {border}; give 0 or more pixels.")
     pair = []

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from perceptual.errors import ImageError
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FLOW_SIDE = 448
@@ -177,7 +179,15 @@ def _grid(height: int, width: int) -> Array:
 
 
 def pixels_of(picture: Tensor) -> Array:
-    """uint8 (1, 3, H, W) as (H, W, 3) that lies row by row, without a copy where it does so already."""
+    """uint8 (1, 3, H, W) as (H, W, 3) that lies row by row, without a copy where it does so already.
+
+    Raises:
+        ImageError: another shape, such as a batch of several.
+    """
+    if picture.ndim != 4 or len(picture) != 1:
+        raise ImageError(
+            f"The picture has the shape {tuple(picture.shape)} and should have (1, 3, H, W): give one at once."
+        )
     pixels = np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy())
     return pixels.reshape(-1).reshape(pixels.shape)  # or a side of 1 px may have any stride, which PyAV refuses
 

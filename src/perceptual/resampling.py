@@ -8,6 +8,7 @@ repeated (newer releases of MATLAB mirror it).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -28,17 +29,14 @@ def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int]
     scale: output over input size; the output has ceil(H * scale) rows. size: (height, width) instead.
 
     Raises:
-        ConfigError: neither or both of scale and size, or one that leaves no pixel.
+        ConfigError: neither or both of scale and size, one that is no number or leaves no pixel, or no picture.
     """
-    if (scale is None) == (size is None):
-        raise ConfigError("imresize takes a scale or a size, one of the two.")
+    _check(image, scale, size)
     if isinstance(image, np.ndarray):
         planes = torch.from_numpy(np.array(np.moveaxis(image, (0, 1), (-2, -1)), order="C"))
         done = imresize(planes, scale, size=size).numpy()
         return cast(Pixels, np.ascontiguousarray(np.moveaxis(done, (-2, -1), (0, 1))))
     whole = image.dtype == torch.uint8
-    if not whole and not image.is_floating_point():
-        raise ConfigError(f"imresize takes uint8 or floating-point pixels, not {image.dtype}: convert them first.")
     height, width = image.shape[-2:]
     scales = (scale, scale) if scale is not None else (1.0, 1.0)
     if size is None and 0 < scales[0] < math.inf:
@@ -64,8 +62,9 @@ def degrade(image: Tensor, scale: int, *, blur: float = 0.0) -> Tensor:
     and clips between its passes too, which differs where black meets white.
 
     Raises:
-        ConfigError: the height or width is no multiple of the scale.
+        ConfigError: the height or width is no multiple of the scale, or the scale is no whole number from 1 up.
     """
+    _check_scale(scale)
     height, width = image.shape[-2:]
     if height % scale or width % scale:
         raise ConfigError(f"{width} x {height} px is no multiple of {scale}: crop it first, see `modcrop`.")
@@ -75,7 +74,12 @@ def degrade(image: Tensor, scale: int, *, blur: float = 0.0) -> Tensor:
 
 
 def modcrop(image: Tensor, scale: int) -> Tensor:
-    """Crop (..., H, W) at the bottom and right to multiples of `scale`."""
+    """Crop (..., H, W) at the bottom and right to multiples of `scale`.
+
+    Raises:
+        ConfigError: the scale is no whole number from 1 up.
+    """
+    _check_scale(scale)
     height, width = image.shape[-2:]
     return image[..., : height - height % scale, : width - width % scale]
 
@@ -119,6 +123,30 @@ def _keys(x: Tensor) -> Tensor:
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return torch.where(x <= 1, near, torch.where(x <= 2, far, 0.0))
+
+
+def _check(image: object, scale: float | None, size: tuple[int, int] | None) -> None:
+    """What `imresize` takes."""
+    if (scale is None) == (size is None):
+        raise ConfigError("imresize takes a scale or a size, one of the two.")
+    if scale is not None and not isinstance(scale, (int, float)):
+        raise ConfigError(f"The scale of imresize is {scale!r}: give a number, such as 0.5.")
+    if size is not None and (not isinstance(size, Sequence) or len(size) != 2 or not all(map(_whole, size))):
+        raise ConfigError(f"The size of imresize is {size!r}: give two whole numbers, (height, width).")
+    if not isinstance(image, (np.ndarray, Tensor)) or image.ndim < 2:
+        kind = tuple(image.shape) if isinstance(image, (np.ndarray, Tensor)) else type(image).__name__
+        raise ConfigError(f"imresize takes a tensor (..., H, W) or an array (H, W) or (H, W, C), not {kind}.")
+    if isinstance(image, Tensor) and image.dtype != torch.uint8 and not image.is_floating_point():
+        raise ConfigError(f"imresize takes uint8 or floating-point pixels, not {image.dtype}: convert them first.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer))
+
+
+def _check_scale(scale: int) -> None:
+    if not _whole(scale) or scale < 1:
+        raise ConfigError(f"The scale is {scale!r}: give a whole number, 1 or more.")
 
 
 def _ceil(value: float) -> int:

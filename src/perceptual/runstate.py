@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +13,19 @@ import torch
 from torch import Tensor
 
 from perceptual import checkpoints
-from perceptual.config import Range, check
-from perceptual.errors import CheckpointError, ConfigError
+from perceptual.config import Range, check, differences
+from perceptual.data import Photographs
+from perceptual.errors import CheckpointError, ConfigError, TrainingError
+
+LATER_SETTINGS: Mapping[str, Any] = {
+    "style_factors": [],
+    "temporal_weight": 0.0,
+    "network.noise": 0.0,
+    "loss.lattice_weight": 0.0,
+    "train.warmup": 0,
+    "train.ema": 0.0,
+}
+"""Settings that states of earlier versions lack, and what they were then."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +91,34 @@ def matching(path: str | Path, tensors: Mapping[str, Tensor], prefix: str, wante
         if like is None or (value.shape, value.dtype) != (like.shape, like.dtype) or not value.isfinite().all():
             raise damaged(path, f"{prefix}{name} does not fit the network, or is not finite")
     return found
+
+
+def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], photographs: Photographs | None) -> None:
+    """Raise a TrainingError that says what differs between a run and the one that left the state at `path`.
+
+    before, now: the identities of both. photographs: of the run that would go on.
+    """
+    here = json.loads(json.dumps(now))
+    found = []
+    if photographs is not None and (said := photographs.difference(before.get("photographs"))):
+        found.append(said)
+    for key, (was, value) in differences(before, here).items():
+        later = was is None and key in LATER_SETTINGS and value == LATER_SETTINGS[key]
+        if not later and key != "photographs":
+            found.append(_in_words(key, was, value))
+    styles = [list(identity.get("paintings", ())) for identity in (before, here)]
+    if styles[0] != styles[1]:
+        found.append(f"the styles were {', '.join(styles[0])} and are now {', '.join(styles[1])}, in this order")
+    if found:
+        raise TrainingError(f"Cannot resume {path}: {found[0]}.")
+
+
+def _in_words(key: str, was: object, now: object) -> str:
+    """What differs between two runs, in words; hashes say nothing to a person."""
+    group, _, name = key.partition(".")
+    thing = {"paintings": "the painting", "loss_networks": "the weight file of"}.get(group)
+    if thing is None:
+        was, now = (re.sub(r"(, file of SHA-256)? [0-9a-f]{64}", "", str(value)) for value in (was, now))
+        return f"{key} was {was} and is now {now}" if was != now else f"{key}, {was}, is another file now"
+    how = "was not there before" if was is None else "is not there now" if now is None else "is another one now"
+    return f"{thing} {name} {how}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections.abc import Callable, Mapping
@@ -37,7 +36,8 @@ class Task:
     network: the one to train. loss: the frozen objective, kept on the network's device.
     objective: maps (network, pixels (N, 3, H, W), index of the first picture) to scalar terms with "total".
     preview: pictures worth looking at, (N, 3, H, W). card: the card at a step.
-    identity: what a resumed run must share, as a dictionary that JSON can hold.
+    identity: what a resumed run must share, as a dictionary that JSON can hold. photographs: what it learns from; a run
+        is resumed with the same names in the same order.
     """
 
     network: TransformationNetwork
@@ -46,6 +46,7 @@ class Task:
     preview: Callable[[], Tensor]
     card: Callable[[int], Card]
     identity: Mapping[str, Any]
+    photographs: Photographs | None = None
 
 
 def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
@@ -185,11 +186,10 @@ def _identity(recipe: StyleRecipe | UpscaleRecipe, loss: PerceptualLoss, dataset
     settings = to_dict(recipe)
     for harmless in ("workers", "tick_every", "preview_every", "save_every", "compile"):
         settings["train"].pop(harmless)
-    names = "\n".join(map(str, dataset.paths))
     return {
         **settings,
         "loss_networks": loss.networks.hashes() if loss.networks else {},
-        "photographs": f"{len(dataset)} files, {hashlib.sha256(names.encode('utf-8', 'replace')).hexdigest()}",
+        "photographs": list(dataset.names),
     }
 
 
@@ -230,7 +230,7 @@ def style_task(
     label = label or Card(task="style", network=recipe.network, data=f"{len(dataset)} photographs")
     hashes = {name: digest for name, (digest, _) in paintings.items()}
     run = _StyleRun(hashes, recipe, label, network, loss, dataset, samples)
-    return Task(network, loss, run.objective, run.preview, run.card, run.identity())
+    return Task(network, loss, run.objective, run.preview, run.card, run.identity(), dataset)
 
 
 def upscale_task(
@@ -263,7 +263,7 @@ def upscale_task(
     samples = torch.stack([dataset[k][0] for k in range(min(4, len(dataset)))])
     label = label or Card(task="upscale", network=recipe.network, data=f"{len(dataset)} photographs")
     run = _UpscaleRun(recipe, label, network, loss, dataset, samples)
-    return Task(network, loss, run.objective, run.preview, run.card, run.identity())
+    return Task(network, loss, run.objective, run.preview, run.card, run.identity(), dataset)
 
 
 def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[float]]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from perceptual import checkpoints, images
-from perceptual.config import TrainConfig, differences
+from perceptual.config import TrainConfig
 from perceptual.data import Photographs, batches
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
 from perceptual.divergence import Divergence
@@ -32,18 +32,8 @@ from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
-from perceptual.runstate import RunState, damaged, matching, read_state, slots
+from perceptual.runstate import RunState, check_same, damaged, matching, read_state, slots
 from perceptual.tasks import Task
-
-LATER_SETTINGS: Mapping[str, Any] = {
-    "style_factors": [],
-    "temporal_weight": 0.0,
-    "network.noise": 0.0,
-    "loss.lattice_weight": 0.0,
-    "train.warmup": 0,
-    "train.ema": 0.0,
-}
-"""Settings that states of earlier versions lack, and what they were then."""
 
 
 def side_path(out: str | Path, suffix: str) -> Path:
@@ -181,11 +171,7 @@ class Trainer:
                     pass
             return
         tensors, state = read_state(self.state_path)
-        differ = differences(state.identity, json.loads(json.dumps(self.identity())))
-        for key, (was, now) in differ.items():
-            if was is None and key in LATER_SETTINGS and now == LATER_SETTINGS[key]:
-                continue
-            raise TrainingError(f"Cannot resume {self.state_path}: {key} was {was} and is now {now}.")
+        check_same(self.state_path, state.identity, self.identity(), self.task.photographs)
         if state.step:  # else the run was killed before its first save, and its start is that of the seed
             self._restore(tensors, state)
         _cut_log(side_path(self.out, ".jsonl"), self.step)

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from perceptual.errors import ConfigError, ImageError
 from perceptual.functional import (
+    LATTICE_SIDE,
     absolute_distance,
     feature_distance,
     gram_distance,
@@ -105,13 +107,19 @@ class GridLoss(Term):
     """What repeats every `period` pixels in the difference of the images: the cross-hatch that feature losses leave.
 
     A feature loss hardly sees it, because the loss network pools; this term sees nothing else.
+
+    Args:
+        period: in pixels; images must have as many on each side.
     """
 
     def __init__(self, period: int) -> None:
+        if not isinstance(period, int) or period < 1:
+            raise ConfigError(f"The period of a GridLoss is {period!r}; give a whole number of pixels, 1 or more.")
         super().__init__((PIXELS,), (PIXELS,))
         self.period = period
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        _check_side(output[PIXELS], self.period)
         return grid_energy(output[PIXELS] - target[PIXELS], self.period)
 
 
@@ -122,11 +130,19 @@ class StyleLoss(Term):
         layer: NETWORK:LAYER.
         targets: Gram matrices of the style images, (styles, C, C), under the same convention; `gram` makes one.
         convention: "paper" (eq. 4 as printed), "code" (its mean over C x C) or "gatys".
+
+    Raises:
+        ConfigError: an unknown convention, or targets of another shape; when called, of another layer.
     """
 
     targets: Tensor
 
     def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
+        if convention not in STYLE_CONVENTIONS:
+            raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
+        if targets.ndim != 3 or not len(targets) or targets.shape[1] != targets.shape[2]:
+            raise ConfigError(f"The targets of a StyleLoss have the shape {tuple(targets.shape)}: give Gram matrices, "
+                              "(styles, C, C), as StyleLoss.gram makes them.")  # fmt: skip
         super().__init__((layer,), (), len(targets))
         self.convention = convention
         self.register_buffer("targets", targets)
@@ -137,13 +153,20 @@ class StyleLoss(Term):
         return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        gram = self.gram(output[self.layers[0]], self.convention)
+        gram = self._gram_of(output)
         goal = self.targets[:1] if style is None else mix(style, self.targets)
         return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
 
+    def _gram_of(self, features: Features) -> Tensor:
+        layer = self.layers[0]
+        if features[layer].shape[1] != self.targets.shape[-1]:
+            raise ConfigError(f"{layer} has {features[layer].shape[1]} channels, and the targets of its StyleLoss have "
+                              f"{self.targets.shape[-1]}: make them from features of this layer.")  # fmt: skip
+        return self.gram(features[layer], self.convention)
+
     def measure(self, photographs: Features) -> Tensor:
         """The mean distance of photographs from each style: (styles,)."""
-        gram = self.gram(photographs[self.layers[0]], self.convention)
+        gram = self._gram_of(photographs)
         reduction = STYLE_CONVENTIONS[self.convention][1]
         return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
 
@@ -168,6 +191,7 @@ class LatticeLoss(Term):
         super().__init__((PIXELS,))
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        _check_side(output[PIXELS], LATTICE_SIDE)
         return lattice_energy(output[PIXELS])
 
     def measure(self, photographs: Features) -> Tensor:
@@ -183,6 +207,9 @@ class TemporalLoss(Term):
     """
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        if "moved" not in output or "carried" not in output:
+            raise ConfigError("A TemporalLoss compares two paintings: call the loss with beside={'moved': ..., "
+                              "'carried': ...}.")  # fmt: skip
         return feature_distance(output["moved"], output["carried"])
 
     def measure(self, photographs: Features) -> Tensor:
@@ -194,3 +221,9 @@ class TemporalLoss(Term):
 def full_name(layer: str) -> str:
     """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
     return layer if layer == PIXELS else ":".join(split_layer(layer))
+
+
+def _check_side(image: Tensor, least: int) -> None:
+    if min(image.shape[-2:]) < least:
+        raise ImageError(f"An image of {image.shape[-1]} x {image.shape[-2]} px is too small to look for a grid: "
+                         f"each side must have at least {least} px.")  # fmt: skip
