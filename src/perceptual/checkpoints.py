@@ -160,10 +160,9 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     network = _described(path, card)
     state = _read(path)
     if card.base:
-        base = _base_of(path, card).state_dict()
-        if _shapes(base) != _shapes(network.state_dict()):
+        state = {**_base_of(path, card).state_dict(), **state}
+        if _shapes(state) != _shapes(network.state_dict()):
             raise CheckpointError(f"{path} {_OTHER_NETWORK}.")
-        state = {**base, **state}
     network.to_empty(device="cpu").load_state_dict(state)
     return network.eval(), card
 
