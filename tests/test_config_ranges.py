@@ -211,6 +211,12 @@ def test_what_would_be_passed_over_in_a_film_is_refused(values: dict[str, Any], 
     assert says in refusal(VideoConfig, **values)
 
 
+@pytest.mark.parametrize("number", ["1e13", "9" * 5000, "inf", "nan", "-1"])
+def test_weights_by_name_have_a_range(number: str) -> None:
+    assert refusal(UpscaleRecipe, loss=f"l1:{number}").endswith(", with weights from 0 to 1e+12.")
+    assert UpscaleRecipe(loss="l1:1e12").loss == "l1:1e12"
+
+
 def test_a_loss_beside_a_network_of_ones_own_is_refused() -> None:
     assert "--loss does nothing" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
     assert UpscaleConfig(network=Path("x"), loss="pixel").network == Path("x")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perceptual import images, weights
+from perceptual import checkpoints, images, weights
 from perceptual.config import OptimizeConfig, ReproduceConfig
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.events import Step
@@ -246,6 +246,20 @@ def test_a_kept_part_is_read_and_not_optimised_again(tmp_path: Path) -> None:
     assert [(step.index, step.total) for step in steps] == [(6, 6)]
     assert (again.totals, again.seconds) == (curve.totals, curve.seconds)
     assert torch.equal(again.picture, curve.picture)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [{}, {"totals": [1.0]}, {"totals": 5, "seconds": [1.0]}, {"totals": [], "seconds": []}, {"a": 1}],
+    ids=str,
+)
+def test_a_part_of_wrong_types_is_made_again(tmp_path: Path, info: dict[str, Any]) -> None:
+    gray, here = Gray(), lab(tmp_path)
+    file = here.part("gray", {})
+    checkpoints.save_state(file, {"picture": torch.zeros(1, 3, 2, 2, dtype=torch.uint8)}, info)
+    _, curve = finish(here.optimize(gray.optimization(3), file))
+    assert gray.evaluations > 3
+    assert len(curve.totals) == 4
 
 
 def test_an_optimisation_that_is_closed_in_the_middle_keeps_nothing(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def parse_blend(text: str) -> dict[str, float]:
     """The weights of "starry_night:0.7,wave:0.3", scaled to sum to 1; a name without a number weighs 1.
 
     Raises:
-        ConfigError: a part has no name, or a weight is not a number from 0 up, or all weights are 0.
+        ConfigError: a part has no name, or a weight is not a number from 0 to 1e12, or all weights are 0.
     """
     if os.path.isfile(os.path.expanduser(text)):  # whose name may hold a comma
         return {text: 1.0}

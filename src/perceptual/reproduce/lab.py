@@ -13,14 +13,14 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from perceptual import checkpoints, images, weights
 from perceptual.apply import Stylizer
-from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, from_dict, to_dict
+from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.loss_networks import (
@@ -45,6 +45,17 @@ class Work(NamedTuple):
     size: int
     images: int
     iterations: int
+
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """What a kept optimisation holds beside its picture."""
+
+    totals: Sequence[float]
+    seconds: Sequence[float]
 
 
 class Curve(NamedTuple):
@@ -244,21 +255,25 @@ class Lab:
         text = json.dumps(dict(identity), sort_keys=True, default=str)
         return self.out / "parts" / f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.part"
 
-    def kept(self, file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def kept(self, file: Path, kind: type[Kept]) -> tuple[dict[str, Tensor], Kept] | None:
         """The tensors and numbers of a part; None where there is none, or it was damaged and is to be made again."""
         try:
-            return checkpoints.load_state(file)
-        except CheckpointError:
+            tensors, info = checkpoints.load_state(file)
+            part = kind(**info)
+            check(part)
+        except (CheckpointError, ConfigError, TypeError):
             return None
+        return tensors, part
 
     def optimize(self, run: Optimization, file: Path) -> Generator[Step, None, Curve]:
         """Run an optimisation, or read what it gave the last time; the value is its Curve."""
         planned = run.config.iterations * run.config.scales
-        if (kept := self.kept(file)) is not None:
-            tensors, info = kept
+        tensors, numbers = self.kept(file, _Numbers) or ({}, _Numbers((), ()))
+        picture = tensors.get("picture", torch.empty(0))
+        if picture.dtype == torch.uint8 and picture.ndim == 4 and len(numbers.totals) == len(numbers.seconds) > 0:
             self.done += planned
             yield Step(self.done, self.total)
-            return Curve(info["totals"], info["seconds"], tensors["picture"].float() / 255)
+            return Curve(list(numbers.totals), list(numbers.seconds), picture.float() / 255)
         for step in run.run():
             yield replace(step, index=self.done + step.index, total=self.total)
         self.done += planned

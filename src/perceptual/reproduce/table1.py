@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -55,17 +56,24 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     )
 
 
+@dataclass(frozen=True)
+class _Times:
+    """What is kept of a measurement: seconds of each iteration and of each pass."""
+
+    times: Mapping[str, Sequence[float]]
+
+
 def _times(judge: Judge, photograph: Tensor, work: Work) -> Generator[Step, None, dict[str, list[float]]]:
     """Seconds of iterations of the baseline, and of a pass of the network after each."""
     lab = judge.lab
     network = to_dict(judge.stylizer.network.config)
     identity = {"network": network, "loss": to_dict(judge.loss), "weights": lab.hashes(judge.layers), **work._asdict()}
     file = lab.part("times", {**identity, "machine": machine(lab.config.device)})
-    if (kept := lab.kept(file)) is not None:
+    kept = lab.kept(file, _Times)
+    if kept is not None and all(kept[1].times.get(name) for name in ("network", "iterations")):
         lab.done += work.iterations
         yield Step(lab.done, lab.total)
-        times: dict[str, list[float]] = kept[1]["times"]
-        return times
+        return {name: list(values) for name, values in kept[1].times.items()}
     passes, iterations = [], []
     steps = judge.baseline(photograph, work.iterations).run()
     next(steps)  # the objective at white noise, and the set-up
