@@ -75,8 +75,8 @@ class Trainer:
         self.device = self.accelerator.device
         if tensorboard:
             self.accelerator.init_trackers("")
-        channels_last(task.network.to(self.device))
         keep_memory()
+        channels_last(task.network.to(self.device))
         task.loss.to(self.device)
         if self.accelerator.mixed_precision == "bf16" and task.loss.networks is not None:
             task.loss.networks.cast(torch.bfloat16)  # once, in place of a cast at every step
@@ -90,8 +90,7 @@ class Trainer:
         if self.compiled:
             self.network.compile(dynamic=False)
             task.loss.compile(dynamic=False)
-        self.skipped = 0
-        self.watch = Divergence(config.steps)
+        self.skipped, self.watch = 0, Divergence(config.steps)
         self.unreadable: set[str] = set()
         self._alone = ExitStack()  # holds the lock from `begin` to the end of `run`
 
