@@ -12,6 +12,7 @@ from torch import Tensor
 
 from perceptual.errors import ConfigError
 from perceptual.motion import pixels_of, tensor_of
+from perceptual.video.tones import HDR, PEAK, ToSDR
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
 RGB = 0  # a matrix, in the numbers of H.273 as all here
@@ -41,6 +42,16 @@ class Colours:
         full = FULL if frame.format.name.startswith("yuvj") else frame.color_range
         return cls(frame.colorspace, full, frame.color_primaries, frame.color_trc)
 
+    @property
+    def hdr(self) -> str | None:
+        """HLG or PQ, where the film has high dynamic range."""
+        return HDR.get(self.transfer)
+
+    @property
+    def shown(self) -> Colours:
+        """The colours that the levels of `ToRGB` have, and that an output is tagged with: BT.709 in place of HDR."""
+        return Colours(_BT709, LIMITED, _BT709, _BT709) if self.hdr else self
+
     def swscale_matrix(self, width: int, height: int) -> int:
         """Where the file does not say, what players take: BT.709 for high definition, else BT.601."""
         return _MATRICES.get(self.matrix, _BT709 if width >= 1280 or height > 576 else _BT601)
@@ -49,11 +60,15 @@ class Colours:
 class ToRGB:
     """Decoded frames into (1, 3, H, W) uint8 levels, upright, a view of (1, H, W, 3) memory.
 
-    size: (width, height) to scale to, before turning; matrix: how to turn them, as `display_matrix` gives it.
+    size: (width, height) to scale to, before turning; matrix: how to turn them, as `display_matrix` gives it; peak: the
+    brightest light of a film in HDR, in cd/m2. Levels are then those of `Colours.shown`, BT.709.
     """
 
-    def __init__(self, colours: Colours, size: tuple[int, int], matrix: Matrix = (1, 0, 0, 1)) -> None:
+    def __init__(
+        self, colours: Colours, size: tuple[int, int], matrix: Matrix = (1, 0, 0, 1), *, peak: float = PEAK
+    ) -> None:
         self._colours, self._size, self._matrix, self._scaler = colours, size, matrix, VideoReformatter()
+        self._to_sdr = ToSDR(colours.transfer, peak, colours.matrix, size) if colours.hdr else None
 
     def __call__(self, frame: VideoFrame) -> Tensor:
         """One frame; it may be of another size and kind than the ones before."""
@@ -63,7 +78,10 @@ class ToRGB:
             how["src_color_range"] = self._colours.range or LIMITED
         width, height = self._size
         try:
-            rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
+            if self._to_sdr:
+                rgb = next(self._to_sdr(frame))
+            else:
+                rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
         except (FFmpegError, MemoryError) as error:
             raise ConfigError(f"Frames of {width} x {height} px are too large: give a smaller --size.") from error
         return tensor_of(np.ascontiguousarray(upright(rgb.to_ndarray(), self._matrix)))

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from perceptual.errors import VideoError
-from perceptual.video.colours import ToRGB, display_matrix
+from perceptual.video.colours import Colours, ToRGB, display_matrix
 from perceptual.video.source import (
     Clock,
     Info,
@@ -28,6 +28,7 @@ from perceptual.video.source import (
     own_seconds,
     packets_of,
 )
+from perceptual.video.tones import peak_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Reader:
         self.last = None if end is None else self._origin + end
         matrix = display_matrix(first)
         self.info, scaled = inform(self._container, self._stream, first, matrix, size)
-        self._convert = ToRGB(self.info.colours, scaled, matrix)
+        self._convert = ToRGB(Colours.of(first), scaled, matrix, peak=peak_of(first))
         self.rate = rate or (self.info.rate or Fraction(25) if constant else None)
         self.time_base = 1 / self.rate if self.rate else self._tick
         self.info = self._expect(self.info)

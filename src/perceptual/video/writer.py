@@ -133,6 +133,8 @@ class Writer:
         self._streams = Streams(reader, self._output, self._suffix)
         self._streams.describe(self._stream)
         self._messages += [self._streams.message] if self._streams.message else []
+        if reader.info.hdr:
+            self._messages.append(f"The film is in HDR ({reader.info.hdr}): it is converted to SDR (BT.709).")
         self._durations: dict[int, int] = {}
         self._convert: FromRGB | None = None
 
