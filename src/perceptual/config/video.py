@@ -60,6 +60,8 @@ class VideoConfig:
     preset: str | None = None
     """Time that the encoder takes: ultrafast to veryslow for h264 and hevc (veryfast when left out), 0 (slow) to 8 for
     vp9 (4), 0 to 13 for av1 (8)."""
+    sound: bool = True
+    """Keep the film's sound: copied where the output can hold it, else converted."""
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     precision: Precision = StylizeConfig.precision

@@ -130,9 +130,9 @@ class Writer:
         os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
-        self._streams = Streams(reader, self._output, self._suffix)
+        self._streams = Streams(reader, self._output, self._suffix, sound=config.sound)
         self._streams.describe(self._stream)
-        self._messages += [self._streams.message] if self._streams.message else []
+        self._messages += self._streams.messages
         if reader.info.hdr:
             self._messages.append(f"The film is in HDR ({reader.info.hdr}): it is converted to SDR (BT.709).")
         self._durations: dict[int, int] = {}
