@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 from av import VideoFrame
@@ -13,13 +14,16 @@ from av.filter import Graph
 _TICK = Fraction(1, 1000)  # filters want times; those that they get here only count frames
 
 
+Step = tuple[str, dict[str, str]]
+
+
 class Filters:
     """A chain of filters: (name, options) each, as FFmpeg writes them. It is built anew where frames change their kind.
 
     Frames go in one after the other; those that come out are in the same order and have no times of their own.
     """
 
-    def __init__(self, *steps: tuple[str, dict[str, str]]) -> None:
+    def __init__(self, *steps: Step) -> None:
         self._steps, self._graph, self._count = steps, Graph(), 0
         self._kind: tuple[int, int, str, int, int] | None = None
 
@@ -56,3 +60,24 @@ class Filters:
         nodes = [graph.add(name, None, **options) for name, options in [("buffer", source), *self._steps]]
         graph.link_nodes(*nodes, graph.add("buffersink")).configure()
         return graph
+
+
+def deinterlaced(timed: Iterable[tuple[VideoFrame, int, int]]) -> Iterator[tuple[VideoFrame, int, int]]:
+    """(frame, time, duration) each, with the lines of both fields at one time; by FFmpeg's bwdif.
+
+    Frames that say that they are not interlaced pass as they are.
+    """
+    filters = Filters(("bwdif", {"mode": "send_frame", "deint": "interlaced"}))
+    waiting: deque[tuple[int, int]] = deque()
+    for frame, pts, duration in timed:
+        if not waiting and not frame.interlaced_frame:
+            yield frame, pts, duration
+            continue
+        waiting.append((pts, duration))
+        for made in filters(frame):
+            yield made, *waiting.popleft()
+        if not frame.interlaced_frame:
+            for made in filters.flush():
+                yield made, *waiting.popleft()
+    for made in filters.flush():
+        yield made, *waiting.popleft()

@@ -34,7 +34,7 @@ class Info:
     all pictures are shown equally long; turned: the file says that its
     pictures are to be turned or flipped; aspect: width over height of a pixel, None for square or unknown; codec: in
     FFmpeg's words; colours: of the pictures as they are read; hdr: HLG or PQ where the film has that, and the pictures
-    were converted from it.
+    were converted from it; fields: tff or bff, top or bottom field first, where the first picture is interlaced.
     """
 
     width: int
@@ -48,6 +48,7 @@ class Info:
     codec: str
     colours: Colours
     hdr: str | None = None
+    fields: str | None = None
 
 
 def check_there(path: Path) -> None:
@@ -214,8 +215,15 @@ def inform(
         codec=stream.codec_context.codec.canonical_name,
         colours=Colours.of(first).shown,
         hdr=Colours.of(first).hdr,
+        fields=_fields(stream, first),
     )
     return info, (width, height)
+
+
+def _fields(stream: VideoStream, first: VideoFrame) -> str | None:
+    if not first.interlaced_frame:
+        return None
+    return "bff" if stream.codec_context.field_order in (3, 4) else "tff"  # in FFmpeg's numbers, bottom shown first
 
 
 def own_seconds(stream: VideoStream) -> Fraction | None:
