@@ -124,7 +124,6 @@ def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, 
         (f"a.mp4 -o {'long' * 99}.mp4", "the name is too long"),
         ("a.mp4 -o a.mp4", "would overwrite its input"),
         ("a.mp4 -o b.xyz", "end the name with .mp4"),
-        ("a.mp4 -o b.webm", "has sound in aac, which .webm cannot hold"),
         ("a.mp4 -o b.mp4 --codec vp9 --crf 70", "crf is 70"),
         ("a.mp4 -o b.mp4 --start soon", "start is 'soon'"),
         ("a.mp4 -o b.mp4 --start 10", "give another --start"),
@@ -212,3 +211,9 @@ def test_stylize_points_to_this_command_for_a_film(capsys: Capture) -> None:
     code, _, err = run(capsys, "stylize", "a.mp4", "-o", "b.png")
     assert code == 1
     assert "a.mp4 is a film: use `perceptual video`." in err
+
+
+def test_no_sound_is_a_flag(capsys: Capture, tiny_style: Path) -> None:
+    code, _, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.webm", "--no-sound")
+    assert code == 0, err
+    assert clips.facts("b.webm")["kinds"] == ["video"]

@@ -216,7 +216,9 @@ def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
         nodes = list(ast.walk(tree))
         named = [k.value for node in nodes if isinstance(node, ast.Call) for k in node.keywords if k.arg == "name"]
         flags |= {value.value for value in named if isinstance(value, ast.Constant)}  # tyro.conf.arg(name="from")
-        flags |= {ast.unparse(node.target).replace("_", "-") for node in nodes if isinstance(node, ast.AnnAssign)}
+        fields = [node for node in nodes if isinstance(node, ast.AnnAssign)]
+        flags |= {ast.unparse(node.target).replace("_", "-") for node in fields}
+        flags |= {f"no-{ast.unparse(node.target)}" for node in fields if ast.unparse(node.annotation) == "bool"}
     wrong = []
     for path, tree in TREES.items():
         for node in ast.walk(tree):

@@ -376,15 +376,6 @@ def test_a_cover_is_no_film_and_is_kept_in_mp4() -> None:
         convert("cover.mp4", "b.mp4")
 
 
-def test_sound_that_not_even_matroska_holds_is_left_out_there_and_said() -> None:
-    clips.make("a.mov", sound="pcm_mulaw")
-    _, said = convert("a.mov", "b.mkv")
-    assert said == "Left out, as .mkv does not take it: sound (pcm_mulaw)."
-    assert clips.facts("b.mkv")["kinds"] == ["video"]
-    with pytest.raises(ConfigError, match=r"which \.mp4 cannot hold: write an \.mkv file"):
-        convert("a.mov", "b.mp4")
-
-
 def remux(source: str, target: str, change: Callable[[Any], None]) -> None:
     """Copy a film packet by packet, each changed."""
     with av.open(source) as film, av.open(target, "w") as output:
@@ -468,15 +459,6 @@ def test_sound_is_whole_where_a_file_lands_behind_what_is_sought(monkeypatch: py
     convert("a.mp4", "c.mp4", start="12")
     assert clips.numbers("c.mp4") == clips.numbers("b.mp4")
     assert clips.packets("c.mp4") == clips.packets("b.mp4")
-
-
-@pytest.mark.parametrize(("sound", "target"), [("aac", "b.webm"), ("libopus", "b.avi")])
-def test_sound_that_the_output_cannot_hold_is_refused_before_any_work(sound: str, target: str) -> None:
-    clips.make("a.mkv", sound=sound)
-    codec = sound.removeprefix("lib")
-    with pytest.raises(ConfigError, match=rf"a\.mkv has sound in {codec}, which \.\w+ cannot hold: .*\.mkv"):
-        convert("a.mkv", target, lambda pixels: pytest.fail("it worked"))
-    assert [path.name for path in Path().iterdir()] == ["a.mkv"]
 
 
 # --- colours, sizes, orientation

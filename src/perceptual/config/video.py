@@ -63,6 +63,10 @@ class VideoConfig:
     preset: str | None = None
     """Time that the encoder takes: ultrafast to veryslow for h264 and hevc (veryfast when left out), 0 (slow) to 8 for
     vp9 (4), 0 to 13 for av1 (8)."""
+    keep_interlaced: bool = False
+    """Leave interlaced pictures as they are; else the lines of their two fields are brought to one time."""
+    sound: bool = True
+    """Keep the film's sound: copied where the output can hold it, else converted."""
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     precision: Precision = StylizeConfig.precision
@@ -80,6 +84,9 @@ class VideoConfig:
                 raise ConfigError(f"The film is to be {how}, where {flag} does nothing: leave it out.")
         if self.enlarges and self.size:
             raise ConfigError("--upscale says how large the film becomes: leave --size out.")
+        if self.keep_interlaced and (self.enlarges or self.size):
+            flag = "--size" if self.size else "--upscale"
+            raise ConfigError(f"--keep-interlaced keeps the lines as they are, which {flag} does not: leave one out.")
         start, end = self.span
         if end is not None and end <= start:
             raise ConfigError(f"end is {self.end}, which is not after start, {self.start or 0}: give a later one.")

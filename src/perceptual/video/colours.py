@@ -12,11 +12,14 @@ from torch import Tensor
 
 from perceptual.errors import ConfigError
 from perceptual.motion import pixels_of, tensor_of
+from perceptual.video.filters import Filters, Step
+from perceptual.video.tones import HDR, PEAK, ToSDR
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
 RGB = 0  # a matrix, in the numbers of H.273 as all here
 _BT709, _BT601 = 1, 5
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # what swscale calls them; 5 and 6 are the same
+_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}  # what its filter calls these
 
 Matrix = tuple[int, int, int, int]
 
@@ -41,6 +44,16 @@ class Colours:
         full = FULL if frame.format.name.startswith("yuvj") else frame.color_range
         return cls(frame.colorspace, full, frame.color_primaries, frame.color_trc)
 
+    @property
+    def hdr(self) -> str | None:
+        """HLG or PQ, where the film has high dynamic range."""
+        return HDR.get(self.transfer)
+
+    @property
+    def shown(self) -> Colours:
+        """The colours that the levels of `ToRGB` have, and that an output is tagged with: BT.709 in place of HDR."""
+        return Colours(_BT709, LIMITED, _BT709, _BT709) if self.hdr else self
+
     def swscale_matrix(self, width: int, height: int) -> int:
         """Where the file does not say, what players take: BT.709 for high definition, else BT.601."""
         return _MATRICES.get(self.matrix, _BT709 if width >= 1280 or height > 576 else _BT601)
@@ -49,11 +62,26 @@ class Colours:
 class ToRGB:
     """Decoded frames into (1, 3, H, W) uint8 levels, upright, a view of (1, H, W, 3) memory.
 
-    size: (width, height) to scale to, before turning; matrix: how to turn them, as `display_matrix` gives it.
+    size: (width, height) to scale to, before turning; matrix: how to turn them, as `display_matrix` gives it; peak: the
+    brightest light of a film in HDR, in cd/m2. Levels are then those of `Colours.shown`, BT.709; interlaced: the two
+    fields of a frame have colours of their own.
     """
 
-    def __init__(self, colours: Colours, size: tuple[int, int], matrix: Matrix = (1, 0, 0, 1)) -> None:
+    def __init__(
+        self,
+        colours: Colours,
+        size: tuple[int, int],
+        matrix: Matrix = (1, 0, 0, 1),
+        *,
+        peak: float = PEAK,
+        interlaced: bool = False,
+    ) -> None:
         self._colours, self._size, self._matrix, self._scaler = colours, size, matrix, VideoReformatter()
+        self._filters: Filters | None = None
+        if colours.hdr:
+            self._filters = ToSDR(colours.transfer, peak, colours.matrix, size)
+        elif interlaced:
+            self._filters = _woven("in", colours, size, "rgb24")
 
     def __call__(self, frame: VideoFrame) -> Tensor:
         """One frame; it may be of another size and kind than the ones before."""
@@ -63,17 +91,26 @@ class ToRGB:
             how["src_color_range"] = self._colours.range or LIMITED
         width, height = self._size
         try:
-            rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
+            if self._filters:
+                rgb = next(self._filters(frame))
+            else:
+                rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
         except (FFmpegError, MemoryError) as error:
             raise ConfigError(f"Frames of {width} x {height} px are too large: give a smaller --size.") from error
         return tensor_of(np.ascontiguousarray(upright(rgb.to_ndarray(), self._matrix)))
 
 
 class FromRGB:
-    """(1, 3, H, W) uint8 levels into frames of a pixel format and of (width, height), ready for an encoder."""
+    """(1, 3, H, W) uint8 levels into frames of a pixel format and of (width, height), ready for an encoder.
 
-    def __init__(self, colours: Colours, pixel_format: str, size: tuple[int, int]) -> None:
+    fields: tff or bff, where a frame holds two fields, which have colours of their own.
+    """
+
+    def __init__(
+        self, colours: Colours, pixel_format: str, size: tuple[int, int], *, fields: str | None = None
+    ) -> None:
         self._colours, self._format, self._scaler = colours, pixel_format, VideoReformatter()
+        self._filters = _woven("out", colours, size, pixel_format, ("setfield", {"mode": fields})) if fields else None
         self._size = size
 
     def __call__(self, pixels: Tensor) -> VideoFrame:
@@ -83,10 +120,22 @@ class FromRGB:
         if self._colours.matrix != RGB:
             how["dst_colorspace"] = self._colours.swscale_matrix(*self._size)
             how["dst_color_range"] = self._colours.range or LIMITED
-        made = self._scaler.reformat(frame, *self._size, self._format, interpolation=_HOW, **how)
+        if self._filters:
+            made = next(self._filters(frame))
+        else:
+            made = self._scaler.reformat(frame, *self._size, self._format, interpolation=_HOW, **how)
         made.colorspace, made.color_range = self._colours.matrix, self._colours.range
         made.color_primaries, made.color_trc = self._colours.primaries, self._colours.transfer
         return made
+
+
+def _woven(side: str, colours: Colours, size: tuple[int, int], pixels: str, *more: Step) -> Filters:
+    """FFmpeg's scaler for frames of two fields, whose YUV is on a side of it, "in" or "out"."""
+    scale = {"w": str(size[0]), "h": str(size[1]), "interl": "1", "flags": "bicubic+accurate_rnd+full_chroma_int"}
+    if colours.matrix != RGB:
+        scale[f"{side}_color_matrix"] = _NAMES[colours.swscale_matrix(*size)]
+        scale[f"{side}_range"] = "full" if colours.range == FULL else "limited"
+    return Filters(("scale", scale), ("format", {"pix_fmts": pixels}), *more)
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:

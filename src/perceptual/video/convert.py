@@ -78,6 +78,7 @@ class Conversion:
             write_beside(self.target) as temporary,
             Writer(temporary, reader, config) as writer,
         ):
+            reader.keep_interlaced = config.keep_interlaced
             yield Step(0, reader.info.frames, message=writer.said())
             try:
                 yield from self._steps(reader, writer)

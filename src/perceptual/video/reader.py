@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from perceptual.errors import VideoError
-from perceptual.video.colours import ToRGB, display_matrix
+from perceptual.video.colours import Colours, ToRGB, display_matrix
+from perceptual.video.filters import deinterlaced
 from perceptual.video.source import (
     Clock,
     Info,
@@ -28,6 +30,7 @@ from perceptual.video.source import (
     own_seconds,
     packets_of,
 )
+from perceptual.video.tones import peak_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,9 @@ class Reader:
     Attributes: `info`; `time_base`, seconds in a unit of time; `rate`, frames a second where that is constant, or None;
     `index`, the stream's place in the file; `shift`, seconds taken off the file's own times; `first` and `last`, where
     in these the part that is read begins and ends, None where the film does; `sought`, where the file was entered, None
-    for its beginning; `damage`, the number of places that could not be read; `reached`, seconds of film that were read.
+    for its beginning; `interlaced`, whether any picture so far is; `keep_interlaced`, to be set to True before the
+    first picture is taken, so that these are left as they are, and FFmpeg's bwdif does not deinterlace them; `damage`,
+    the number of places that could not be read; `reached`, seconds of film that were read.
 
     Raises:
         VideoError: no such file, no film, damaged from its beginning, or nothing of it after `start`.
@@ -75,6 +80,7 @@ class Reader:
         constant: bool = False,
     ) -> None:
         self.path, self.damage, self.reached = Path(path), 0, Fraction(0)
+        self.interlaced = self.keep_interlaced = False
         self._start, self._end = start, end
         self._container = open_input(self.path)
         try:
@@ -97,7 +103,7 @@ class Reader:
         self.last = None if end is None else self._origin + end
         matrix = display_matrix(first)
         self.info, scaled = inform(self._container, self._stream, first, matrix, size)
-        self._convert = ToRGB(self.info.colours, scaled, matrix)
+        self._to_rgb = partial(ToRGB, Colours.of(first), scaled, matrix, peak=peak_of(first))
         self.rate = rate or (self.info.rate or Fraction(25) if constant else None)
         self.time_base = 1 / self.rate if self.rate else self._tick
         self.info = self._expect(self.info)
@@ -111,9 +117,10 @@ class Reader:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        timed = self._sampled() if self.rate else ((*each, 1) for each in self._timed())
+        convert = self._to_rgb(interlaced=self.keep_interlaced and self.info.fields is not None)
+        timed = self._sampled() if self.rate else ((*each, 1) for each in self._progressive())
         for picture, pts, duration, times in timed:
-            yield Frame(self._convert(picture), pts, duration, times)
+            yield Frame(convert(picture), pts, duration, times)
             del picture
 
     def cut_short(self, heard: Fraction = Fraction(0)) -> bool:
@@ -191,6 +198,7 @@ class Reader:
                 else:
                     self._broken = False
                 self._decoded = True
+                self.interlaced = self.interlaced or frame.interlaced_frame
                 yield frame
 
     def _demux(self) -> Iterator[av.Packet[VideoStream] | None]:
@@ -208,6 +216,10 @@ class Reader:
         if not self._broken and (self._decoded or not is_broadcast(self._container)):
             self.damage += 1
         self._broken = True
+
+    def _progressive(self) -> Iterator[tuple[VideoFrame, int, int]]:
+        """As `_timed`, with the fields of interlaced pictures brought together."""
+        return self._timed() if self.keep_interlaced else deinterlaced(self._timed())
 
     def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
         """Each picture within the span with its time, from `shift` on, and how long it is shown."""
@@ -242,7 +254,7 @@ class Reader:
     def _sampled(self) -> Iterator[tuple[VideoFrame, int, int, int]]:
         """At each tick of the rate the latest picture; one that no tick meets is left out."""
         done, last = None, None
-        for frame, pts, duration in self._timed():
+        for frame, pts, duration in self._progressive():
             tick, after = self._next_tick(pts), self._next_tick(pts + duration)
             if after > tick:
                 done = after

@@ -33,7 +33,8 @@ class Info:
     file does not tell; seconds: its length, likewise; rate: frames a second, on average; even: as far as can be told,
     all pictures are shown equally long; turned: the file says that its
     pictures are to be turned or flipped; aspect: width over height of a pixel, None for square or unknown; codec: in
-    FFmpeg's words.
+    FFmpeg's words; colours: of the pictures as they are read; hdr: HLG or PQ where the film has that, and the pictures
+    were converted from it; fields: tff or bff, top or bottom field first, where the first picture is interlaced.
     """
 
     width: int
@@ -46,6 +47,8 @@ class Info:
     aspect: Fraction | None
     codec: str
     colours: Colours
+    hdr: str | None = None
+    fields: str | None = None
 
 
 def check_there(path: Path) -> None:
@@ -210,9 +213,17 @@ def inform(
         turned=matrix != (1, 0, 0, 1),
         aspect=aspect,
         codec=stream.codec_context.codec.canonical_name,
-        colours=Colours.of(first),
+        colours=Colours.of(first).shown,
+        hdr=Colours.of(first).hdr,
+        fields=_fields(stream, first),
     )
     return info, (width, height)
+
+
+def _fields(stream: VideoStream, first: VideoFrame) -> str | None:
+    if not first.interlaced_frame:
+        return None
+    return "bff" if stream.codec_context.field_order in (3, 4) else "tff"  # in FFmpeg's numbers, bottom shown first
 
 
 def own_seconds(stream: VideoStream) -> Fraction | None:

@@ -1,23 +1,25 @@
-"""What goes with the pictures of a film, copied as it is: sound, subtitles, cover, fonts, chapters, titles."""
+"""What goes with the pictures of a film, copied where it can be: sound, subtitles, cover, fonts, chapters, titles."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 from av import FFmpegError, InvalidDataError, Packet
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.stream import Stream
 
 from perceptual.errors import ConfigError
 from perceptual.video.reader import Reader
+from perceptual.video.sound import Sound, can_convert
 from perceptual.video.source import Clock, is_cover, open_input, packets_of
 
 if TYPE_CHECKING:
@@ -36,26 +38,33 @@ _EARLY = 1000  # packets of a joined part that come before its first picture
 class Streams:
     """The streams of a film beside its pictures, copied packet by packet into an output that is being written.
 
-    It reads the film a second time by itself, always as far as the pictures have come, so that nothing piles up.
+    Sound that the output cannot hold is converted; sound: False leaves all of it out. It reads the film a second time
+    by itself, always as far as the pictures have come, so that nothing piles up.
 
-    Attributes: `message`, a sentence about what the output cannot hold, or None; `reached`, seconds of the film that
-    were copied; `damage`, the number of places that could not be read.
+    Attributes: `messages`, a sentence each about what the output cannot hold; `reached`, seconds of the film that were
+    copied; `damage`, the number of places that could not be read.
 
     Raises:
-        ConfigError: the output cannot hold the sound.
+        ConfigError: the output cannot hold the sound, and it cannot be converted.
     """
 
-    def __init__(self, reader: Reader, output: OutputContainer, suffix: str) -> None:
+    def __init__(self, reader: Reader, output: OutputContainer, suffix: str, *, sound: bool = True) -> None:
         self.damage, self.reached = 0, Fraction(0)
         self._output, self._shift = output, reader.shift
         self._start, self._end, self._sought = reader.first, reader.last, reader.sought
         self._container = open_input(reader.path)
+        self.messages: list[str] = []
+        self._foreign: set[int] = set()  # sound that the output cannot hold
+        self._sounds: dict[int, Sound] = {}
         try:
             self._film = self._container.streams[reader.index]
-            kept = self._choose(reader.path, suffix)
+            kept = self._choose(reader.path, suffix, sound=sound)
             if suffix == ".avi":
                 self._check_gaps(reader.path, [stream.index for stream in kept if stream.type == "audio"])
-            self._outputs = {stream.index: _add(output, stream) for stream in kept}
+            self._outputs = {stream.index: self._open(stream) for stream in kept}
+            if self._sounds:
+                words = ", ".join(dict.fromkeys(sound.said for sound in self._sounds.values()))
+                self.messages.append(f"Sound is converted, as {suffix} does not take it: {words}.")
         except BaseException:
             self._container.close()
             raise
@@ -84,6 +93,8 @@ class Streams:
     def close(self, until: Fraction | None) -> None:
         """Copy what is left before a time, and the chapters: the last before the output is closed."""
         self.copy(until)
+        for sound in self._sounds.values():
+            self._mux(sound.convert(None))
         self._output.set_chapters(list(self._chapters(until)))
         self._container.close()
 
@@ -91,28 +102,42 @@ class Streams:
         """Close the film, whatever has been copied."""
         self._container.close()
 
-    def _choose(self, path: Path, suffix: str) -> list[Stream]:
-        """The streams that the output can hold."""
+    def _choose(self, path: Path, suffix: str, *, sound: bool) -> list[Stream]:
+        """The streams that the output can hold, as they are or converted."""
         kept, left = [], Counter[str]()
         chapters = bool(self._container.chapters())
         for stream in self._container.streams:
             kind = stream.type
             if stream is self._film or (kind == "data" and chapters and _codec(stream) == "bin_data"):
                 continue  # the latter is how MP4 keeps its chapters
+            if kind == "audio" and not sound:
+                continue
             cover = kind == "video" and is_cover(stream) and suffix in (".mp4", ".m4v", ".mov")
             if (kind in ("audio", "subtitle", "attachment") or cover) and _holds(self._output.format.name, stream):
                 kept.append(stream)
-            elif kind == "audio" and _codec(stream) and suffix != ".mkv":
-                raise ConfigError(
-                    f"{path} has sound in {_codec(stream)}, which {suffix} cannot hold: write an .mkv file, which can."
-                )
+            elif kind == "audio" and can_convert(self._output.format.name, stream):
+                kept.append(stream)
+                self._foreign.add(stream.index)
+            elif kind == "audio" and suffix != ".mkv":
+                which = f"sound ({_codec(stream) or 'unknown'})"
+                raise ConfigError(f"{path} has {which} that {suffix} cannot hold: write .mkv, or give --no-sound.")
             else:
                 left[
                     f"{'a cover' if is_cover(stream) else _WORDS.get(kind, kind)} ({_codec(stream) or 'unknown'})"
                 ] += 1
         several = [f"{count} x {name}" if count > 1 else name for name, count in left.items()]
-        self.message = f"Left out, as {suffix} does not take it: {', '.join(several)}." if left else None
+        if left:
+            self.messages.append(f"Left out, as {suffix} does not take it: {', '.join(several)}.")
         return kept
+
+    def _open(self, stream: Stream) -> Stream:
+        """The stream of the output for one of the film."""
+        if stream.index not in self._foreign:
+            return _add(self._output, stream)
+        assert isinstance(stream, AudioStream)
+        sound = self._sounds[stream.index] = Sound(self._output, stream)
+        _describe(sound.stream, stream)
+        return cast(Stream, sound.stream)
 
     def _check_gaps(self, path: Path, indices: list[int]) -> None:
         """Refuse what AVI would put together without a word: sound that begins late or has gaps."""
@@ -195,11 +220,19 @@ class Streams:
         self._latest[source] = dts
         self.reached = max(self.reached, packet.dts * packet.time_base)
         packet.dts, packet.pts = dts, None if packet.pts is None else packet.pts - shift
+        if source in self._sounds:
+            packet.pts = dts if packet.pts is None else packet.pts
+            self._mux(self._sounds[source].convert(packet))
+            return
         packet.stream = target
         if self._written is not None:
             self._written[source] = _raise(packet, target.time_base, self._written.get(source))
+        self._mux([packet])
+
+    def _mux(self, packets: Iterable[Packet[Any]]) -> None:
         try:
-            self._output.mux_one(packet)
+            for packet in packets:
+                self._output.mux_one(packet)
         except InvalidDataError:  # damaged, where the output wants another form of it
             self.damage += 1
 
@@ -219,9 +252,13 @@ class Streams:
 
 def _add(output: OutputContainer, stream: Stream) -> Stream:
     added = output.add_stream_from_template(stream, opaque=True)
+    _describe(added, stream)
+    return added
+
+
+def _describe(added: Stream, stream: Stream) -> None:
     added.metadata.update(_fresh(stream.metadata))
     added.disposition = stream.disposition
-    return added
 
 
 def _raise(packet: Packet[Any], tick: Fraction | None, last: int | None) -> int:

@@ -118,7 +118,7 @@ class Writer:
 
     def __init__(self, path: str | Path, reader: Reader, config: VideoConfig) -> None:
         self.frames, self.reached = 0, Fraction(0)
-        self._finished = False
+        self._finished = self._told_of_fields = False
         self._messages: list[str] = []
         self._path, self._reader, self._suffix = Path(path), reader, Path(path).suffix.lower()
         self._word = check_target(self._path, config)
@@ -130,9 +130,11 @@ class Writer:
         os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
-        self._streams = Streams(reader, self._output, self._suffix)
+        self._streams = Streams(reader, self._output, self._suffix, sound=config.sound)
         self._streams.describe(self._stream)
-        self._messages += [self._streams.message] if self._streams.message else []
+        self._messages += self._streams.messages
+        if reader.info.hdr:
+            self._messages.append(f"The film is in HDR ({reader.info.hdr}): it is converted to SDR (BT.709).")
         self._durations: dict[int, int] = {}
         self._convert: FromRGB | None = None
 
@@ -161,6 +163,9 @@ class Writer:
 
     def said(self) -> str | None:
         """What a person should know about the output and has not been told, in a line each; None for nothing."""
+        if self._reader.interlaced and not self._told_of_fields:
+            self._told_of_fields = True
+            self._messages.append(self._of_fields())
         said, self._messages = self._messages, []
         return "\n".join(said) or None
 
@@ -193,6 +198,8 @@ class Writer:
         if encoder.crf is not None:
             options["crf"] = str(encoder.crf if config.crf is None else config.crf)
             options[encoder.flag] = config.preset or encoder.preset
+        if self._fields and self._word == "h264":
+            options["x264-params"] = f"{self._fields}=1:pic-struct=1"
         if self._in_order():
             options |= {"x265-params": "log-level=none:bframes=0"} if self._word == "hevc" else {"bf": "0"}
         rate = self._reader.rate or info.rate or Fraction(25)
@@ -202,6 +209,19 @@ class Writer:
         if self._word == "hevc" and self._suffix != ".mkv":
             stream.codec_context.codec_tag = "hvc1"  # as Apple's players want it
         return stream
+
+    @property
+    def _fields(self) -> str | None:
+        """The order of the two fields that each picture holds which is written."""
+        return self._reader.info.fields if self._config.keep_interlaced else None
+
+    def _of_fields(self) -> str:
+        if not self._config.keep_interlaced:
+            return "The film is interlaced: it is deinterlaced (--keep-interlaced leaves it as it is)."
+        tagged = self._fields and self._word == "h264"
+        return "The film is interlaced and is left so" + (
+            "." if tagged else f", which the output does not say: {self._word} is written as progressive here."
+        )
 
     def _in_order(self) -> bool:
         """Whether pictures are written in the order in which they are shown.
@@ -240,7 +260,7 @@ class Writer:
                 f"No film of {width} x {height} px can be written as {self._word}: give another --codec or {flag}."
             )
         self._output.start_encoding()
-        return FromRGB(colours, pixels, (width, height))
+        return FromRGB(colours, pixels, (width, height), fields=self._fields)
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:  # encoders forget how long a picture is shown

@@ -1,0 +1,113 @@
+"""Sound that the output cannot hold, converted to a codec that it can."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import av
+from av import AudioFrame, FFmpegError, Packet
+from av.audio.stream import AudioStream
+from av.codec import Codec
+from av.container import OutputContainer
+from av.error import BlockingIOError as NotYet
+from av.error import EOFError as Ended
+from av.filter import Graph
+
+_ENCODERS = {  # of each kind of file: FFmpeg's encoder, bits a second for each channel, the most channels
+    "webm": ("libopus", 80_000, 8),
+    "mp4": ("aac", 96_000, 8),
+    "mov": ("aac", 96_000, 8),
+    "avi": ("libmp3lame", 96_000, 2),
+    "matroska": ("flac", 0, 8),
+}
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_GAP = 0.02  # seconds of missing sound that are filled with silence; less than that is rounding of times
+
+
+class Sound:
+    """One stream of sound, decoded and encoded anew, at its times. Gaps are filled with silence.
+
+    Attributes: `stream`, of the output; `said`, what becomes of the sound, in a few words.
+
+    Raises:
+        ValueError, FFmpegError: the sound cannot be decoded or not be encoded.
+    """
+
+    def __init__(self, output: OutputContainer, source: AudioStream) -> None:
+        name, bits, most = _ENCODERS[output.format.name]
+        context = source.codec_context
+        if not context.sample_rate or not context.layout.nb_channels:
+            raise ValueError("the sound says no rate")
+        rates = Codec(name, "w").audio_rates or [context.sample_rate]
+        rate = context.sample_rate if context.sample_rate in rates else 48_000
+        channels = min(context.layout.nb_channels, most)
+        self._source, self._graph, self._kind = source, Graph(), ""
+        self._first = {"first_pts": "0"} if output.format.name == "avi" else {}  # which has no times
+        stream: Any = output.add_stream(name, rate=rate)
+        stream.layout = self._layout = _LAYOUTS.get(channels, "stereo")
+        if bits:
+            stream.bit_rate = bits * channels
+        stream.time_base = stream.codec_context.time_base = Fraction(1, rate)
+        stream.codec_context.open()
+        self.stream = stream
+        self.said = f"{context.codec.canonical_name} as {stream.codec_context.codec.canonical_name}"
+
+    def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        """The packets that a packet of the source gives; None: all that is held back, the last of it.
+
+        Raises:
+            FFmpegError: the packet is damaged.
+        """
+        for frame in self._source.codec_context.decode(packet):
+            for piece in self._resampled(frame):
+                yield from self.stream.encode(piece)
+        if packet is None:
+            for piece in self._flushed():
+                yield from self.stream.encode(piece)
+            yield from self.stream.encode(None)
+
+    def _resampled(self, frame: AudioFrame) -> Iterator[AudioFrame]:
+        kind = f"{frame.sample_rate} {frame.format.name} {frame.layout.name} {frame.time_base}"
+        if kind != self._kind:
+            yield from self._flushed()
+            self._graph, self._kind, self._first = self._build(frame), kind, {}
+        self._graph.push(frame)
+        yield from self._pull()
+
+    def _flushed(self) -> Iterator[AudioFrame]:
+        if self._kind:
+            self._graph.push(None)
+            yield from self._pull()
+            self._kind = ""
+
+    def _pull(self) -> Iterator[AudioFrame]:
+        with suppress(NotYet, Ended):
+            while True:
+                frame = self._graph.pull()
+                assert isinstance(frame, AudioFrame)
+                yield frame
+
+    def _build(self, frame: AudioFrame) -> Graph:
+        graph, context = Graph(), self.stream.codec_context
+        source = graph.add_abuffer(
+            sample_rate=frame.sample_rate,
+            format=frame.format.name,
+            layout=frame.layout.name,
+            time_base=frame.time_base or Fraction(1, frame.sample_rate),
+        )
+        how = {"osr": str(context.sample_rate), "osf": context.format.name, "ochl": self._layout}
+        resample = graph.add("aresample", None, **how, **self._first, **{"async": "1", "min_hard_comp": str(_GAP)})
+        graph.link_nodes(source, resample, graph.add("abuffersink")).configure()
+        return graph
+
+
+def can_convert(kind: str, source: Any) -> bool:
+    """Whether `Sound` can convert a stream for a kind of file, found by trying."""
+    with suppress(FFmpegError, ValueError), av.open(io.BytesIO(), "w", format=kind) as trial:
+        Sound(trial, source)
+        return True
+    return False
