@@ -11,9 +11,11 @@ from PIL import Image
 
 from perceptual import apply, images
 from perceptual.apply import Conversion, Stylizer, convert_files, plan_outputs
-from perceptual.checkpoints import find_style, gallery, load, save, shipped
+from perceptual.checkpoints import Card, find_style, gallery, load, save, shipped
+from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.functional import crossfade, luma
+from perceptual.networks import TransformationNetwork
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -233,3 +235,14 @@ def test_a_neighbour_of_the_input_is_not_replaced(tmp_path: Path, photograph: Im
     elsewhere.mkdir()
     (elsewhere / "a.png").write_text("painted before")
     assert plan_outputs([tmp_path / "a.gif"], elsewhere) == [(tmp_path / "a.gif", elsewhere / "a.png")]
+
+
+def test_the_callers_network_stays_as_it_is() -> None:
+    config = NetworkConfig("c3s1-4 d4 r4 U4 c3s1-3", norm="instance", padding="reflect")
+    network = TransformationNetwork(config).train()
+    stylizer = Stylizer(network, Card(task="style", network=config), device="cpu")
+    assert network.training
+    assert not stylizer.network.training
+    with torch.no_grad():
+        network.layers[0].conv.bias += 1  # type: ignore[union-attr,operator]
+    assert not torch.equal(network.layers[0].conv.bias, stylizer.network.layers[0].conv.bias)  # type: ignore[union-attr,arg-type]

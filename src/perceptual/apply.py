@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -54,7 +55,7 @@ class Stylizer:
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
-        self.network = channels_last(network.eval().to(self.device))
+        self.network = channels_last(deepcopy(network).eval().to(self.device))  # the caller's stays as it is
         keep_memory()
         self.precision: Precision = "auto"
         self._inferences: dict[Precision, Inference | None] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +38,7 @@ class Upscaler:
 
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
-        self.network = channels_last(network.eval().to(self.device))
+        self.network = channels_last(deepcopy(network).eval().to(self.device))  # the caller's stays as it is
         keep_memory()
         self.card = card
         self.scale: float = network.scale
