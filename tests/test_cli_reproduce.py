@@ -48,6 +48,13 @@ def no_download(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
     monkeypatch.setattr(weights, "fetch", fetch)
+    any_distilled(monkeypatch)
+
+
+def any_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a file of random weights for the distilled VGG-19."""
+    entry = weights.PRETRAINED["vgg19-distilled"]
+    monkeypatch.setitem(weights.PRETRAINED, "vgg19-distilled", replace(entry, strict=False))
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +81,9 @@ def network(tmp_path_factory: pytest.TempPathFactory, loss_networks: dict[str, P
     """An untrained network of two of the gallery's styles, with the objective that it could be trained for."""
     torch.manual_seed(0)
     config = NetworkConfig("c3s1-4 d4 r4*2 U4 c3s1-3", norm="conditional_instance", padding="reflect", styles=2)
-    loss = style_transfer_loss(LOSS, [checkpoints.shipped_targets(style) for style in STYLES], paths=loss_networks)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        any_distilled(monkeypatch)
+        loss = style_transfer_loss(LOSS, [checkpoints.shipped_targets(style) for style in STYLES], paths=loss_networks)
     references = loss.calibrate([torch.rand(4, 3, 32, 32)])
     settings = to_dict(StyleRecipe(config, LOSS))
     card = checkpoints.Card("style", config, STYLES, recipe="sketch", settings=settings, references=references)

@@ -17,6 +17,7 @@ from test_cli_reproduce import (  # noqa: F401  the fixtures come with them
     blank_figures,
     loss_networks,
     network,
+    no_download,
     numbers,
     out,
     page,

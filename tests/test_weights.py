@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import http.server
 import io
 import os
 import pickle
+import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,19 @@ import torch
 
 from perceptual import weights
 from perceptual.errors import OutputError, PerceptualError, WeightsError
-from perceptual.weights import CAFFE_VGG, PRETRAINED, Pretrained, WeightFile, fetch, load, locate, sha256_of
+from perceptual.weights import (
+    CAFFE_VGG,
+    PRETRAINED,
+    RAW,
+    Pretrained,
+    WeightFile,
+    fetch,
+    load,
+    locate,
+    sha256_of,
+    tensors_digest,
+)
+from perceptual.weights.table import LOOKS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "weights"
 FILE = "tiny.pth"
@@ -50,7 +65,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.cuts, self.cut_after = BODY, 0, 3000
         self.ranges = self.length = True
-        self.status = 200
+        self.status, self.reason, self.location, self.kind = 200, "", "", "application/octet-stream"
         self.seen: list[str | None] = []
 
     @property
@@ -65,13 +80,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server, asked = self.server, self.headers["Range"]
         server.seen.append(asked)
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+        if server.location:
+            self.send_response(302)
+            self.send_header("Location", server.location.encode("utf-8", "surrogateescape").decode("latin-1"))
+            self.end_headers()
+            return
         if server.status != 200 or start >= len(server.body):
-            self.send_error(416 if server.status == 200 else server.status)
+            self.send_error(416 if server.status == 200 else server.status, server.reason or None)
             return
         body = server.body[start:]
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.body) - 1}/{len(server.body)}")
+        self.send_header("Content-Type", server.kind)
         if server.length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -116,16 +137,20 @@ def tiny(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_table_is_consistent() -> None:
     for name, entry in PRETRAINED.items():
-        assert entry.network in weights._LOOKS
+        assert entry.network in LOOKS
         assert entry.about
         for known in entry.files:
-            assert len(known.sha256) in (8, 64)
+            assert len(known.sha256) == 64 or (len(known.sha256) in (0, 8) and known.tensors) or known.size is None
+            assert len(known.sha256) in (8, 64) or known.url is None
+            assert known.size is None or known.size < weights.LARGEST
             assert set(known.sha256) <= set("0123456789abcdef")
             assert known.url is None or (known.url.startswith("https://") and known.url.endswith(known.file)), name
-    assert PRETRAINED["vgg16"].files[0] == WeightFile(
-        "vgg16-00b39a1b.pth", "00b39a1b", "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth"
-    )
-    assert PRETRAINED["vgg16-torchvision"].files[0].sha256 == "397923af"
+    caffe, torchvision = PRETRAINED["vgg16"].files[0], PRETRAINED["vgg16-torchvision"].files[0]
+    assert (caffe.file, caffe.sha256, len(caffe.tensors)) == ("vgg16-00b39a1b.pth", "00b39a1b", 64)
+    assert caffe.url == "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth"
+    assert (torchvision.sha256[:8], len(torchvision.sha256), torchvision.size) == ("397923af", 64, 553_433_881)
+    short = [known.file for entry in PRETRAINED.values() for known in entry.files if len(known.sha256) < 64]
+    assert short == ["vgg16-00b39a1b.pth", "vgg19-d01eb7cb.pth", "5SE.pth", "squeezenet1_0-b66bff10.pth"]
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
@@ -272,7 +297,7 @@ def test_416_means_complete_or_start_over(server: Server, tiny: str, cache: Path
 
 
 def test_a_wrong_hash_deletes_the_part(server: Server, tiny: str, cache: Path) -> None:
-    server.body = b"<html>please log in</html>"
+    server.body = BODY[:-1] + b"?"
     with pytest.raises(WeightsError, match=r"another hash, which was deleted: run it again"):
         list(fetch(tiny))
     assert not (cache / f"{FILE}.part").exists()
@@ -292,6 +317,180 @@ def test_a_prefix_of_the_hash_is_enough(server: Server, tiny: str, monkeypatch: 
             continue
         list(fetch(tiny))
         assert load(tiny).sha256 == SHA
+
+
+# --- files of which eight digits are known
+
+
+def eight_digits(server: Server, monkeypatch: pytest.MonkeyPatch, body: bytes, **known: Any) -> str:
+    """A name whose file, of these eight digits, `body` has too: as an attacker makes it."""
+    sha256 = hashlib.sha256(body).hexdigest()[:8]
+    entry = Pretrained("vgg16", CAFFE_VGG, (WeightFile(FILE, sha256, server.url, **known),), "for tests")
+    monkeypatch.setitem(PRETRAINED, "tiny", entry)
+    server.body = body
+    return "tiny"
+
+
+NAMES = VGG_KEYS[:2]
+
+
+def test_a_forged_file_of_the_same_eight_digits_is_refused(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forged = packed(vgg_state() | {"features.0.bias": torch.zeros(64)})
+    name = eight_digits(server, monkeypatch, forged, tensors=tensors_digest(vgg_state(), NAMES), names=NAMES)
+    with pytest.raises(WeightsError, match="sent something of another content, which was deleted"):
+        list(fetch(name))
+    assert not (cache / f"{FILE}.part").exists()
+    (cache / FILE).write_bytes(forged)
+    with pytest.raises(WeightsError, match="does not hold the tensors of tiny"):
+        load(name)
+
+
+def test_known_tensors_make_a_file_genuine_whatever_else_is_in_it(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deeper = packed(vgg_state() | {"features.2.bias": torch.ones(64)})
+    name = eight_digits(server, monkeypatch, deeper, tensors=tensors_digest(vgg_state(), NAMES), names=NAMES)
+    list(fetch(name))
+    assert len(load(name).state) == 3
+    missing = packed({key: value for key, value in vgg_state().items() if key != "features.0.bias"})
+    name = eight_digits(server, monkeypatch, missing, tensors=tensors_digest(vgg_state(), NAMES), names=NAMES)
+    (cache / FILE).write_bytes(missing)
+    with pytest.raises(WeightsError, match="does not hold the tensors of tiny"):
+        load(name)
+
+
+def test_the_digest_of_tensors_is_that_of_names_shapes_and_float32() -> None:
+    state = {"b": torch.tensor([[1.0, 2.0]]), "a": torch.tensor([0.5], dtype=torch.float16)}
+    expected = hashlib.sha256(
+        b"a (1,)\n" + struct.pack("<f", 0.5) + b"b (1, 2)\n" + struct.pack("<ff", 1, 2)
+    ).hexdigest()
+    assert tensors_digest(state) == tensors_digest(dict(reversed(state.items()))) == expected
+    assert tensors_digest(state, ["b"]) == hashlib.sha256(b"b (1, 2)\n" + struct.pack("<ff", 1, 2)).hexdigest()
+    assert tensors_digest(state, ["b", "c"]) == ""
+    assert tensors_digest({"a": torch.ones(2, 1)}) != tensors_digest({"a": torch.ones(1, 2)})
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the pretrained weights are not in {SHARED}")
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "vgg19-distilled"])
+def test_the_known_tensors_are_those_of_the_real_files(name: str) -> None:
+    known, other = PRETRAINED[name].files
+    assert tensors_digest(safetensors.torch.load_file(SHARED / other.file), known.names) == known.tensors
+
+
+def distilled_state(value: float = 0.5) -> dict[str, torch.Tensor]:
+    return {"conv0.weight": torch.full((3, 3, 1, 1), value), "conv11.weight": torch.ones(16, 3, 3, 3)}
+
+
+@pytest.mark.parametrize("layout", ["safetensors", "model", "plain"])
+def test_the_distilled_network_is_known_by_its_tensors_in_any_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    def write(state: dict[str, torch.Tensor]) -> Path:
+        path = tmp_path / ("a.safetensors" if layout == "safetensors" else "a.pth")
+        if layout == "safetensors":
+            safetensors.torch.save_file(state, path)
+        else:
+            torch.save({"model": state} if layout == "model" else state, path)
+        return path
+
+    files = (WeightFile("5SE.pth", "", tensors=tensors_digest(distilled_state())),)
+    real = PRETRAINED["vgg19-distilled"]
+    monkeypatch.setitem(PRETRAINED, "vgg19-distilled", replace(real, files=files))
+    assert set(load("vgg19-distilled", write(distilled_state())).state) == set(distilled_state())
+    sibling = write(distilled_state(0.25))
+    with pytest.raises(WeightsError, match=r"does not hold the tensors of vgg19-distilled: .*wct_se_16x_new/5SE\.pth"):
+        load("vgg19-distilled", sibling)
+    monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(tmp_path))
+    sibling.rename(tmp_path / "5SE.pth") if layout != "safetensors" else torch.save(
+        distilled_state(0.25), tmp_path / "5SE.pth"
+    )
+    with pytest.raises(WeightsError, match="does not hold the tensors"):
+        load("vgg19-distilled")
+    torch.save({"model": distilled_state()}, tmp_path / "5SE.pth")
+    loaded = load("vgg19-distilled")
+    assert (loaded.file, loaded.preprocessing) == ("5SE.pth", RAW)
+
+
+def test_a_missing_distilled_network_names_where_it_is_from() -> None:
+    with pytest.raises(WeightsError, match=r"put 5SE\.pth, which is .* of https://github\.com/MingSun-Tse/Coll"):
+        load("vgg19-distilled")
+
+
+# --- answers that are not the file
+
+
+@pytest.mark.parametrize("page", [b"<html>please log in</html>", b"\n <!DOCTYPE html>" + b"x" * 9000])
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_good_part_survives_a_web_page(server: Server, tiny: str, cache: Path, page: bytes, ranges: bool) -> None:
+    cache.mkdir()
+    part = cache / f"{FILE}.part"
+    part.write_bytes(BODY[:4000])
+    server.body, server.ranges, server.kind = b"x" * 4000 * ranges + page, ranges, "text/html"
+    with pytest.raises(WeightsError, match="answers with a web page in place of the file"):
+        list(fetch(tiny))
+    assert part.read_bytes() == BODY[:4000]
+    server.kind = "application/octet-stream"
+    if not ranges:
+        with pytest.raises(WeightsError, match="answers with a web page"):
+            list(fetch(tiny))
+    server.body, server.ranges = BODY, True
+    list(fetch(tiny))
+    assert server.seen[-1] == "bytes=4000-"
+    assert load(tiny).sha256 == SHA
+
+
+def test_a_good_part_survives_a_short_answer(server: Server, tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(BODY[:4000])
+    server.body, server.ranges = b'{"error": "busy"}', False
+    with pytest.raises(WeightsError, match="sends a file of 17 bytes, which is too short"):
+        list(fetch(tiny))
+    assert (cache / f"{FILE}.part").read_bytes() == BODY[:4000]
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["told", "not told"])
+@pytest.mark.parametrize("known", [True, False], ids=["size", "no size"])
+def test_a_download_has_an_end(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, length: bool, known: bool
+) -> None:
+    monkeypatch.setattr(weights, "TICK", 1000)
+    monkeypatch.setattr(weights, "LARGEST", 10**9 if known else len(BODY))
+    file = WeightFile(FILE, SHA, server.url, len(BODY) if known else None)
+    monkeypatch.setitem(PRETRAINED, "tiny", Pretrained("vgg16", CAFFE_VGG, (file,), "for tests"))
+    cache.mkdir()
+    (cache / f"{FILE}.part").write_bytes(BODY[:4000])
+    server.body, server.length = BODY + bytes(100_000), length
+    with pytest.raises(WeightsError, match=r"sends \d+ bytes or more, and the file .* it is another file"):
+        list(fetch("tiny"))
+    assert (cache / f"{FILE}.part").read_bytes() == BODY[:4000]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib leaves a socket open then
+@pytest.mark.parametrize("place", ["http://[bad", "http://127.0.0.1:port/", "http://\udce9.de/", "//["])
+def test_a_malformed_redirect_is_one_sentence(server: Server, tiny: str, place: str) -> None:
+    server.location = place
+    with pytest.raises(WeightsError, match="redirects to an address that is none") as caught:
+        list(fetch(tiny))
+    assert len(server.seen) == 1
+    assert "\n" not in str(caught.value)
+    del caught
+    gc.collect()
+
+
+def test_a_redirect_to_a_local_file_is_refused(server: Server, tiny: str, tmp_path: Path) -> None:
+    server.location = (tmp_path / "secret").as_uri()
+    with pytest.raises(WeightsError, match="HTTP 302"):
+        list(fetch(tiny))
+
+
+def test_what_a_server_says_does_not_steer_the_terminal(server: Server, tiny: str) -> None:
+    server.status, server.reason = 403, "no\x1b[2J entry"
+    with pytest.raises(WeightsError, match=r"HTTP 403 no \[2J entry\.") as caught:
+        list(fetch(tiny))
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("status", [404, 500, 403])

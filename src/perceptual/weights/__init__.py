@@ -14,110 +14,51 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from perceptual.cache import cache_folder
 from perceptual.errors import OutputError, WeightsError
 from perceptual.events import Step
+from perceptual.weights.table import (
+    CAFFE_VGG,
+    IMAGENET,
+    LOOKS,
+    PRETRAINED,
+    RAW,
+    Preprocessing,
+    Pretrained,
+    WeightFile,
+)
+from perceptual.weights.tensors import network_state, read_tensors, tensors_digest
+
+__all__ = [
+    "CAFFE_VGG",
+    "IMAGENET",
+    "PRETRAINED",
+    "RAW",
+    "LoadedWeights",
+    "Preprocessing",
+    "Pretrained",
+    "WeightFile",
+    "fetch",
+    "load",
+    "locate",
+    "read_tensors",
+    "sha256_of",
+    "tensors_digest",
+]
 
 TICK = 1 << 18  # bytes between two Steps of a download
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as cut
+LARGEST = 600_000_000  # bytes of a file whose size is not known; the largest known one has 575 MB
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds; as many tries again as there are entries
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What the network was trained on: (pixels in [0, 1] * scale - mean) / std, its channels in `order`.
-
-    mean and std are in the network's own channel order and after scaling.
-    """
-
-    order: Literal["RGB", "BGR"]
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-
-
-CAFFE_VGG = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68))
-CAFFE_SQUEEZENET = Preprocessing("BGR", 255.0, (104.0, 117.0, 123.0))
-IMAGENET = Preprocessing("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-RAW = Preprocessing("RGB", 1.0, (0.0, 0.0, 0.0))
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A file known by name. sha256: 64 hex digits, or the first 8 where only these are known; url None: local only."""
-
-    file: str
-    sha256: str
-    url: str | None = None
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Weights known by name. network: architecture key; files: the best first; about: what, whose, licence."""
-
-    network: str
-    preprocessing: Preprocessing
-    files: tuple[WeightFile, ...]
-    about: str
-
-
-def _remote(base: str, file: str) -> WeightFile:
-    """The file at `base`; the eight hex digits that end its name begin its SHA-256."""
-    return WeightFile(file, file.removesuffix(".pth").rpartition("-")[2], base + file)
-
-
-def _johnson(file: str) -> WeightFile:
-    return _remote("https://web.eecs.umich.edu/~justincj/models/", file)
-
-
-def _torchvision(network: str, file: str, *others: WeightFile) -> Pretrained:
-    files = (_remote("https://download.pytorch.org/models/", file), *others)
-    return Pretrained(network, IMAGENET, files, f"{network}, trained on ImageNet by torchvision; BSD 3-clause")
-
-
-PRETRAINED: dict[str, Pretrained] = {
-    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth"), WeightFile(
-        "vgg16_conv1_1-conv3_3.safetensors", "df26a9fe17f5986cb2886437d5617962a63860f0e860a622c097683736ea1cab")),
-        "VGG-16, Caffe weights of Simonyan and Zisserman converted by Justin Johnson, as in the paper; CC BY 4.0"),
-    "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth", WeightFile(
-        "vgg16_torchvision_features.safetensors", "cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d")),
-    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth"), WeightFile(
-        "vgg19_conv1_1-conv3_4.safetensors", "eaab9b1c1035f802c694a0bb6b63a22de4da10a0bfada1e844977bc5e4e60cec")),
-        "VGG-19, Caffe weights of Simonyan and Zisserman converted by Justin Johnson; CC BY 4.0"),
-    "vgg19-torchvision": _torchvision("vgg19", "vgg19-dcbb9e9d.pth"),
-    "vgg19-distilled": Pretrained("vgg19_distilled", RAW, (WeightFile("vgg19_distilled_se16x_to_relu5_1.safetensors",
-        "b9c8d3a00bb1c308850845e6ce388eec9248ba8eede1e4ef8aaca9aa7c94af3c"),),
-        "VGG-19 distilled to a quarter of its channels, Wang et al., Collaborative Distillation, CVPR 2020; MIT"),
-    "squeezenet1_0": Pretrained("squeezenet1_0", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_0.safetensors",
-        "fdb640499914f9e03f42a5fc36fe481cf39e9470c51b46ebdd6294eb770aaa7a"),),
-        "SqueezeNet 1.0, Caffe weights, deep-compressed by Song Han; BSD 2-clause"),
-    "squeezenet1_0-torchvision": _torchvision("squeezenet1_0", "squeezenet1_0-b66bff10.pth"),
-    "squeezenet1_1": Pretrained("squeezenet1_1", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_1_features.safetensors",
-        "52511200eede2a02b60885fb60596acaceec636ec896f80021c6705561619791"),),
-        "SqueezeNet 1.1, Caffe weights of DeepScale, without the classifier; BSD 2-clause"),
-    "squeezenet1_1-torchvision": _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth"),
-}  # fmt: skip
-
-# network: key and shape of its first convolution, and keys that only its look-alikes have (batch norm, VGG-19, ...)
-_VGG, _NO_VGG = ("features.0.weight", (64, 3, 3, 3)), ("features.1.weight", "features.3.squeeze.weight")
-_LOOKS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
-    "vgg16": (*_VGG, (*_NO_VGG, "features.16.weight")),
-    "vgg19": (*_VGG, (*_NO_VGG, "features.17.weight")),
-    "vgg19_distilled": ("conv0.weight", (3, 3, 1, 1), ()),
-    "squeezenet1_0": ("features.0.weight", (96, 3, 7, 7), ()),
-    "squeezenet1_1": ("features.0.weight", (64, 3, 3, 3), ("features.1.weight", "features.2.weight")),
-}
 
 
 @dataclass(frozen=True)
@@ -162,8 +103,9 @@ def sha256_of(path: str | Path) -> str:
 def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     """Read weights; no code is run and nothing is downloaded.
 
-    A file found by its name must have the known hash; one given by `path` may have any (people fine-tune), but must
-    look like that network, and must not be the known file of another name, whose preprocessing would differ.
+    A file found by its name must have the known hash, or the known tensors where its whole hash is not known. One given
+    by `path` may have any (people fine-tune), but must look like that network, and must not be the known file of
+    another name, whose preprocessing would differ. vgg19-distilled has look-alikes: its tensors are compared always.
 
     Raises:
         WeightsError: unknown name, no file, wrong hash, unreadable or damaged file, weights of something else.
@@ -172,15 +114,17 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     if found is None:
         raise WeightsError(f"The weights {name} are not on this machine. {_mend(name)}")
     digest = sha256_of(found)
-    owners = {key for key, known in PRETRAINED.items() for f in known.files if digest.startswith(f.sha256)}
-    if path is None and name not in owners:
-        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_mend(name)}")
-    if owners and name not in owners:
+    owners = {k for k, known in PRETRAINED.items() for f in known.files if f.sha256 and digest.startswith(f.sha256)}
+    if owners and name not in owners and path is not None:
         raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
-    state = _network_state(read_tensors(found), entry.network)
-    first, shape, foreign = _LOOKS[entry.network]
+    if path is None and name not in owners and all(known.sha256 for known in entry.files):
+        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_mend(name)}")
+    state = network_state(read_tensors(found), entry.network)
+    first, shape, foreign = LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
         raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
+    if (path is None or entry.strict) and not any(_genuine(known, digest, state) for known in entry.files):
+        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {_mend(name)}")
     return LoadedWeights(name, digest, state, entry.preprocessing, entry.network, found.name)
 
 
@@ -213,9 +157,9 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
             time.sleep(0.2)
         if not target.is_file():
             yield from _download(source, part)
-            if not sha256_of(part).startswith(source.sha256):
+            if wrong := _difference(source, part, entry.network):
                 part.unlink()
-                raise WeightsError(f"{source.url} sent something of another hash, which was deleted: run it again. "
+                raise WeightsError(f"{source.url} sent something of another {wrong}, which was deleted: run it again. "
                                    f"{_advice(part)}")  # fmt: skip
             with _writing(target):
                 os.replace(part, target)
@@ -238,52 +182,36 @@ def _find(files: Sequence[WeightFile], folders: Sequence[Path]) -> Path | None:
     return next((place for place in places if os.path.isfile(place)), None)
 
 
+def _genuine(known: WeightFile, digest: str, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file of this SHA-256 with these tensors is the known one, as far as that is known."""
+    if not digest.startswith(known.sha256):
+        return False
+    return not known.tensors or tensors_digest(state, known.names) == known.tensors
+
+
+def _difference(source: WeightFile, part: Path, network: str) -> str:
+    """What of a download differs from what is known of it: its hash or its tensors; "" for nothing."""
+    digest = sha256_of(part)
+    if not digest.startswith(source.sha256):
+        return "hash"
+    if not source.tensors:
+        return ""
+    state = network_state(read_tensors(part, Path(source.file).suffix), network)
+    return "" if _genuine(source, digest, state) else "content"
+
+
 def _mend(name: str) -> str:
-    known = PRETRAINED[name].files[0]
+    entry = PRETRAINED[name]
+    known = entry.files[0]
     mend = f"run `perceptual weights fetch {name}`, or" if known.url else "they cannot be downloaded;"
-    return (f"To get them: {mend} put {known.file} in {cache_folder()} or in a folder named by "
+    where = f", which is {entry.origin}," if entry.origin else ""
+    return (f"To get them: {mend} put {known.file}{where} in {cache_folder()} or in a folder named by "
             "PERCEPTUAL_WEIGHTS, or give the path of a file.")  # fmt: skip
 
 
 def _advice(part: Path) -> str:
     kept = f"What has arrived ({_size(part) / 1e6:.1f} MB) is kept: running again goes on from there. "
     return f"{kept if _size(part) else ''}You can also fetch it by hand into {part.parent}, or give the path of a file."
-
-
-def read_tensors(path: Path) -> Mapping[str, object]:
-    """The tensors of a file by key; code inside a pickle is never run.
-
-    Raises:
-        WeightsError: another kind of file, or a damaged one.
-    """
-    kind = path.suffix.lower()
-    if kind not in (".safetensors", ".pth", ".pt"):
-        raise WeightsError(f"{path} is not a weights file: give one that ends in .safetensors, .pth or .pt.")
-    try:
-        if kind == ".safetensors":
-            raw: object = safetensors.torch.load_file(path)
-        else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise WeightsError(f"{path} cannot be read as weights: it is damaged, cut short or holds more than tensors; "
-                           "delete it and get it again.") from error  # fmt: skip
-    if isinstance(raw, Mapping) and isinstance(raw.get("state_dict"), Mapping):  # a training checkpoint
-        raw = raw["state_dict"]
-    if not isinstance(raw, Mapping):
-        raise WeightsError(f"{path} holds no named tensors: save `model.state_dict()` and give that file.")
-    return raw
-
-
-def _network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
-    """The network's own tensors: no classifier, float32, in memory of their own (not in the mapped file)."""
-    prefix = "features." if _LOOKS[network][0].startswith("features.") else "conv"
-    state = {}
-    for key, value in raw.items():
-        key = str(key).replace("module.", "")  # left by DataParallel
-        key = f"features.{key}" if key[:1].isdigit() else key  # left by `vgg.features.state_dict()`
-        if isinstance(value, Tensor) and key.startswith(prefix):
-            state[key] = value.detach().to(torch.float32, copy=True)
-    return state
 
 
 def _size(path: Path) -> int:
@@ -317,37 +245,74 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
             offline = isinstance(error, URLError) and best == start  # no answer at all: tell it at once
             if offline or failures > len(RETRY_DELAYS):
                 reason = error.reason if isinstance(error, URLError) else error
-                raise WeightsError(f"Cannot download {source.url}: {reason}. {_advice(part)}") from error
+                raise WeightsError(f"Cannot download {source.url}: {_printable(reason)}. {_advice(part)}") from error
         time.sleep(RETRY_DELAYS[failures - 1])
+
+
+def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
+    """The server's answer to a request of what lies beyond the part; None where it says that there is no more (416)."""
+    url, start = source.url or "", _size(part)
+    headers = {"User-Agent": "perceptual"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except (ValueError, InvalidURL) as error:  # of the address that it redirects to
+        raise WeightsError(
+            f"Cannot download {url}: it redirects to an address that is none. {_advice(part)}"
+        ) from error
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and start:
+            return None
+        message = f"Cannot download {url}: HTTP {error.code} {_printable(error.reason)}. {_advice(part)}"
+        raise WeightsError(message) from error
+    return response
+
+
+def _first_block(source: WeightFile, part: Path, response: HTTPResponse, start: int) -> bytes:
+    """The beginning of an answer that can be the file, before it replaces anything.
+
+    Raises:
+        WeightsError: a web page, or a file of another size. ConnectionError: nothing.
+    """
+    first = response.read1(TICK)
+    if not first:
+        raise ConnectionError("the server sent nothing")
+    if response.headers.get_content_type() == "text/html" or (not start and first.lstrip()[:1] == b"<"):
+        raise WeightsError(f"{source.url} answers with a web page in place of the file: log in to the network, or look "
+                           f"at the address in a browser. {_advice(part)}")  # fmt: skip
+    total = None if response.length is None else start + len(first) + response.length
+    if total is not None and total > (source.size or LARGEST):
+        raise WeightsError(_too_large(source, total, part))
+    if total is not None and total < (source.size or _size(part)):
+        raise WeightsError(f"{source.url} sends a file of {total} bytes, which is too short: it is another file, or "
+                           f"{part} is none of it and has to be deleted. {_advice(part)}")  # fmt: skip
+    return first
 
 
 def _receive(source: WeightFile, part: Path) -> Iterator[Step]:
     """One connection: append to `part` what the server sends. Raises OSError or HTTPException when it is cut."""
-    url, start = source.url or "", _size(part)
-    headers = {"User-Agent": "perceptual"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
-    except HTTPError as error:
-        error.close()
-        if error.code != 416 or not start:
-            message = f"Cannot download {url}: HTTP {error.code} {error.reason}. {_advice(part)}"
-            raise WeightsError(message) from error
-        if not sha256_of(part).startswith(source.sha256):  # 416: there is no byte beyond `start`
+    response = _open(source, part)
+    if response is None:  # there is no byte beyond the part
+        if not sha256_of(part).startswith(source.sha256):
             part.unlink()
             yield from _receive(source, part)
         return
     with response:
-        start = start if response.status == 206 else 0  # 200: the server ignores Range and sends all
+        start = _size(part) if response.status == 206 else 0  # 200: the server ignores Range and sends all
         total = None if response.length is None else start + response.length
+        first = _first_block(source, part, response, start)
         size = "size unknown" if total is None else f"{total / 1e6:.0f} MB"
         size += f", {start / 1e6:.1f} MB are here" if start else ""
-        told = f"Downloading {source.file} ({size}) from {urlsplit(url).netloc} to {part.parent}"
+        told = f"Downloading {source.file} ({size}) from {urlsplit(source.url or '').netloc} to {part.parent}"
         with _writing(part):
             file = open(part, "ab" if start else "wb", buffering=0)  # noqa: SIM115  the next line closes it
         with file:
             done = last = start
             yield Step(done, total, message=told)
-            while block := response.read1(TICK):
+            for block in itertools.chain([first], iter(lambda: response.read1(TICK), b"")):
+                if done + len(block) > (source.size or LARGEST):
+                    file.truncate(start)  # what this answer brought is not the file
+                    raise WeightsError(_too_large(source, done + len(block), part))
                 left = memoryview(block)
                 with _writing(part):
                     while left:
@@ -358,6 +323,16 @@ def _receive(source: WeightFile, part: Path) -> Iterator[Step]:
                     yield Step(done, total)
     if total is not None and done < total:
         raise ConnectionError(f"the connection was cut after {done} of {total} bytes")
+
+
+def _too_large(source: WeightFile, size: int, part: Path) -> str:
+    known = f"has {source.size}" if source.size else f"may have {LARGEST}"
+    return f"{source.url} sends {size} bytes or more, and the file {known}: it is another file. {_advice(part)}"
+
+
+def _printable(text: object) -> str:
+    """What a server says, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text))[:200]
 
 
 def _try_lock(file: BinaryIO) -> bool:

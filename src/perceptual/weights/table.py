@@ -1,0 +1,112 @@
+"""The weight files that are known by name, what is known of each, and what their networks look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the network was trained on: (pixels in [0, 1] * scale - mean) / std, its channels in `order`.
+
+    mean and std are in the network's own channel order and after scaling.
+    """
+
+    order: Literal["RGB", "BGR"]
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+CAFFE_VGG = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68))
+CAFFE_SQUEEZENET = Preprocessing("BGR", 255.0, (104.0, 117.0, 123.0))
+IMAGENET = Preprocessing("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RAW = Preprocessing("RGB", 1.0, (0.0, 0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file known by name.
+
+    sha256: 64 hex digits, or the first 8 where only these are known, or none. url: None where it is not downloaded.
+    size: bytes, where they are known. tensors: the SHA-256 of tensors in it, as `tensors_digest` makes it, for a file
+    whose whole SHA-256 is not known: 8 digits can be forged. names: those tensors, all of the network when left out.
+    """
+
+    file: str
+    sha256: str
+    url: str | None = None
+    size: int | None = None
+    tensors: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights known by name.
+
+    network: architecture key. files: the best first. about: what, whose, licence. origin: where people find a file that
+    is not downloaded. strict: a file that is given by its path must hold these tensors too, as others look alike.
+    """
+
+    network: str
+    preprocessing: Preprocessing
+    files: tuple[WeightFile, ...]
+    about: str
+    origin: str = ""
+    strict: bool = False
+
+
+def _johnson(file: str, sha256: str, tensors: str, convolutions: tuple[int, ...]) -> WeightFile:
+    """A file of Justin Johnson's. Its first convolutions are those of Caffe's file, of which there are other copies."""
+    names = tuple(f"features.{index}.{part}" for index in convolutions for part in ("weight", "bias"))
+    return WeightFile(file, sha256, f"https://web.eecs.umich.edu/~justincj/models/{file}", tensors=tensors, names=names)
+
+
+def _torchvision(network: str, file: str, sha256: str, size: int | None, *others: WeightFile) -> Pretrained:
+    files = (WeightFile(file, sha256, f"https://download.pytorch.org/models/{file}", size), *others)
+    return Pretrained(network, IMAGENET, files, f"{network}, trained on ImageNet by torchvision; BSD 3-clause")
+
+
+_DISTILLED = "88c50eb5add4eb1138e02a469a96cb82dea136361c57280ab34ba3d4ddb500e7"
+
+PRETRAINED: dict[str, Pretrained] = {
+    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth", "00b39a1b",
+        "162f86fd69612ef11c4742717496740d7d27ac3c6c96ec5ecc081fa737430798", (0, 2, 5, 7, 10, 12, 14)), WeightFile(
+        "vgg16_conv1_1-conv3_3.safetensors", "df26a9fe17f5986cb2886437d5617962a63860f0e860a622c097683736ea1cab")),
+        "VGG-16, Caffe weights of Simonyan and Zisserman converted by Justin Johnson, as in the paper; CC BY 4.0"),
+    "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881, WeightFile(
+        "vgg16_torchvision_features.safetensors", "cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d")),
+    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth", "d01eb7cb",
+        "7075fe85d54bf051071d0712d001d4885a67ed99b72062b0a64a537e58c37eed", (0, 2, 5, 7, 10, 12, 14, 16)), WeightFile(
+        "vgg19_conv1_1-conv3_4.safetensors", "eaab9b1c1035f802c694a0bb6b63a22de4da10a0bfada1e844977bc5e4e60cec")),
+        "VGG-19, Caffe weights of Simonyan and Zisserman converted by Justin Johnson; CC BY 4.0"),
+    "vgg19-torchvision": _torchvision("vgg19", "vgg19-dcbb9e9d.pth",
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44", 574_673_361),
+    "vgg19-distilled": Pretrained("vgg19_distilled", RAW, (
+        WeightFile("5SE.pth", "", tensors=_DISTILLED), WeightFile("vgg19_distilled_se16x_to_relu5_1.safetensors",
+        "b9c8d3a00bb1c308850845e6ce388eec9248ba8eede1e4ef8aaca9aa7c94af3c")),
+        "VGG-19 distilled to a quarter of its channels, Wang et al., Collaborative Distillation, CVPR 2020; MIT",
+        "trained_models/wct_se_16x_new/5SE.pth of https://github.com/MingSun-Tse/Collaborative-Distillation", True),
+    "squeezenet1_0": Pretrained("squeezenet1_0", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_0.safetensors",
+        "fdb640499914f9e03f42a5fc36fe481cf39e9470c51b46ebdd6294eb770aaa7a"),),
+        "SqueezeNet 1.0, Caffe weights, deep-compressed by Song Han; BSD 2-clause"),
+    "squeezenet1_0-torchvision": _torchvision("squeezenet1_0", "squeezenet1_0-b66bff10.pth", "b66bff10", None),
+    "squeezenet1_1": Pretrained("squeezenet1_1", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_1_features.safetensors",
+        "52511200eede2a02b60885fb60596acaceec636ec896f80021c6705561619791"),),
+        "SqueezeNet 1.1, Caffe weights of DeepScale, without the classifier; BSD 2-clause"),
+    "squeezenet1_1-torchvision": _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth",
+        "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", 4_958_839),
+}  # fmt: skip
+
+# network: key and shape of its first convolution, and keys that only its look-alikes have (batch norm, VGG-19, ...)
+_VGG, _NO_VGG = ("features.0.weight", (64, 3, 3, 3)), ("features.1.weight", "features.3.squeeze.weight")
+LOOKS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
+    "vgg16": (*_VGG, (*_NO_VGG, "features.16.weight")),
+    "vgg19": (*_VGG, (*_NO_VGG, "features.17.weight")),
+    "vgg19_distilled": ("conv0.weight", (3, 3, 1, 1), ()),
+    "squeezenet1_0": ("features.0.weight", (96, 3, 7, 7), ()),
+    "squeezenet1_1": ("features.0.weight", (64, 3, 3, 3), ("features.1.weight", "features.2.weight")),
+}
