@@ -118,6 +118,7 @@ def load_upscaler(config: UpscaleConfig) -> Callable[[Tensor], Tensor]:
 def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Tensor], skip_existing: bool) -> int:
     """Convert each file, telling of each; the exit code."""
     from perceptual.apply import convert_files
+    from perceptual.images import count_frames
 
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
@@ -128,6 +129,8 @@ def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Ten
             say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
+            if not outcome.skipped and (count := count_frames(outcome.source)) > 1:
+                say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
             print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
     if len(pairs) > 1:
