@@ -1049,7 +1049,7 @@ def test_so_many_pictures_are_in_memory_at_once(
             super().__init__(note(pixels, "read"), *more, **named)
 
     write = Writer.write
-    monkeypatch.setattr("perceptual.video.reader.Frame", Noted)
+    monkeypatch.setattr("perceptual.video.film.Frame", Noted)
     monkeypatch.setattr(Writer, "write", lambda self, frame: write(self, frame) or note(frame.pixels, "write"))
     settle = (lambda frame, made: note(255 - made, "settle")) if settled else None
     finish(convert_video("a.mp4", "b.mp4", lambda pixels: note(255 - pixels, "convert"), settle=settle))

@@ -140,7 +140,7 @@ def test_kept_fields_keep_their_tag_and_their_own_colours(order: str) -> None:
 def test_where_the_output_cannot_say_that_it_is_interlaced_a_line_does() -> None:
     interlaced("a.mp4")
     _, said = convert("a.mp4", "b.webm", keep_interlaced=True)
-    assert said.endswith("which the output does not say: vp9 is written as progressive here.")
+    assert said.endswith("left so, which the output does not say: it is written as progressive.")
 
 
 @pytest.mark.parametrize("settings", [{"size": 32}, {"upscale": 2}])

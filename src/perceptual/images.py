@@ -111,6 +111,30 @@ def _check_memory(image: Image.Image) -> None:
         )
 
 
+def count_frames(path: str | Path) -> int:
+    """How many pictures a file holds: above 1 for animations and for documents of several pages.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    with decoding(path), open(path, "rb") as file:
+        return int(getattr(identify(file, MAX_PIXELS), "n_frames", 1))
+
+
+def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
+    """Every picture of an animation, in uint8 levels, with the milliseconds that it is shown.
+
+    Raises:
+        ImageError: as `read`.
+    """
+    with decoding(path), open(path, "rb") as file:
+        image = identify(file, MAX_PIXELS)
+        for index in range(int(getattr(image, "n_frames", 1))):
+            image.seek(index)
+            picture = _picture(image, levels=True)
+            yield picture, max(1, round(image.info.get("duration", 100)))
+
+
 def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
     """Read one picture as upright 8-bit RGB for Pillow; lighter than `read`, for training.
 

@@ -30,9 +30,10 @@ class _Video(VideoConfig):
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """The film: any that FFmpeg reads."""
+    """The film: any that FFmpeg reads, an animation, a folder of frames, or frame_%04d.png; --fps frames a second, 25
+    when left out."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The file to write: .mp4, .m4v, .mov, .mkv, .webm or .avi."""
+    """The file to write: .mp4, .m4v, .mov, .mkv, .webm, .avi, .gif, .apng or .webp; or frame_%04d.png for pictures."""
 
 
 def video(arguments: Sequence[str]) -> int:

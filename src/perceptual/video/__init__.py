@@ -15,7 +15,8 @@ except ImportError as error:
     raise VideoError("Films need PyAV: pip install 'perceptual[video]'.") from error
 
 from perceptual.video.convert import Conversion, convert_video
-from perceptual.video.reader import Frame, Reader
+from perceptual.video.film import Frame
+from perceptual.video.reader import Reader
 from perceptual.video.source import Info
 from perceptual.video.writer import Writer
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from perceptual.errors import ConfigError
 from perceptual.motion import pixels_of, tensor_of
-from perceptual.video.filters import Filters, Step
+from perceptual.video.filters import Filters, Step, ToPalette
 from perceptual.video.tones import HDR, PEAK, ToSDR
 
 UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
@@ -110,7 +110,11 @@ class FromRGB:
         self, colours: Colours, pixel_format: str, size: tuple[int, int], *, fields: str | None = None
     ) -> None:
         self._colours, self._format, self._scaler = colours, pixel_format, VideoReformatter()
-        self._filters = _woven("out", colours, size, pixel_format, ("setfield", {"mode": fields})) if fields else None
+        self._filters: Filters | None = None
+        if fields:
+            self._filters = _woven("out", colours, size, pixel_format, ("setfield", {"mode": fields}))
+        elif pixel_format == "pal8":
+            self._filters = ToPalette()
         self._size = size
 
     def __call__(self, pixels: Tensor) -> VideoFrame:

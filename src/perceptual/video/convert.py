@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,9 +17,12 @@ from perceptual.devices import out_of_memory
 from perceptual.errors import OutputError, VideoError
 from perceptual.events import Step
 from perceptual.files import write_beside
+from perceptual.video.film import Film, Frame
+from perceptual.video.frames import FrameWriter, check_frames
 from perceptual.video.pipeline import in_stages
-from perceptual.video.reader import Frame, Reader
+from perceptual.video.reader import Reader
 from perceptual.video.source import check_there
+from perceptual.video.stills import RATE, Stills, is_pattern, is_stills
 from perceptual.video.writer import Writer, check_target
 
 _COPIES = 100  # of one picture that are written before the caller is asked again
@@ -54,8 +57,13 @@ class Conversion:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
-        check_target(self.target, self.config)
-        check_there(self.source)
+        self._messages, self._told_of_fields = list[str](), False
+        if is_pattern(self.target):
+            check_frames(self.target, self.config)
+        else:
+            check_target(self.target, self.config)
+        if not is_pattern(self.source):
+            check_there(self.source)
         if os.path.exists(self.target) and os.path.samefile(self.source, self.target):
             raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
 
@@ -71,15 +79,10 @@ class Conversion:
             OutputError: the output cannot be written.
         """
         config = self.config
-        start, end = config.span
-        constant = self.target.suffix.lower() == ".avi"
-        with (
-            Reader(self.source, start=start, end=end, size=config.size, rate=config.rate, constant=constant) as reader,
-            write_beside(self.target) as temporary,
-            Writer(temporary, reader, config) as writer,
-        ):
+        with self._film() as reader, self._output(reader) as writer:
             reader.keep_interlaced = config.keep_interlaced
-            yield Step(0, reader.info.frames, message=writer.said())
+            self._messages = self._told_of(reader)
+            yield Step(0, reader.info.frames, message=self._said(reader, writer))
             try:
                 yield from self._steps(reader, writer)
             except GeneratorExit:
@@ -99,7 +102,50 @@ class Conversion:
         if not self.stopped and (message or self.frames != reader.info.frames):
             yield Step(self.frames, self.frames, message=message)
 
-    def _steps(self, reader: Reader, writer: Writer) -> Generator[Step, None, None]:
+    def _film(self) -> Film:
+        config = self.config
+        start, end = config.span
+        if is_stills(self.source):
+            return Stills(self.source, start=start, end=end, size=config.size, rate=config.rate)
+        constant = self.target.suffix.lower() == ".avi"
+        return Reader(self.source, start=start, end=end, size=config.size, rate=config.rate, constant=constant)
+
+    @contextmanager
+    def _output(self, film: Film) -> Iterator[Writer | FrameWriter]:
+        if is_pattern(self.target):
+            with FrameWriter(self.target, film, self.config) as frames:
+                yield frames
+        else:
+            with write_beside(self.target) as temporary, Writer(temporary, film, self.config) as writer:
+                yield writer
+
+    def _told_of(self, film: Film) -> list[str]:
+        """What becomes of the film's kind of colours and times, in a sentence each."""
+        told, info = [], film.info
+        if info.hdr:
+            told.append(f"The film is in HDR ({info.hdr}): it is converted to SDR (BT.709).")
+        if info.transparent:
+            told.append("The film is transparent in parts: its transparency is left out.")
+        if isinstance(film, Stills) and film.assumed:
+            told.append(f"The frames are taken to be {RATE} a second: --fps gives another rate.")
+        return told
+
+    def _said(self, film: Film, writer: Writer | FrameWriter) -> str | None:
+        """What a person should know and has not been told, in a line each."""
+        if film.interlaced and not self._told_of_fields:
+            self._told_of_fields = True
+            if not self.config.keep_interlaced:
+                self._messages.append(
+                    "The film is interlaced: it is deinterlaced (--keep-interlaced leaves it as it is)."
+                )
+            else:
+                tagged = isinstance(writer, Writer) and writer.tags_fields
+                but = "" if tagged else ", which the output does not say: it is written as progressive"
+                self._messages.append(f"The film is interlaced and is left so{but}.")
+        said, self._messages = [*self._messages, writer.said()], []
+        return "\n".join(each for each in said if each) or None
+
+    def _steps(self, reader: Film, writer: Writer | FrameWriter) -> Generator[Step, None, None]:
         def convert(frame: Frame) -> tuple[Frame, Tensor]:
             return frame, self.convert(frame.pixels)
 
@@ -121,9 +167,9 @@ class Conversion:
         with closing(in_stages(reader, *stages)) as work:
             for done in work:
                 self.frames = done
-                yield Step(done, total if total and done <= total else None, message=writer.said())
+                yield Step(done, total if total and done <= total else None, message=self._said(reader, writer))
 
-    def _trouble(self, reader: Reader, short: bool) -> str | None:
+    def _trouble(self, reader: Film, short: bool) -> str | None:
         if short and reader.info.seconds:
             return (
                 f"{self.source} breaks off after {float(reader.reached):.1f} of {float(reader.info.seconds):.1f} s; "

@@ -62,6 +62,24 @@ class Filters:
         return graph
 
 
+class ToPalette(Filters):
+    """Frames in RGB into pal8, each with the best 256 colours for it."""
+
+    def _build(self, width: int, height: int, pixels: str, matrix: int, levels: int) -> Graph:
+        graph = Graph()
+        size = {"video_size": f"{width}x{height}", "pix_fmt": pixels, "time_base": str(_TICK), "pixel_aspect": "1/1"}
+        source, both = graph.add("buffer", None, **size), graph.add("split")
+        palette = graph.add("palettegen", None, stats_mode="single", reserve_transparent="0")
+        use, sink = graph.add("paletteuse", None, new="1", dither="sierra2_4a"), graph.add("buffersink")
+        source.link_to(both)
+        both.link_to(use, 0, 0)
+        both.link_to(palette, 1, 0)
+        palette.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        return graph
+
+
 def deinterlaced(timed: Iterable[tuple[VideoFrame, int, int]]) -> Iterator[tuple[VideoFrame, int, int]]:
     """(frame, time, duration) each, with the lines of both fields at one time; by FFmpeg's bwdif.
 

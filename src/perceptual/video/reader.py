@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import av
 from av import FFmpegError, VideoFrame
 from av.video.stream import VideoStream
-from torch import Tensor
 
 from perceptual.errors import VideoError
 from perceptual.video.colours import Colours, ToRGB, display_matrix
-from perceptual.video.filters import deinterlaced
+from perceptual.video.film import Film
 from perceptual.video.source import (
     Clock,
     Info,
@@ -33,21 +31,7 @@ from perceptual.video.source import (
 from perceptual.video.tones import peak_of
 
 
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One picture of a film.
-
-    pixels: uint8 (1, 3, H, W), a view of (1, H, W, 3) memory; pts and duration: in units of the reader's `time_base`;
-    times: how often it is shown, `duration` each time, above 1 only where a rate is asked for.
-    """
-
-    pixels: Tensor
-    pts: int
-    duration: int
-    times: int = 1
-
-
-class Reader:
+class Reader(Film):
     """The pictures of a film, in order; a context manager, to be iterated over once.
 
     >>> with Reader("film.mp4") as reader:
@@ -58,12 +42,9 @@ class Reader:
     the other in proportion, both even. rate: frames a second, constant: at each tick the latest picture is shown.
     constant: take the film's own rate where none is given.
 
-    Attributes: `info`; `time_base`, seconds in a unit of time; `rate`, frames a second where that is constant, or None;
-    `index`, the stream's place in the file; `shift`, seconds taken off the file's own times; `first` and `last`, where
-    in these the part that is read begins and ends, None where the film does; `sought`, where the file was entered, None
-    for its beginning; `interlaced`, whether any picture so far is; `keep_interlaced`, to be set to True before the
-    first picture is taken, so that these are left as they are, and FFmpeg's bwdif does not deinterlace them; `damage`,
-    the number of places that could not be read; `reached`, seconds of film that were read.
+    Attributes, beside those of `Film`: `index`, the stream's place in the file; `shift`, seconds taken off the file's
+    own times; `first` and `last`, where in these the part that is read begins and ends, None where the film does;
+    `sought`, where the file was entered, None for its beginning.
 
     Raises:
         VideoError: no such file, no film, damaged from its beginning, or nothing of it after `start`.
@@ -79,8 +60,7 @@ class Reader:
         rate: Fraction | None = None,
         constant: bool = False,
     ) -> None:
-        self.path, self.damage, self.reached = Path(path), 0, Fraction(0)
-        self.interlaced = self.keep_interlaced = False
+        super().__init__(Path(path))
         self._start, self._end = start, end
         self._container = open_input(self.path)
         try:
@@ -108,20 +88,9 @@ class Reader:
         self.time_base = 1 / self.rate if self.rate else self._tick
         self.info = self._expect(self.info)
 
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._container.close()
-
-    def __iter__(self) -> Iterator[Frame]:
-        convert = self._to_rgb(interlaced=self.keep_interlaced and self.info.fields is not None)
-        timed = self._sampled() if self.rate else ((*each, 1) for each in self._progressive())
-        for picture, pts, duration, times in timed:
-            yield Frame(convert(picture), pts, duration, times)
-            del picture
 
     def cut_short(self, heard: Fraction = Fraction(0)) -> bool:
         """Whether the file ended well before the length that it gives; to be asked when all has been read.
@@ -217,10 +186,6 @@ class Reader:
             self.damage += 1
         self._broken = True
 
-    def _progressive(self) -> Iterator[tuple[VideoFrame, int, int]]:
-        """As `_timed`, with the fields of interlaced pictures brought together."""
-        return self._timed() if self.keep_interlaced else deinterlaced(self._timed())
-
     def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
         """Each picture within the span with its time, from `shift` on, and how long it is shown."""
         shift = round(self.shift / self._tick)
@@ -250,25 +215,6 @@ class Reader:
                 return left
         rate = self.info.rate or Fraction(25)
         return frame.duration or max(1, round(1 / rate / self._tick))
-
-    def _sampled(self) -> Iterator[tuple[VideoFrame, int, int, int]]:
-        """At each tick of the rate the latest picture; one that no tick meets is left out."""
-        done, last = None, None
-        for frame, pts, duration in self._progressive():
-            tick, after = self._next_tick(pts), self._next_tick(pts + duration)
-            if after > tick:
-                done = after
-                yield frame, tick, 1, after - tick
-            last = frame, tick
-        if done is None and last is not None:  # a film shorter than one tick
-            yield *last, 1, 1
-
-    def _next_tick(self, pts: int) -> int:
-        """The first tick of the rate at a time, which is known to half a unit, or to half a thousandth of a second.
-
-        That is what Matroska and others round to; longer units, as AVI has them, are the frames themselves.
-        """
-        return math.ceil((pts * self._tick - min(self._tick, Fraction(1, 1000)) / 2) * (self.rate or 1))
 
     def _expect(self, info: Info) -> Info:
         """The length and number of frames of the part that is read, at the rate it is read at."""

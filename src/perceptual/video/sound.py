@@ -107,6 +107,8 @@ class Sound:
 
 def can_convert(kind: str, source: Any) -> bool:
     """Whether `Sound` can convert a stream for a kind of file, found by trying."""
+    if kind not in _ENCODERS:
+        return False
     with suppress(FFmpegError, ValueError), av.open(io.BytesIO(), "w", format=kind) as trial:
         Sound(trial, source)
         return True

@@ -34,7 +34,8 @@ class Info:
     all pictures are shown equally long; turned: the file says that its
     pictures are to be turned or flipped; aspect: width over height of a pixel, None for square or unknown; codec: in
     FFmpeg's words; colours: of the pictures as they are read; hdr: HLG or PQ where the film has that, and the pictures
-    were converted from it; fields: tff or bff, top or bottom field first, where the first picture is interlaced.
+    were converted from it; fields: tff or bff, top or bottom field first, where the first picture is interlaced;
+    transparent: whether that is transparent in parts; sounds: how many streams of sound there are.
     """
 
     width: int
@@ -49,6 +50,8 @@ class Info:
     colours: Colours
     hdr: str | None = None
     fields: str | None = None
+    transparent: bool = False
+    sounds: int = 0
 
 
 def check_there(path: Path) -> None:
@@ -194,10 +197,7 @@ def inform(
 
     matrix: how its pictures are to be turned; size: the longer side that is asked for.
     """
-    width, height = first.width, first.height
-    if size is not None:
-        longer = max(width, height)
-        width, height = (max(2, 2 * round(Fraction(side * size, 2 * longer))) for side in (width, height))
+    width, height = scaled_to(first.width, first.height, size)
     turned = matrix[0] == 0
     aspect = stream.sample_aspect_ratio or None
     if aspect is not None:
@@ -216,8 +216,28 @@ def inform(
         colours=Colours.of(first).shown,
         hdr=Colours.of(first).hdr,
         fields=_fields(stream, first),
+        transparent=_transparent(stream, first),
+        sounds=len(container.streams.audio),
     )
     return info, (width, height)
+
+
+def scaled_to(width: int, height: int, size: int | None) -> tuple[int, int]:
+    """(width, height) whose longer side is `size`, both even; as they are where no size is given."""
+    if size is None:
+        return width, height
+    longer = max(width, height)
+    wide, high = (max(2, 2 * round(Fraction(side * size, 2 * longer))) for side in (width, height))
+    return wide, high
+
+
+def _transparent(stream: VideoStream, first: VideoFrame) -> bool:
+    """Whether the first picture is transparent anywhere; VP9 says of all that they may be."""
+    if stream.metadata.get("alpha_mode") == "1":
+        return True
+    if not any(component.is_alpha for component in first.format.components) and first.format.name != "pal8":
+        return False
+    return bool(first.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def _fields(stream: VideoStream, first: VideoFrame) -> str | None:

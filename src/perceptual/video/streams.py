@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +31,7 @@ _STALE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "handler_name", "vendor_id"),
     *("rotate", "duration", "timecode"),
 }
+SILENT = (".gif", ".apng", ".webp")  # files of moving pictures that never have sound
 _BEYOND = 5  # seconds behind the end of the part, as films are not quite in order
 _EARLY = 1000  # packets of a joined part that come before its first picture
 
@@ -118,7 +119,7 @@ class Streams:
             elif kind == "audio" and can_convert(self._output.format.name, stream):
                 kept.append(stream)
                 self._foreign.add(stream.index)
-            elif kind == "audio" and suffix != ".mkv":
+            elif kind == "audio" and suffix not in (".mkv", *SILENT):
                 which = f"sound ({_codec(stream) or 'unknown'})"
                 raise ConfigError(f"{path} has {which} that {suffix} cannot hold: write .mkv, or give --no-sound.")
             else:
@@ -248,6 +249,25 @@ class Streams:
             if last > first:
                 chapter["start"], chapter["end"] = first, last
                 yield chapter
+
+
+class Nothing:
+    """As `Streams`, of pictures in files of their own, beside which there is nothing."""
+
+    messages: Sequence[str] = ()
+    damage, reached = 0, Fraction(0)
+
+    def describe(self, target: Stream) -> None:
+        """There is no title."""
+
+    def copy(self, until: Fraction | None) -> None:
+        """There is nothing to copy."""
+
+    def close(self, until: Fraction | None) -> None:
+        """There are no chapters."""
+
+    def abandon(self) -> None:
+        """There is nothing open."""
 
 
 def _add(output: OutputContainer, stream: Stream) -> Stream:

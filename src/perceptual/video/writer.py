@@ -18,8 +18,9 @@ from av.video.stream import VideoStream
 from perceptual.config import VideoConfig
 from perceptual.errors import ConfigError, OutputError
 from perceptual.video.colours import FULL, LIMITED, RGB, Colours, FromRGB
-from perceptual.video.reader import Frame, Reader
-from perceptual.video.streams import Streams
+from perceptual.video.film import Film, Frame
+from perceptual.video.reader import Reader
+from perceptual.video.streams import Nothing, Streams
 
 _X264_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -57,6 +58,9 @@ ENCODERS = {
     "av1": _Encoder("libsvtav1", 26, 63, "8", tuple(map(str, range(14)))),
     "prores": _Encoder("prores_ks", pixels="yuv422p10le"),
     "ffv1": _Encoder("ffv1", pixels="bgr0", options={"level": "3", "slicecrc": "1"}),
+    "gif": _Encoder("gif", pixels="pal8"),
+    "apng": _Encoder("apng", pixels="rgb24"),
+    "webp": _Encoder("libwebp_anim", pixels="bgra", options={"quality": "90"}),
 }
 CONTAINERS = {  # FFmpeg's name, and the codecs, of which the first is the default
     ".mp4": ("mp4", ("h264", "hevc", "vp9", "av1")),
@@ -65,7 +69,15 @@ CONTAINERS = {  # FFmpeg's name, and the codecs, of which the first is the defau
     ".mkv": ("matroska", ("h264", "hevc", "vp9", "av1", "prores", "ffv1")),
     ".webm": ("webm", ("vp9", "av1")),
     ".avi": ("avi", ("h264", "ffv1")),
+    ".gif": ("gif", ("gif",)),
+    ".apng": ("apng", ("apng",)),
+    ".webp": ("webp", ("webp",)),
 }
+_FOR_EVER = {
+    "gif": {"loop": "0"},
+    "apng": {"plays": "0"},
+    "webp": {"loop": "0"},
+}  # options of files that are shown again
 
 
 def check_target(target: Path, config: VideoConfig) -> str:
@@ -77,7 +89,8 @@ def check_target(target: Path, config: VideoConfig) -> str:
     """
     suffix = target.suffix.lower()
     if suffix not in CONTAINERS:
-        raise ConfigError(f"{target}: end the name with {', '.join(CONTAINERS)} to say which kind of film to write.")
+        ends = ", ".join(CONTAINERS)
+        raise ConfigError(f"{target}: end the name with {ends}, or give frame_%04d.png, to say what to write.")
     codecs = CONTAINERS[suffix][1]
     word = config.codec or codecs[0]
     if word not in codecs:
@@ -116,25 +129,29 @@ class Writer:
         OutputError, OSError: it cannot be written, for `perceptual.files.write_beside` to say why.
     """
 
-    def __init__(self, path: str | Path, reader: Reader, config: VideoConfig) -> None:
+    def __init__(self, path: str | Path, reader: Film, config: VideoConfig) -> None:
         self.frames, self.reached = 0, Fraction(0)
-        self._finished = self._told_of_fields = False
+        self._finished = False
         self._messages: list[str] = []
         self._path, self._reader, self._suffix = Path(path), reader, Path(path).suffix.lower()
         self._word = check_target(self._path, config)
         self._encoder, self._config = ENCODERS[self._word], config
         kind = CONTAINERS[self._suffix][0]
-        options = {}
+        options = dict(_FOR_EVER.get(kind, {}))
         if kind in ("mp4", "mov"):  # and not in thousandths: when the film and its sound begin
             options = {"movflags": "faststart", "movie_timescale": str(_fine(reader.time_base.denominator))}
         os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
-        self._streams = Streams(reader, self._output, self._suffix, sound=config.sound)
+        self._streams: Streams | Nothing = Nothing()
+        if isinstance(reader, Reader):
+            self._streams = Streams(reader, self._output, self._suffix, sound=config.sound)
         self._streams.describe(self._stream)
         self._messages += self._streams.messages
-        if reader.info.hdr:
-            self._messages.append(f"The film is in HDR ({reader.info.hdr}): it is converted to SDR (BT.709).")
+        if self._word == "gif" and (reader.rate or reader.info.rate or 0) > 50:
+            self._messages.append(
+                "Players slow a GIF down that has more than 50 frames a second: give --fps 50 or less."
+            )
         self._durations: dict[int, int] = {}
         self._convert: FromRGB | None = None
 
@@ -163,9 +180,6 @@ class Writer:
 
     def said(self) -> str | None:
         """What a person should know about the output and has not been told, in a line each; None for nothing."""
-        if self._reader.interlaced and not self._told_of_fields:
-            self._told_of_fields = True
-            self._messages.append(self._of_fields())
         said, self._messages = self._messages, []
         return "\n".join(said) or None
 
@@ -198,7 +212,7 @@ class Writer:
         if encoder.crf is not None:
             options["crf"] = str(encoder.crf if config.crf is None else config.crf)
             options[encoder.flag] = config.preset or encoder.preset
-        if self._fields and self._word == "h264":
+        if self.tags_fields:
             options["x264-params"] = f"{self._fields}=1:pic-struct=1"
         if self._in_order():
             options |= {"x265-params": "log-level=none:bframes=0"} if self._word == "hevc" else {"bf": "0"}
@@ -211,17 +225,14 @@ class Writer:
         return stream
 
     @property
+    def tags_fields(self) -> bool:
+        """Whether pictures hold two fields and the output says so."""
+        return self._fields is not None and self._word == "h264"
+
+    @property
     def _fields(self) -> str | None:
         """The order of the two fields that each picture holds which is written."""
         return self._reader.info.fields if self._config.keep_interlaced else None
-
-    def _of_fields(self) -> str:
-        if not self._config.keep_interlaced:
-            return "The film is interlaced: it is deinterlaced (--keep-interlaced leaves it as it is)."
-        tagged = self._fields and self._word == "h264"
-        return "The film is interlaced and is left so" + (
-            "." if tagged else f", which the output does not say: {self._word} is written as progressive here."
-        )
 
     def _in_order(self) -> bool:
         """Whether pictures are written in the order in which they are shown.
@@ -238,7 +249,7 @@ class Writer:
         if info.aspect and (self._word in ("h264", "hevc") or self._suffix in (".mp4", ".m4v", ".mov")):
             context.sample_aspect_ratio = info.aspect
         elif info.aspect:
-            width, height = _square(width, height, info.aspect)
+            width, height = square(width, height, info.aspect)
             self._messages.append(
                 f"Pixels of {self._word} are square in {self._suffix} files: it is written at {width} x {height} px."
             )
@@ -287,14 +298,14 @@ def _opens(context: VideoCodecContext) -> bool:
 
 def _encoded(colours: Colours, pixels: str) -> Colours:
     """The tags of the output: those of the input where the pixel format allows."""
-    if pixels == "bgr0":
+    if pixels in ("bgr0", "rgb24", "pal8", "bgra"):
         return Colours(RGB, FULL, colours.primaries, colours.transfer)
     if pixels.endswith("10le"):  # ProRes knows the limited range alone
         return Colours(colours.matrix, LIMITED, colours.primaries, colours.transfer)
     return colours
 
 
-def _square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+def square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
     """The size with square pixels that shows a picture in its shape; no side becomes smaller, and an even one odd."""
     if aspect > 1:
         return round(width * aspect / 2) * 2, height

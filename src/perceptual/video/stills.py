@@ -1,0 +1,168 @@
+"""Pictures in files of their own as a film: a folder of frames, frame_%04d.png, and animated WebP."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+from av import VideoFrame
+from torch import Tensor
+
+from perceptual import images
+from perceptual.errors import VideoError
+from perceptual.images import Picture
+from perceptual.motion import pixels_of
+from perceptual.video.colours import Colours, ToRGB
+from perceptual.video.film import Film
+from perceptual.video.source import Info, scaled_to
+
+RATE = Fraction(25)  # frames a second where none is given
+_NUMBER = re.compile(r"%(0\d+)?d")
+
+
+class Stills(Film):
+    """A folder of frames, in the order of their numbers, frame_%04d.png, or an animated WebP, as a film.
+
+    start, end: seconds. size: longer side in pixels, the other in proportion, both even. rate: frames a second: of a
+    folder or a pattern, where 25 is taken when it is left out, of an animation as `Reader` has it.
+
+    Attributes, beside those of `Film`: `assumed`, whether the rate is a guess.
+
+    Raises:
+        VideoError: there are no pictures, or they are of several sizes, or none is within the part.
+        ImageError: one of them is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: Fraction = Fraction(0),
+        end: Fraction | None = None,
+        size: int | None = None,
+        rate: Fraction | None = None,
+    ) -> None:
+        super().__init__(Path(path))
+        self._start, self._end = start, end
+        self._files = frames_in(self.path)
+        self.assumed = bool(self._files) and rate is None
+        if self._files:
+            self.rate, self._tick = None, 1 / (rate or RATE)
+            self.time_base = self._tick
+        else:
+            self.rate, self._tick = rate, Fraction(1, 1000)
+            self.time_base = 1 / rate if rate else self._tick
+        first, _ = next(self._pictures())
+        self._transparent = first.alpha is not None and bool((first.alpha < 1).any())
+        self._size = first.width, first.height
+        width, height = scaled_to(first.width, first.height, size)
+        self.info = self._inform(width, height)
+        self._to_rgb = partial(ToRGB, Colours(), (width, height))
+
+    def _inform(self, width: int, height: int) -> Info:
+        rate, frames, seconds = self.rate or 1 / self._tick, None, None
+        if self._files:
+            seconds = len(self._files) * self._tick
+            part = range(len(self._files))
+            frames = sum(self._start <= at * self._tick < (self._end or seconds) for at in part)
+        elif self.rate is None:
+            rate = Fraction(10)
+        return Info(
+            *(width, height, frames, seconds, rate, bool(self._files), False, None, "pictures", Colours()),
+            transparent=self._transparent,
+        )
+
+    def _pictures(self) -> Iterator[tuple[Picture, int]]:
+        """Each picture and how long it is shown, in ticks."""
+        if self._files:
+            for path in self._files:
+                yield images.read(path, levels=True), 1
+        else:
+            yield from images.read_animation(self.path)
+
+    def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
+        pts, shift = 0, None
+        for index, (picture, duration) in enumerate(self._pictures()):
+            begin, pts = pts, pts + duration
+            if begin * self._tick < self._start:
+                continue
+            if self._end is not None and begin * self._tick >= self._end:
+                break
+            if (picture.width, picture.height) != self._size:
+                width, height = self._size
+                name = self._files[index] if self._files else self.path
+                raise VideoError(
+                    f"{name} is {picture.width} x {picture.height} px, and the first frame {width} x {height}: "
+                    f"make them alike."
+                )
+            shift = begin if shift is None else shift
+            if self._end is not None:
+                duration = max(1, min(duration, round(self._end / self._tick) - begin))
+            self.reached = (begin + duration) * self._tick
+            yield VideoFrame.from_ndarray(pixels_of(_levels(picture.pixels)), "rgb24"), begin - shift, duration
+        if shift is None:
+            raise VideoError(f"{self.path} has no picture within that part: give another --start or --end.")
+
+
+def frames_in(path: Path) -> list[Path]:
+    """The files of a folder of frames, or of a pattern such as frame_%04d.png, in order; none where it is a file.
+
+    Raises:
+        VideoError: the folder or the pattern holds no picture.
+    """
+    if os.path.isdir(path):
+        named = [each for each in path.iterdir() if each.suffix.lower() in images.IMAGE_SUFFIXES]
+        found = sorted((each for each in named if each.name[0] != "." and each.is_file()), key=_natural)
+        if not found:
+            raise VideoError(f"{path} is a folder that holds no picture: give a film, or a folder of frames.")
+        return found
+    if not is_pattern(path):
+        return []
+    before, after = _NUMBER.split(path.name)[0], _NUMBER.split(path.name)[-1]
+    expected = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    folder = path.parent
+    numbered = [(expected.fullmatch(name), name) for name in (os.listdir(folder) if folder.is_dir() else [])]
+    found = [folder / name for _, name in sorted((int(match[1]), name) for match, name in numbered if match)]
+    if not found:
+        raise VideoError(f"There are no frames {path}: check the pattern.")
+    return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a name stands for numbered pictures, as frame_%04d.png does."""
+    return (
+        path.suffix.lower() in images.IMAGE_SUFFIXES
+        and len(_NUMBER.findall(path.name)) == 1
+        and not os.path.lexists(path)
+    )
+
+
+def numbered(path: Path, number: int) -> Path:
+    """The name of one frame of a pattern."""
+    return path.with_name(_NUMBER.sub(lambda found: found[0] % number, path.name))
+
+
+def is_stills(path: Path) -> bool:
+    """Whether `Stills` reads a path, and not `Reader`: FFmpeg does not decode animated WebP."""
+    if os.path.isdir(path) or is_pattern(path):
+        return True
+    if not os.path.isfile(path):
+        return False
+    head = b""
+    with suppress(OSError), open(path, "rb") as file:
+        head = file.read(21)
+    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """frame2 before frame10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    return pixels if pixels.dtype.is_floating_point is False else (pixels * 255).round().byte()

@@ -1,0 +1,203 @@
+"""Folders of frames, numbered pictures, GIF, APNG and animated WebP, as films and in place of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import run
+from test_video import convert
+
+from perceptual import images
+from perceptual.errors import ConfigError, ImageError, OutputError, VideoError
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder; no temporary file outlives a test."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
+
+
+def write_frames(pattern: str, *numbers: int, size: tuple[int, int] = (64, 48)) -> None:
+    """Pictures that hold their number, named by it."""
+    Path(pattern).parent.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        Image.fromarray(clips.numbered(number, size)).save(pattern % number)
+
+
+def animation(name: str, durations: list[int]) -> None:
+    """An animation without loss, of pictures that hold their number, in milliseconds each."""
+    first, *more = (Image.fromarray(clips.numbered(index, (64, 48))) for index in range(len(durations)))
+    first.save(name, save_all=True, append_images=more, duration=durations, lossless=True)
+
+
+def shown(name: str) -> list[tuple[int, float]]:
+    """(Number, milliseconds) of each picture of an animation, as Pillow reads it."""
+    found = []
+    with Image.open(name) as image:
+        for index in range(image.n_frames):
+            image.seek(index)
+            image.load()
+            found.append((clips.number(np.asarray(image.convert("RGB"))), image.info["duration"]))
+    return found
+
+
+@pytest.mark.parametrize("given", ["in", "in/frame_%04d.png", "in/frame_%d.png"])
+def test_frames_are_a_film_in_the_order_of_their_numbers(given: str) -> None:
+    write_frames("in/frame_%d.png", 0, 1, 2, 9, 10, 11, 100)
+    Path("in/notes.txt").write_text("hello")
+    _, said = convert(given, "b.mp4", crf=1)
+    assert said == "The frames are taken to be 25 a second: --fps gives another rate."
+    assert clips.numbers("b.mp4") == [0, 1, 2, 9, 10, 11, 100]
+    assert clips.times("b.mp4") == [Fraction(index, 25) for index in range(7)]
+    _, said = convert(given, "b.mkv", fps=24, start="0.04", end="0.2")
+    assert said == ""
+    assert clips.numbers("b.mkv") == [1, 2, 9, 10]
+
+
+def test_a_pattern_takes_its_own_frames_alone() -> None:
+    write_frames("in/a_%03d.png", 1, 2)
+    write_frames("in/b_%03d.png", 3)
+    convert("in/a_%03d.png", "b.mp4", fps=10)
+    assert clips.numbers("b.mp4") == [1, 2]
+
+
+def test_frames_of_16_bits_and_of_another_size_asked_for() -> None:
+    Path("in").mkdir()
+    picture = images.Picture(torch.from_numpy(clips.numbered(5, (64, 48))).permute(2, 0, 1)[None] / 255, bit_depth=16)
+    images.write("in/5.png", picture)
+    convert("in", "b.mkv", codec="ffv1", size=32, fps=10)
+    assert clips.numbers("b.mkv") == [5]
+    assert clips.facts("b.mkv")["size"] == (32, 24)
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("empty", "empty is a folder that holds no picture"),
+        ("none_%04d.png", "There are no frames none_%04d.png: check the pattern"),
+        ("no/where_%04d.png", "There are no frames"),
+        ("uneven", "2.png is 32 x 24 px, and the first frame 64 x 48"),
+        ("broken", "2.png"),
+    ],
+)
+def test_frames_that_are_no_film_are_a_sentence_and_leave_no_file(given: str, parts: str) -> None:
+    Path("empty").mkdir()
+    for name in ("uneven", "broken"):
+        write_frames(f"{name}/%d.png", 1)
+    write_frames("uneven/%d.png", 2, size=(32, 24))
+    Path("broken/2.png").write_bytes(Path("broken/1.png").read_bytes()[:80])
+    with pytest.raises((VideoError, ImageError)) as caught:
+        convert(given, "b.mp4")
+    assert parts in str(caught.value)
+    assert not Path("b.mp4").exists()
+    with pytest.raises(VideoError, match="give another --start"):
+        convert("uneven", "b.mp4", start="9")
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_animations_are_films_with_their_times(name: str) -> None:
+    animation(name, [100, 200, 300, 50, 100])
+    _, said = convert(name, "b.mkv")
+    assert said == ""
+    assert clips.numbers("b.mkv") == [0, 1, 2, 3, 4]
+    assert [float(time) for time in clips.times("b.mkv")] == pytest.approx([0, 0.1, 0.3, 0.6, 0.65])
+    convert(name, "c.mkv", fps=10)
+    assert clips.numbers("c.mkv") == [0, 1, 1, 2, 2, 2, 3, 4][: len(clips.numbers("c.mkv"))]
+    assert len(clips.numbers("c.mkv")) in (7, 8)
+
+
+@pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])
+def test_films_become_animations_that_are_shown_for_ever(target: str) -> None:
+    clips.make("a.mp4", count=6, rate=10, tick=Fraction(1, 10_000), sound="aac")
+    _, said = convert("a.mp4", target)
+    assert said == f"Left out, as {Path(target).suffix} does not take it: sound (aac)."
+    assert shown(target) == [(index, 100) for index in range(6)]
+    with Image.open(target) as image:
+        assert image.info["loop"] == 0
+
+
+@pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])
+def test_colours_of_animations_are_those_of_the_film(target: str) -> None:
+    clips.make("a.mkv", count=2, codec="ffv1", pixels="bgr0")
+    convert("a.mkv", target, sound=False)
+    with Image.open(target) as image:
+        found = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(found - clips.numbered(0, (64, 48)))[:20].mean() < 3
+
+
+def test_a_film_becomes_pictures() -> None:
+    clips.make("a.mp4", count=12, sound="aac")
+    conversion, said = convert("a.mp4", "out/frame_%04d.png")
+    assert said == "Left out, as pictures have none: the sound."
+    assert sorted(path.name for path in Path("out").iterdir()) == [f"frame_{index:04d}.png" for index in range(1, 13)]
+    found = [np.asarray(Image.open(f"out/frame_{index:04d}.png")) for index in range(1, 13)]
+    assert [clips.number(picture) for picture in found] == list(range(12))
+    assert conversion.frames == 12
+    _, said = convert("out", "b.mkv", codec="ffv1", fps=24)
+    assert clips.numbers("b.mkv") == list(range(12))
+
+
+def test_pictures_of_an_uneven_film_come_at_a_rate_or_a_line_says_so() -> None:
+    clips.make("a.mkv", times=[0, 4096, 12_288])
+    _, said = convert("a.mkv", "one/%d.png", sound=False)
+    assert said == "The frames are shown unevenly, which pictures do not say: --fps makes them even."
+    assert len(list(Path("one").iterdir())) == 3
+    convert("a.mkv", "two/%d.png", fps=3)
+    names = [f"two/{index}.png" for index in range(1, len(list(Path("two").iterdir())) + 1)]
+    assert [clips.number(np.asarray(Image.open(name))) for name in names][:4] == [0, 1, 1, 2]
+
+
+def test_pictures_have_square_pixels() -> None:
+    clips.make("a.mp4", count=1, sample_aspect_ratio=Fraction(4, 3))
+    convert("a.mp4", "%d.png")
+    with Image.open("1.png") as image:
+        assert image.size == (86, 48)
+
+
+def test_frames_that_are_there_are_not_replaced() -> None:
+    clips.make("a.mp4", count=2)
+    write_frames("out/%d.png", 7)
+    before = Path("out/7.png").read_bytes()
+    with pytest.raises(OutputError, match=r"out/7\.png is there: give another folder"):
+        convert("a.mp4", "out/%d.png")
+    with pytest.raises(ConfigError, match="leave --crf out"):
+        convert("a.mp4", "new/%d.png", crf=5)
+    with pytest.raises(OutputError, match="ends in no format to write"):
+        convert("a.mp4", "new/%d.gif")
+    assert Path("out/7.png").read_bytes() == before
+    assert not Path("new").exists()
+
+
+def test_transparency_is_said_where_there_is_some() -> None:
+    picture = Image.fromarray(clips.numbered(0, (64, 48))).convert("RGBA")
+    other = picture.copy()
+    other.putalpha(Image.fromarray(np.full((48, 64), 90, np.uint8)))
+    for name in ("a.png", "a.webp"):
+        other.save(name, save_all=True, append_images=[picture], duration=100, lossless=True)
+        _, said = convert(name, "b.mkv")
+        assert said == "The film is transparent in parts: its transparency is left out."
+
+
+@pytest.mark.parametrize("words", [["upscale", "--scale", "2"], ["stylize", "--style", "STYLE"]])
+def test_pictures_say_that_they_take_the_first_of_several(
+    capsys: Capture, tiny_style: Path, words: list[str], one_thread: Any
+) -> None:
+    animation("a.gif", [100, 100, 100])
+    Image.fromarray(clips.numbered(0, (64, 48))).save("b.png")
+    words = [str(tiny_style) if word == "STYLE" else word for word in words]
+    code, _, err = run(capsys, *words, "a.gif", "b.png", "-o", "out", "--device", "cpu")
+    assert code == 0, err
+    assert "a.gif holds 3 pictures: only the first is used; `perceptual video` does all." in err.splitlines()
+    assert "b.png holds" not in err
