@@ -45,8 +45,8 @@ class WebcamConfig:
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
     precision: Precision = StylizeConfig.precision
-    """auto takes what the processor computes fastest: int8 (above 40 dB PSNR against float32) where it multiplies
-    bytes, else float32."""
+    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
+    float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
 
     def __post_init__(self) -> None:
         check(self)
