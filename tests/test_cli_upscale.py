@@ -819,3 +819,44 @@ def test_the_numbers_of_a_flat_picture_are_json(capsys: Capture) -> None:
         raise AssertionError(f"{word} is no JSON")
 
     json.loads(Path("out/figure8.json").read_text(), parse_constant=refuse)
+
+
+# --- the supplement's figures 3 and 4
+
+
+@pytest.fixture
+def three_sets(photograph: Image.Image) -> Path:
+    for name, count in (("Set5", 2), ("BSD100", 6)):
+        Path(f"three/{name}").mkdir(parents=True)
+        for index in range(count):
+            photograph.rotate(7 * index).crop((30, 30, 94, 78)).save(f"three/{name}/{index}.png")
+    return Path("three")
+
+
+@pytest.mark.usefixtures("no_sheet")
+def test_the_supplements_figure_4_takes_the_picture_that_the_paper_has(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, three_sets: Path
+) -> None:
+    from perceptual.reproduce import supplement_figure4
+
+    high = cropped("three/BSD100/4.png", 4)
+    value = perceptual.psnr(perceptual.imresize(perceptual.imresize(high, 1 / 4), 4.0), high, border=4)
+    monkeypatch.setitem(supplement_figure4.PAPER, "BSD100", {"bicubic": (value, 0.5)})
+    monkeypatch.setitem(supplement_figure4.PAPER, "Set5", {"bicubic": (99.0, 0.5)})
+    code, _, err = run(capsys, "reproduce", "supplement-figure4", "--out", "out", "--photos", three_sets)
+    assert code == 0, err
+    lines = {(row["set"], row["method"]): row for row in told("supplement-figure4")["table"]}
+    assert {row["picture"] for (name, _), row in lines.items() if name == "BSD100"} == {"4"}
+    assert lines["BSD100", "bicubic"]["the paper's"] == f"{value:.2f} / 0.5000"
+    assert lines["Set5", "bicubic"]["the paper's"] == "-"
+    page = Path("out/supplement-figure4.md").read_text()
+    assert "- Set5: none has the paper's PSNR by bicubic interpolation" in page
+    assert "BSD100: none" not in page
+
+
+@pytest.mark.usefixtures("no_sheet")
+def test_the_supplements_figure_3_shows_pictures_of_bsd100(capsys: Capture, three_sets: Path) -> None:
+    code, _, err = run(capsys, "reproduce", "supplement-figure3", "--out", "out", "--photos", three_sets)
+    assert code == 0, err
+    rows = told("supplement-figure3")["rows"]
+    assert {(row["set"], row["image"], row["scale"]) for row in rows} == {("BSD100", str(k), 8) for k in range(4)}

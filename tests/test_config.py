@@ -20,6 +20,7 @@ from perceptual.config import (
     StylizeConfig,
     TrainConfig,
     TrainStyleConfig,
+    differences,
     from_dict,
     to_dict,
 )
@@ -183,7 +184,18 @@ def test_the_paper_recipe_has_the_papers_network() -> None:
     """Supplement, Table 1; spatial batch normalisation; a scaled tanh to [0, 255] (section 3.1)."""
     network = style_recipe("paper").network
     assert network.architecture == "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
-    assert (network.norm, network.padding, network.styles, network.tanh_scale) == ("batch", "reflect-start", 1, 127.5)
+    assert (network.norm, network.padding, network.styles, network.tanh_scale) == ("batch", "zero", 1, 127.5)
+
+
+def test_the_authors_recipe_differs_from_the_papers_as_their_code_does() -> None:
+    """Their train.lua: start padding, 150 tanh, content at the ReLU of conv3_3, total variation 1e-6."""
+    paper, authors = (to_dict(style_recipe(name)) for name in ("paper", "authors"))
+    assert differences(paper, authors) == {
+        "network.padding": ("zero", "reflect-start"),
+        "network.tanh_scale": (127.5, 150),
+        "loss.content_layers": (["vgg16:relu2_2"], ["vgg16:relu3_3"]),
+        "loss.tv_weight": (1e-5, 1e-6),
+    }
 
 
 def test_the_paper_recipe_has_the_papers_loss() -> None:
@@ -212,7 +224,7 @@ def test_an_unknown_recipe_is_refused_and_the_known_ones_listed() -> None:
     with pytest.raises(ConfigError, match="'rembrandt'") as caught:
         style_recipe("rembrandt")
     assert_one_sentence(caught.value)
-    assert {"fast", "paper"} <= set(STYLE_RECIPES)
+    assert {"fast", "paper", "authors"} <= set(STYLE_RECIPES)
     assert all(name in str(caught.value) for name in STYLE_RECIPES)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images, weights
 from perceptual.config import OptimizeConfig, ReproduceConfig
-from perceptual.errors import ConfigError, ImageError, OutputError
+from perceptual.errors import ConfigError, ImageError, OutputError, WeightsError
 from perceptual.events import Step
 from perceptual.optimize import Optimization
 from perceptual.reproduce import EXPERIMENTS, reproduce
@@ -199,6 +199,39 @@ def test_only_what_is_missing_is_fetched_and_what_has_no_address_first(
     assert asked == ["vgg19-distilled", "vgg16"]
 
 
+def test_torchvisions_network_stands_for_layers_that_the_papers_weights_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the distilled VGG-19 only for those that neither has, or where torchvision's is not at hand."""
+    ends = {
+        "vgg16": ["relu2_2"],
+        "vgg16-torchvision": ["relu2_2", "relu4_3"],
+        "vgg19-distilled": ["relu4_3", "relu5_1"],
+    }
+
+    def network(name: str, layers: list[str], *, path: Path) -> None:
+        if layers[0] not in ends[name]:
+            raise WeightsError("too shallow")
+
+    monkeypatch.setattr("perceptual.reproduce.lab.LossNetwork", network)
+    monkeypatch.setattr(weights, "locate", lambda name, path: Path(name) if name in ends else None)
+    monkeypatch.setattr(Lab, "hashes", lambda self, layers: {})
+    layers = ("vgg16:relu2_2", "vgg16:relu4_3", "vgg16:relu5_1", "vgg16:relu5_3")
+    here = lab(tmp_path)
+    assert here.reachable(layers) == {
+        "vgg16:relu2_2": "vgg16:relu2_2",
+        "vgg16:relu4_3": "vgg16-torchvision:relu4_3",
+        "vgg16:relu5_1": "vgg19-distilled:relu5_1",
+    }
+    assert here.notes == [
+        "The weights of vgg16 at hand end before relu4_3: vgg16-torchvision:relu4_3 stands for it.",
+        "The weights of vgg16 at hand end before relu5_1: vgg19-distilled:relu5_1 stands for it.",
+        "The weights of vgg16 at hand end before relu5_3: it is left out.",
+    ]
+    del ends["vgg16-torchvision"]
+    assert lab(tmp_path).reachable(layers)["vgg16:relu4_3"] == "vgg19-distilled:relu4_3"
+
+
 # --- parts that are kept
 
 
@@ -369,5 +402,5 @@ def test_an_unknown_experiment_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no experiment 'figure10'") as error:
         next(reproduce("figure10", tmp_path / "out"))
     assert all(name in str(error.value) for name in EXPERIMENTS)
-    assert len(EXPERIMENTS) == 9
+    assert len(EXPERIMENTS) == 11
     assert not (tmp_path / "out").exists()

@@ -707,6 +707,14 @@ def test_another_network_is_refused(tiny: str, tmp_path: Path, change: dict[str,
         load(tiny, path)
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.bool, torch.int64, torch.uint8])
+def test_weights_that_are_no_floats_are_refused(tiny: str, tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({key: value.to(dtype) for key, value in vgg_state().items()}, path)
+    with pytest.raises(WeightsError, match="is not weights of vgg16"):
+        load(tiny, path)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "closed.pth"

@@ -27,6 +27,13 @@ SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: one stride-
 _VGG = tuple(f"vgg16-torchvision:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"))
 GALLERY_NOISE = 0.06
 
+_PAPER = StyleRecipe(
+    network=NetworkConfig(padding="zero"),  # with the activation sizes of the supplement's Table 1
+    # Eq. 4's sum is taken as a mean, as in the authors' code, because the style weight of 5 belongs to that.
+    loss=LossConfig(style_convention="code", style_weight=5.0),
+    train=TrainConfig(crop="squash", precision="float32"),
+)
+
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
         "a lean network under the paper's layers, for a computer without a GPU",
@@ -65,10 +72,14 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     ),
     "paper": (
         "the paper's network, objective and schedule (supplement, Table 1; section 4.1); hours on a GPU, days on a CPU",
-        # Eq. 4's sum is taken as a mean, as in the authors' code, because the style weight of 5 belongs to that.
-        StyleRecipe(
-            loss=LossConfig(style_convention="code", style_weight=5.0),
-            train=TrainConfig(crop="squash", precision="float32"),
+        _PAPER,
+    ),
+    "authors": (
+        "as paper, in the way of the authors' code: reflection once at the start, 150 tanh, content at relu3_3",
+        replace(
+            _PAPER,
+            network=NetworkConfig(padding="reflect-start", tanh_scale=150),
+            loss=replace(_PAPER.loss, content_layers=("vgg16:relu3_3",), tv_weight=1e-6),
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""The experiments of the paper, each by one command: figures 3 to 9, Table 1, and the supplement's Figure 2.
+"""The experiments of the paper, each by one command: figures 3 to 9, Table 1, and the supplement's figures 2 to 4.
 
 An experiment is a module with ABOUT, a line, and `run(lab)`, a generator of Steps whose value is a Report.
 """
@@ -22,6 +22,8 @@ from perceptual.reproduce import (
     figure8,
     figure9,
     supplement_figure2,
+    supplement_figure3,
+    supplement_figure4,
     table1,
 )
 from perceptual.reproduce.lab import Lab
@@ -37,6 +39,8 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "figure9": figure9,
     "table1": table1,
     "supplement-figure2": supplement_figure2,
+    "supplement-figure3": supplement_figure3,
+    "supplement-figure4": supplement_figure4,
 }
 
 

@@ -36,7 +36,7 @@ from perceptual.optimize import Objective, Optimization, optimize_style
 from perceptual.paintings import read_painting, style_name
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
-SUBSTITUTE = "vgg19-distilled"
+SUBSTITUTES = {"vgg16": ("vgg16-torchvision", "vgg19-distilled")}  # the nearest first; of others the last
 
 
 class Work(NamedTuple):
@@ -227,8 +227,8 @@ class Lab:
             yield from weights.fetch(name)
 
     def reachable(self, layers: Sequence[str]) -> dict[str, str]:
-        """{layer wanted: layer to use}: itself where the weights at hand reach it, else the distilled VGG-19's of the
-        same name, which `notes` tells; layers that neither has are left out.
+        """{layer wanted: layer to use}: itself where the weights at hand reach it, else the one of the same name of
+        torchvision's VGG-16 or of the distilled VGG-19, which `notes` tells; layers that none has are left out.
 
         Raises:
             WeightsError: the weights are missing, damaged or of something else, or no layer is in reach.
@@ -237,18 +237,27 @@ class Lab:
         self.hashes(layers)  # refuses what cannot be read; what is left to fail is the depth
         for layer in layers:
             network, name = split_layer(layer)
-            try:
-                LossNetwork(network, [name], path=self.paths.get(network))
-                used[layer] = full_name(layer)
-            except WeightsError:
-                there = name in layer_names(SUBSTITUTE) and weights.locate(SUBSTITUTE, self.paths.get(SUBSTITUTE))
-                if there:
-                    used[layer] = f"{SUBSTITUTE}:{name}"
+            others = SUBSTITUTES.get(network, ("vgg19-distilled",))
+            there = next((other for other in (network, *others) if self._reaches(other, name)), None)
+            if there:
+                used[layer] = f"{there}:{name}"
+            if there != network:
                 what = f"{used[layer]} stands for it" if there else "it is left out"
                 self.notes.append(f"The weights of {network} at hand end before {name}: {what}.")
         if not used:
             raise WeightsError(f"The weights at hand end before {layers[0]}: get whole ones.")
         return used
+
+    def _reaches(self, network: str, layer: str) -> bool:
+        """Whether weights at hand reach this layer of the loss network."""
+        path = self.paths.get(network)
+        if layer not in layer_names(network) or weights.locate(network, path) is None:
+            return False
+        try:
+            LossNetwork(network, [layer], path=path)
+        except WeightsError:
+            return False
+        return True
 
     def part(self, kind: str, identity: Mapping[str, Any]) -> Path:
         """Where a part with this identity is kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -94,8 +94,8 @@ def read(data: Path | None, scale: int) -> Sets:
     return {"samples": [Original(name, partial(_same, pixels)) for name, pixels in samples()]}
 
 
-def run(lab: Lab, scale: int) -> Generator[Step, None, Report]:
-    """Figure 8 or 9 as an experiment; the value is the Report.
+def run(lab: Lab, scale: int, *, choose: Callable[[Sets], Sets] = lambda sets: sets) -> Generator[Step, None, Report]:
+    """Figure 8 or 9 as an experiment; the value is the Report. choose: what to measure of the sets.
 
     Raises:
         ConfigError: a setting that has no part in it.
@@ -105,7 +105,7 @@ def run(lab: Lab, scale: int) -> Generator[Step, None, Report]:
         raise ConfigError(f"Super-resolution has no --{ignored[0]}: give --photos and --network only.")
     networks = (Path(config.network),) if config.network else ()
     settings = EvaluateConfig(networks=networks, device=config.device)
-    return (yield from measure(read(config.photos, scale), scale, settings, lab.paths))
+    return (yield from measure(choose(read(config.photos, scale)), scale, settings, lab.paths))
 
 
 def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, Path]) -> Generator[Step, None, Report]:
@@ -185,6 +185,26 @@ def _with_papers(line: Mapping[str, Any], scale: int) -> dict[str, Any]:
     known = ("set", "method", "images", "psnr", "ssim", "seconds")
     shown |= {f"distance in {key}": f"{value:.4f}" for key, value in line.items() if key not in known}
     return {**shown, "seconds an image": line["seconds"]}
+
+
+def by_picture(
+    rows: Sequence[Mapping[str, Any]], papers: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> list[dict[str, Any]]:
+    """A table with a line for each picture and method; papers: the paper's PSNR and SSIM by set and method."""
+    table = []
+    for row in rows:
+        theirs = papers.get(row["set"], {}).get(row["method"])
+        table.append(
+            {
+                "set": row["set"],
+                "picture": row["image"],
+                "method": METHODS.get(row["method"], row["method"]),
+                "PSNR": f"{row['psnr']:.2f}",
+                "SSIM": f"{row['ssim']:.4f}",
+                "the paper's": f"{theirs[0]:.2f} / {theirs[1]:.4f}" if theirs else "-",
+            }
+        )
+    return table
 
 
 def _flat(row: Row) -> dict[str, Any]:

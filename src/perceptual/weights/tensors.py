@@ -46,7 +46,7 @@ def network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
     for key, value in raw.items():
         key = str(key).replace("module.", "")  # left by DataParallel
         key = f"features.{key}" if key[:1].isdigit() else key  # left by `vgg.features.state_dict()`
-        if isinstance(value, Tensor) and key.startswith(prefix):
+        if isinstance(value, Tensor) and value.is_floating_point() and key.startswith(prefix):
             state[key] = value.detach().to(torch.float32, copy=True)
     return state
 
