@@ -52,8 +52,9 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
             found = [image.path for image in images.find([folder])]
         except ImageError as error:
             raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
-        out = {Path(path).resolve() for path in leave_out}
-        self.paths = [p for p in found if out.isdisjoint([p.resolve(), *p.resolve().parents])]
+        out = {Path(os.path.realpath(path)) for path in leave_out}
+        real = {path: Path(os.path.realpath(path)) for path in found}
+        self.paths = [path for path in found if out.isdisjoint([real[path], *real[path].parents])]
         if not self.paths:
             raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")
         self.size, self.seed, self.crop = size, seed, crop

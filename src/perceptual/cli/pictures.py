@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import FAILED, say
+from perceptual.cli.terminal import FAILED, say, tell
 from perceptual.config import StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
@@ -127,7 +127,7 @@ def _convert(pairs: Sequence[tuple[Path, Path]], convert: Callable[[Tensor], Ten
             say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
-            print(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""), flush=True)
+            tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
     if len(pairs) > 1:
         for outcome in failures:

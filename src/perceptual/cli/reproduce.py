@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
@@ -41,7 +42,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
     config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
-    if config.out.is_file():
+    if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     paths = known_paths(config.weights)
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})
@@ -56,5 +57,5 @@ def reproduce(arguments: Sequence[str]) -> int:
                 say("Stopped early; the same command goes on with the parts that are done.")
                 return INTERRUPTED
     for path in written:
-        print(path)
+        tell(str(path))
     return 0

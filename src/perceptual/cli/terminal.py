@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,32 @@ def say(text: str) -> None:
     """Print a line on stderr, as it is; a terminal that has gone is no reason to end."""
     with suppress(OSError):
         _console.print(escape(text))
+
+
+def tell(text: str) -> None:
+    """Print a line of results on stdout, at once; a reader that has gone, or a full disk, is no reason to end the work.
+
+    A reader that has gone, as in `| head -1`, has what it wants. What a full disk lacks is said once.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        drop_stdout()
+        if not isinstance(error, BrokenPipeError):
+            say(f"perceptual: {cannot_print(error)}")
+
+
+def cannot_print(error: OSError) -> str:
+    """The sentence for a stdout that takes no more."""
+    return f"The list of results cannot be printed ({(error.strerror or str(error)).lower()}): send it somewhere else."
+
+
+def drop_stdout() -> None:
+    """Send what is printed from now on nowhere, also what Python prints at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

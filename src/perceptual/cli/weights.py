@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tyro
 
-from perceptual.cli.terminal import with_bar
+from perceptual.cli.terminal import tell, with_bar
 from perceptual.errors import ConfigError
 
 
@@ -55,7 +56,7 @@ def fetch(arguments: Sequence[str]) -> int:
     for name in wanted:
         for _ in with_bar(fetch_weights(name), name):
             pass
-        print(locate(name))
+        tell(str(locate(name)))
     return 0
 
 
@@ -66,7 +67,7 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
         name, equals, path = pair.partition("=")
         if not equals:
             raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
-        paths[name] = Path(path).expanduser()
+        paths[name] = Path(os.path.expanduser(path))
     return paths
 
 

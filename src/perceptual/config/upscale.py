@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, at_least, named_weights
@@ -86,7 +87,7 @@ class EvaluateConfig:
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", self.data and self.data.expanduser())
+        object.__setattr__(self, "data", self.data and Path(os.path.expanduser(self.data)))
         for scale in self.scales:
             at_least("scales", scale, 2)
         if not self.scales or len(set(self.scales)) < len(self.scales):

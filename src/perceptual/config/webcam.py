@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from perceptual.config.common import at_least
@@ -52,4 +53,4 @@ class WebcamConfig:
         check_steady(self.steady)
         at_least("fps", self.fps, 1)
         at_least("frames", 1 if self.frames is None else self.frames, 1)
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", Path(os.path.expanduser(self.out)))
