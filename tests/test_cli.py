@@ -339,3 +339,70 @@ def test_training_does_not_replace_its_input_even_when_asked(
     assert code == 1
     assert_one_sentence(err, told)
     assert network.read_bytes() == tiny_style.read_bytes()
+
+
+# --- odd paths and streams
+
+ODD = ["~nosuchuser/x.png", "circle", "circle/x.png", "x" * 300 + ".png", "file/x.png", "file", "pipe", "", "/dev/zero"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_path_is_one_sentence_in_every_command(
+    capsys: pytest.CaptureFixture[str], pictures: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.chdir(pictures)
+    Path("circle").symlink_to("elcric")
+    Path("elcric").symlink_to("circle")
+    Path("file").write_text("x")
+    os.mkfifo("pipe")
+    for words in (
+        ["stylize", odd, "--style", "wave", "-o", "out"],
+        ["stylize", "1.png", "--style", odd, "-o", "out"],
+        ["upscale", odd, "-o", "out"],
+        ["upscale", "1.png", "--network", odd, "-o", "out"],
+        ["video", odd, "--style", "wave", "-o", "out.mp4"],
+        ["styles", odd],
+        ["train", "style", "--style", odd, "--data", ".", "--out", "t.safetensors"],
+        ["train", "style", "--style", "1.png", "--data", odd, "--out", "t.safetensors"],
+        ["train", "upscale", "--data", ".", "--from", odd or "x", "--out", "t.safetensors"],
+        ["train", "upscale", "--data", ".", "--out", f"{odd}/{'x' * 244}.safetensors", "--resume"],
+        ["optimize", "invert", odd, "-o", "out.png"],
+        ["optimize", "style", "1.png", odd, "-o", "out.png"],
+        ["optimize", "texture", "1.png", "-o", f"circle/{odd}.png"],
+        ["evaluate", "sr", "--data", odd or "x", "--out", "out"],
+    ):
+        code, out, err = run(capsys, *words)
+        assert (code, out) == (1, ""), words
+        assert_one_sentence("perceptual: " + err.splitlines()[0].split(": ", 1)[1])
+        assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("gone", ["reader", "disk"])
+def test_a_folder_is_finished_though_nobody_reads_the_list(
+    pictures: Path, tiny_style: Path, tmp_path: Path, gone: str
+) -> None:
+    words = [sys.executable, "-m", "perceptual.cli", "stylize", pictures, "--style", tiny_style, "-o", tmp_path / "out"]
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen(words, stdout=full if gone == "disk" else subprocess.PIPE, stderr=subprocess.PIPE)
+    if process.stdout is not None:
+        process.stdout.close()
+    err = process.stderr.read().decode() if process.stderr else ""
+    assert process.wait() == 0, err
+    assert "3 written, 0 skipped, 0 failed" in err
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(err.splitlines()) == (2 if gone == "disk" else 1)
+    assert ("cannot be printed (no space left on device)" in err) == (gone == "disk")
+    process.stderr.close() if process.stderr else None
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["styles"], ["--version"], ["--help"], ["stylize", "--help"]])
+def test_a_full_disk_behind_stdout_is_one_sentence(words: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "perceptual.cli", *words], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert_one_sentence(done.stderr.decode(), "cannot be printed")

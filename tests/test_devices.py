@@ -1,5 +1,6 @@
 """What the computer can do: names of devices and precisions, and what counts as memory running out."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from perceptual import devices
+from perceptual.cache import cache_folder
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, free_memory, out_of_memory
 from perceptual.errors import ConfigError
 
@@ -103,3 +105,23 @@ def test_a_limit_of_address_space_counts() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "True\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["meta", "hpu", "privateuseone", "mkldnn", "lazy", "", "cpu:-1", "nonsense"])
+def test_a_device_that_holds_no_numbers_here_is_one_sentence(name: str) -> None:
+    with pytest.raises(ConfigError, match="choose auto or cpu"):
+        choose_device(name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="users of POSIX")
+def test_a_user_without_a_home_has_a_cache_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    def nobody(user: int) -> None:
+        raise KeyError(user)
+
+    for name in ("HOME", "PERCEPTUAL_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert cache_folder().is_absolute()
+    assert cache_folder().name == f"perceptual-{os.getuid()}"

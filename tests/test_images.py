@@ -1090,3 +1090,58 @@ def test_a_premultiplied_tiff_of_16_bits_keeps_them(folder: Path) -> None:
     assert picture.alpha is not None
     assert np.abs(picture.alpha[0, 0].numpy() * 65535 - alpha).max() <= 1
     assert np.abs(picture.pixels[0].permute(1, 2, 0).numpy() * 65535 - straight).max() <= 6  # half a level over 0.1
+
+
+# --- links and pipes
+
+
+def link(path: Path, to: str) -> None:
+    try:
+        path.symlink_to(to, target_is_directory=True)
+    except OSError:
+        pytest.skip("links cannot be made here")
+
+
+def test_folders_that_are_links_are_searched_once_by_their_own_names(tmp_path: Path, photograph: Image.Image) -> None:
+    for folder in ("in/real/deep", "outside", "in/.hidden"):
+        (tmp_path / folder).mkdir(parents=True)
+        photograph.save(tmp_path / folder / "x.png")
+    link(tmp_path / "in" / "a_link", "real")  # comes before "real" in the alphabet
+    link(tmp_path / "in" / "back", "..")  # where outside is, and in itself
+    link(tmp_path / "in" / "real" / "deep" / "elsewhere", "../../../outside")
+    found = [str(each.relative) for each in find([tmp_path / "in"])]
+    assert sorted(found) == ["back/outside/x.png", "real/deep/x.png"]
+
+
+def test_links_that_lead_back_do_not_keep_a_glob_for_ever(tmp_path: Path, photograph: Image.Image) -> None:
+    """Two of them double the paths at each of 40 levels."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("in/a.png", "in/sub/b.png", "in/sub/c.jpg"):
+        photograph.save(tmp_path / name)
+    link(tmp_path / "in" / "one", ".")
+    link(tmp_path / "in" / "two", ".")
+    for pattern, names in {
+        "**/*.png": ["a.png", "sub/b.png"],
+        "**": ["a.png", "sub/b.png", "sub/c.jpg"],
+        "sub/**/b.png": ["b.png"],
+        "*/**/[bc].*": ["sub/b.png", "sub/c.jpg"],
+    }.items():
+        assert [str(each.relative) for each in find([tmp_path / "in" / pattern])] == names, pattern
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+@pytest.mark.parametrize("reading", [read, open_rgb, lambda path: find([path])])
+def test_a_pipe_is_one_sentence_and_not_waited_for(tmp_path: Path, reading: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe\.png is a device or a pipe: give a file"):
+        reading(tmp_path / "pipe.png")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_links_in_a_circle_are_one_sentence(tmp_path: Path) -> None:
+    link(tmp_path / "a.png", "b.png")
+    link(tmp_path / "b.png", "a.png")
+    with pytest.raises(ImageError, match="does not exist"):
+        find([tmp_path / "a.png"])
+    with pytest.raises(ImageError, match="cannot be read"):
+        read(tmp_path / "a.png")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from perceptual import checkpoints, images
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
-from perceptual.errors import OutputError, TrainingError
+from perceptual.errors import ConfigError, OutputError, TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
 from perceptual.paintings import style_name
@@ -440,3 +440,10 @@ def test_a_run_leaves_no_lock(tmp_path: Path, photographs: Path) -> None:
     train(tmp_path / "cut.safetensors", photographs, stop_at=1)
     assert not list(tmp_path.glob("*.lock"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_several_processes_without_a_launcher_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but RANK is not set: start with `accelerate launch`"):
+        Trainer(make_task(), CONFIG, tmp_path / "net.safetensors")

@@ -88,7 +88,7 @@ class Stylizer:
     @classmethod
     def _load(cls, blend: Mapping[str, float], device: torch.device | str | None, *, video: bool) -> Stylizer:
         found = [(checkpoints.find_style(part, video=video), share) for part, share in blend.items()]
-        parts = [(path.resolve(), style, share) for (path, style), share in found]
+        parts = [(Path(os.path.realpath(path)), style, share) for (path, style), share in found]
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task="style") for path in files]
         for path, (network, card) in zip(files, loaded, strict=True):
@@ -268,7 +268,7 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     Raises:
         ImageError: an input matches nothing. OutputError: an output would overwrite its input.
     """
-    out = Path(out).expanduser()
+    out = Path(os.path.expanduser(out))
     inputs = [os.path.expanduser(entry) for entry in inputs]
     found = images.find(inputs)
     single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
@@ -281,23 +281,25 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
         if os.path.isfile(out):
             raise OutputError(f"{out} is a file: give a folder to write to.")
         named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}
-        earlier = [
-            f for f in found if out.resolve() in f.path.resolve().parents and os.path.abspath(f.path) not in named
-        ]
+        earlier = [f for f in found if _real(out) in _real(f.path).parents and os.path.abspath(f.path) not in named]
         pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
         _refuse_neighbours(pairs)
         if not pairs:
             raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
     for source, target in pairs:
-        if source.resolve() == target.resolve():
+        if _real(source) == _real(target):
             raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
     return pairs
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where links lead in a circle
 
 
 def _refuse_neighbours(pairs: Sequence[tuple[Path, Path]]) -> None:
     """A name with another ending that we chose, as a.png for a.gif, may be that of a picture of the user's there."""
     for source, target in pairs:
-        if target.name != source.name and target.exists() and target.resolve().parent == source.resolve().parent:
+        if target.name != source.name and os.path.exists(target) and _real(target).parent == _real(source).parent:
             raise OutputError(f"{source} would replace {target}, which lies beside it: choose another -o.")
 
 
@@ -332,7 +334,7 @@ def convert_files(
             text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
             yield Outcome(source, target, error=text)
             continue
-        if skip_existing and target.exists():
+        if skip_existing and os.path.exists(target):
             yield Outcome(source, target, skipped=True)
             continue
         try:

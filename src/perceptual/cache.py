@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """PERCEPTUAL_CACHE, or the user's cache folder of this system. It may not exist yet."""
+    """PERCEPTUAL_CACHE, or the user's cache folder of this system. It may not exist yet.
+
+    A user without a home, as in some containers, gets a folder of their own among the temporary files.
+    """
     chosen = os.environ.get("PERCEPTUAL_CACHE")
     if chosen:
         return Path(os.path.expanduser(chosen))
     from platformdirs import user_cache_path
 
-    return user_cache_path("perceptual")
+    with contextlib.suppress(RuntimeError):  # nobody knows what ~ is
+        path = user_cache_path("perceptual")
+        if path.is_absolute():  # earlier platformdirs gave "~/.cache"
+            return path
+    return Path(tempfile.gettempdir()) / f"perceptual-{os.getuid()}"
 
 
 @lru_cache(maxsize=1)

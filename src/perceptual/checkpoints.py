@@ -116,7 +116,7 @@ def find_network(name: str | Path, *, task: str) -> Path:
     networks = shipped(task)
     if str(name) in networks:
         return networks[str(name)]
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.suffix.lower() in images.IMAGE_SUFFIXES:
         flag = f"--style {path}" if task == "style" else "--scale 4"
         raise CheckpointError(

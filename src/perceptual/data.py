@@ -63,8 +63,9 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
             found = images.find([folder])
         except ImageError as error:
             raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
-        out = {Path(path).resolve() for path in leave_out}
-        kept = [file for file in found if out.isdisjoint([file.path.resolve(), *file.path.resolve().parents])]
+        out = {Path(os.path.realpath(path)) for path in leave_out}
+        real = [Path(os.path.realpath(file.path)) for file in found]
+        kept = [file for file, place in zip(found, real, strict=True) if out.isdisjoint([place, *place.parents])]
         self.paths, self.names = [file.path for file in kept], [file.relative.as_posix() for file in kept]
         if not self.paths:
             raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")

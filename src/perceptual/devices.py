@@ -21,6 +21,8 @@ from perceptual.errors import ConfigError
 
 Module = TypeVar("Module", bound=nn.Module)
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices that hold numbers; PyTorch knows others, such as meta, and needs another package for some."""
 BFLOAT16_GAIN = 1.2
 """How many times faster than float32 a convolution in bfloat16 must be for training to take it."""
 
@@ -33,11 +35,14 @@ def choose_device(wanted: str = "auto") -> torch.device:
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    missing = f"There is no device {wanted!r} on this computer: choose auto or cpu."
+    if wanted.partition(":")[0] not in DEVICES:
+        raise ConfigError(missing)
     try:
         device = torch.device(wanted)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"There is no device {wanted!r} on this computer: choose auto or cpu.") from error
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(missing) from error
     return device
 
 

@@ -6,6 +6,7 @@ SSIM on Y without a border of `scale` pixels (see `metrics`), and by perceptual 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -68,7 +69,7 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
     Raises:
         DataError: no folder, or no picture in it.
     """
-    if not Path(folder).is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder} is not a folder: give one with pictures, or with folders of them.")
     found: dict[str, list[Path]] = {}
     try:
@@ -79,7 +80,7 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
         folders = picture.relative.parts[:-1]
         if not _LOW.search(picture.path.stem) and not any(part.startswith("LR") for part in folders):
             above = [part for part in folders if part != "HR" and not _SCALE.fullmatch(part)]
-            found.setdefault(above[0] if above else Path(folder).resolve().name, []).append(picture.path)
+            found.setdefault(above[0] if above else Path(os.path.realpath(folder)).name, []).append(picture.path)
     if not found:
         raise DataError(f"{folder} holds low-resolution pictures (..._LR) only: give the high-resolution ones.")
     chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}

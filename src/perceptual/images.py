@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
@@ -95,7 +97,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False
     Raises:
         ImageError: no such file, not a picture, damaged, cut short, larger than `max_pixels` or than the free memory.
     """
-    with decoding(path), open(path, "rb") as file:
+    with decoding(path), _open(path) as file:
         image = identify(file, max_pixels)
         _check_memory(image)
         return _picture(image, file, levels=levels, own_colours=own_colours)
@@ -117,7 +119,7 @@ def count_frames(path: str | Path) -> int:
     Raises:
         ImageError: as `read`.
     """
-    with decoding(path), open(path, "rb") as file:
+    with decoding(path), _open(path) as file:
         return int(getattr(identify(file, MAX_PIXELS), "n_frames", 1))
 
 
@@ -127,7 +129,7 @@ def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
     Raises:
         ImageError: as `read`.
     """
-    with decoding(path), open(path, "rb") as file:
+    with decoding(path), _open(path) as file:
         image = identify(file, MAX_PIXELS)
         for index in range(int(getattr(image, "n_frames", 1))):
             image.seek(index)
@@ -143,7 +145,7 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
     Raises:
         ImageError: as `read`.
     """
-    with decoding(path), open(path, "rb") as file:
+    with decoding(path), _open(path) as file:
         image = identify(file, MAX_PIXELS)
         if draft_size is not None:
             image.draft(image.mode, (draft_size, draft_size))
@@ -334,20 +336,33 @@ def check_ending(path: Path) -> None:
         raise OutputError(f"{path} ends in no format to write: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
+def _open(path: str | Path) -> BinaryIO:
+    """Open a regular file; a pipe could keep us waiting for ever."""
+    status = os.stat(path)
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # open says that it is a folder
+        raise ImageError("is a device or a pipe: give a file.")
+    return open(path, "rb")
+
+
 def _matches(entry: str | Path) -> list[Found]:
     path, root = Path(entry), Path()
-    if path.is_file():
+    if os.path.isfile(path):
         return [Found(path, Path(path.name))]
-    if path.is_dir() and str(entry):
+    if os.path.isdir(path) and str(entry):
         root, names = path, list(_walk(path))
     elif glob.has_magic(str(entry)):
         parts = path.parts
-        while len(parts) > 1 and (root / parts[0]).is_dir():
+        while len(parts) > 1 and os.path.isdir(root / parts[0]):
             root, parts = root / parts[0], parts[1:]
-        names = glob.glob(os.path.join(*parts), root_dir=root, recursive=True)
+        if "**" in parts:  # glob.glob would follow links that lead back, again and again
+            names = [name for name in _walk(root) if _fits(Path(name).parts, parts)]
+        else:
+            names = glob.glob(os.path.join(*parts), root_dir=root)
+    elif os.path.exists(entry):
+        raise ImageError("is a device or a pipe: give a file, a folder, or a glob like photos/*.jpg.")
     else:
         raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
-    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and (root / name).is_file()]
+    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(root / name)]
     if not names:
         raise ImageError("matches no file: check the folder and the pattern.")
     if not kept:
@@ -356,9 +371,29 @@ def _matches(entry: str | Path) -> list[Found]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+    """The files below a folder, hidden ones left out. Each folder is searched once, also if links lead to it: by its
+    own name where it lies below `root`.
+    """
+    searched, links = set(), [str(root)]
+    while links:
+        for folder, folders, files in os.walk(links.pop(0)):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in searched:
+                folders.clear()
+                continue
+            searched.add((status.st_dev, status.st_ino))
+            folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+            links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+            yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a glob, in which ** stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def _picture(

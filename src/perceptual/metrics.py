@@ -7,6 +7,7 @@ of YCbCr in 16..235 kept as a float, a border of `scale` pixels left out, peak 2
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,7 +125,7 @@ class PerceptualDistance(nn.Module):
         if package is None or not package.submodule_search_locations:
             raise ConfigError("LPIPS needs its package: pip install 'perceptual[lpips]'.")
         file = Path(package.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise WeightsError(f"{file} is not there: install the package lpips again.")
         learnt = read_tensors(file)
         found = [learnt.get(f"lin{k}.model.1.weight") for k in range(len(layers))]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Generator, Mapping
@@ -59,8 +60,7 @@ class Trainer:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        if tensorboard and not find_spec("tensorboard"):
-            raise ConfigError("--tensorboard needs the package: pip install 'perceptual[tensorboard]'.")
+        _check_surroundings(tensorboard)
         AcceleratorState._reset_state(reset_partial_state=True)  # an earlier Trainer may have left its own
         self.task, self.config, self.out, self.step = task, config, Path(out), 0
         wanted = choose_device(device)
@@ -366,6 +366,18 @@ def _mended(error: RuntimeError) -> TrainingError | None:
     return None
 
 
+def _check_surroundings(tensorboard: bool) -> None:
+    """Say that a package is missing, or that several processes are wanted and nothing started them."""
+    if tensorboard and not find_spec("tensorboard"):
+        raise ConfigError("--tensorboard needs the package: pip install 'perceptual[tensorboard]'.")
+    world = os.environ.get("WORLD_SIZE", "1")
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if world != "1" and missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {world}, but {missing[0]} is not set: start with `accelerate launch`, or unset WORLD_SIZE."
+        )
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """The learning rate of the step after `step` steps."""
     rate, done, steps = config.learning_rate, step - config.style_steps, config.steps - config.style_steps
@@ -380,7 +392,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def _cut_log(path: Path, step: int) -> None:
     """Drop the lines of a log that a resumed run will write again, and a last one that was cut."""
-    if not path.exists():
+    if not exists(path):
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import gc
 import io
 import json
@@ -12,19 +13,23 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tyro
+try:  # Ctrl-C while these load is no reason for a traceback
+    import tyro
 
-from perceptual.cli.evaluate import evaluate_sr
-from perceptual.cli.optimize import invert, optimize_style, texture
-from perceptual.cli.pictures import stylize, upscale
-from perceptual.cli.reproduce import reproduce
-from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, say, show
-from perceptual.cli.train import train_style, train_upscale
-from perceptual.cli.video import video
-from perceptual.cli.webcam import webcam
-from perceptual.cli.weights import fetch, weights
-from perceptual.config import to_dict
-from perceptual.errors import PerceptualError
+    from perceptual.cli.evaluate import evaluate_sr
+    from perceptual.cli.optimize import invert, optimize_style, texture
+    from perceptual.cli.pictures import stylize, upscale
+    from perceptual.cli.reproduce import reproduce
+    from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, cannot_print, drop_stdout, say, show
+    from perceptual.cli.train import train_style, train_upscale
+    from perceptual.cli.video import video
+    from perceptual.cli.webcam import webcam
+    from perceptual.cli.weights import fetch, weights
+    from perceptual.config import to_dict
+    from perceptual.errors import PerceptualError
+except KeyboardInterrupt:
+    print("perceptual: stopped.", file=sys.stderr)
+    raise SystemExit(130) from None
 
 
 def styles(arguments: Sequence[str]) -> int:
@@ -98,24 +103,34 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Errors that a user can mend are one sentence on stderr."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
     try:
-        for count in (2, 1):
-            name = " ".join(words[:count])
-            if len(words) >= count and name in COMMANDS:
-                return COMMANDS[name][0](words[count:])
-        return _help(words)
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except PerceptualError as error:
         say(f"perceptual: {error}")
-        return FAILED
     except KeyboardInterrupt:
         say("perceptual: stopped.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as in `perceptual styles | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        drop_stdout()
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+            raise
+        drop_stdout()  # only printing writes without the name of a file
+        say(f"perceptual: {cannot_print(error)}")
+    return FAILED
+
+
+def _run(words: Sequence[str]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if len(words) >= count and name in COMMANDS:
+            return COMMANDS[name][0](words[count:])
+    return _help(words)
 
 
 def _help(words: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +35,7 @@ class _Evaluate(EvaluateConfig):
 def evaluate_sr(arguments: Sequence[str]) -> int:
     """perceptual evaluate sr: a folder of pictures in, pages with tables and crops out."""
     config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
-    if config.out.is_file():
+    if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     from perceptual.evaluate import own_methods
     from perceptual.files import check_folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -41,7 +42,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
     config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
-    if config.out.is_file():
+    if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     paths = known_paths(config.weights)
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -39,12 +41,34 @@ def say(text: str, *, lines: bool = False) -> None:
 
 
 def show(text: object, *, lines: bool = False) -> None:
-    """Print a line of what was asked for on stdout, or several, as `printable`."""
-    print(printable(str(text), lines=lines), flush=True)
+    """Print a line of results on stdout, or several, as `printable`, at once.
+
+    A reader that has gone, as in `| head -1`, has what it wants, and the work goes on. What a full disk lacks is said
+    once.
+    """
+    try:
+        print(printable(str(text), lines=lines), flush=True)
+    except OSError as error:
+        drop_stdout()
+        if not isinstance(error, BrokenPipeError):
+            say(f"perceptual: {cannot_print(error)}")
 
 
 def _say(console: Console, text: str, *, lines: bool = False) -> None:
     console.print(printable(text, lines=lines), markup=False, emoji=False)
+
+
+def cannot_print(error: OSError) -> str:
+    """The sentence for a stdout that takes no more."""
+    return f"The list of results cannot be printed ({(error.strerror or str(error)).lower()}): send it somewhere else."
+
+
+def drop_stdout() -> None:
+    """Send what is printed from now on nowhere, also what Python prints at its end."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
         name, equals, path = pair.partition("=")
         if not equals:
             raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
-        paths[name] = Path(path).expanduser()
+        paths[name] = Path(os.path.expanduser(path))
     return paths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -136,13 +137,13 @@ class TrainCommand:
         check(self)
         for name in ("data", "out"):
             path = getattr(self, name)
-            object.__setattr__(self, name, path and path.expanduser())
+            object.__setattr__(self, name, path and Path(os.path.expanduser(path)))
         if self.out is not None and self.out.suffix != ".safetensors":
             raise ConfigError(f"--out is {self.out}; it must end in .safetensors, such as {self.out.stem}.safetensors.")
         if (
             self.out is not None
             and self.start_from is not None
-            and self.out.resolve() == Path(self.start_from).expanduser().resolve()
+            and os.path.realpath(self.out) == os.path.realpath(os.path.expanduser(self.start_from))
         ):
             raise ConfigError("--out and --from are the same file: choose another --out.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
@@ -136,7 +137,7 @@ class TrainStyleConfig(TrainCommand):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "style", tuple(path.expanduser() for path in self.style))
+        object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

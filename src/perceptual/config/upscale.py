@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +95,6 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        object.__setattr__(self, "data", self.data and self.data.expanduser())
+        object.__setattr__(self, "data", self.data and Path(os.path.expanduser(self.data)))
         if not self.scales or len(set(self.scales)) < len(self.scales):
             raise ConfigError("scales has no number, or one twice: give each scale once, such as 4 8.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -50,4 +51,4 @@ class WebcamConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        object.__setattr__(self, "out", self.out.expanduser())
+        object.__setattr__(self, "out", Path(os.path.expanduser(self.out)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Generator
 from dataclasses import replace
@@ -85,7 +86,7 @@ def _train(lab: Lab, name: str, recipe: StyleRecipe, style: str, folder: Path) -
     identity = {
         "recipe": to_dict(recipe),
         "targets": {layer: digest(gram) for layer, gram in targets.items()},
-        "photos": str(folder.resolve()) if lab.config.photos else "samples",
+        "photos": os.path.realpath(folder) if lab.config.photos else "samples",
         "weights": lab.hashes((*recipe.loss.content_layers, *recipe.loss.style_layers)),
     }
     file = lab.part(name, identity).with_suffix(".safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,11 +58,13 @@ class Info:
 def check_there(path: Path) -> None:
     """Raise a VideoError unless there is a file of that name, in folders that may be searched."""
     try:
-        os.stat(path)
+        pipe = stat.S_ISFIFO(os.stat(path).st_mode)
     except PermissionError as error:
         raise VideoError(_mend(path, error)) from error
     except (OSError, ValueError) as error:  # too long a name, too
         raise VideoError(f"There is no film {path}: check its name.") from error
+    if pipe:  # whose other end may never be opened
+        raise VideoError(f"{path} is a pipe: give a file.")
 
 
 def open_input(path: Path) -> InputContainer:

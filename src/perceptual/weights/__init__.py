@@ -82,7 +82,7 @@ def locate(name: str, path: str | Path | None = None) -> Path | None:
     entry = _entry(name)
     if path is None:
         return _find(entry.files, _folders())
-    given = Path(path).expanduser()
+    given = Path(os.path.expanduser(path))
     if not os.path.isfile(given):  # Path.is_file raises in a folder that may not be entered
         raise WeightsError(f"There is no weights file {given}: correct the path, or leave it out to use the cache.")
     return given
@@ -140,7 +140,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
     """
     entry = _entry(name)
     remote = [known for known in entry.files if known.url]
-    place = cache_folder() if folder is None else Path(folder).expanduser()
+    place = cache_folder() if folder is None else Path(os.path.expanduser(folder))
     if _find(remote or entry.files, _folders() if folder is None else [place]):
         return
     if not remote:
@@ -155,7 +155,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
                 break
             yield Step(_size(part), message=None if waited else f"Another process downloads {target}: waiting for it.")
             time.sleep(0.2)
-        if not target.is_file():
+        if not os.path.isfile(target):
             yield from _download(source, part)
             if wrong := _difference(source, part, entry.network):
                 part.unlink()
@@ -174,7 +174,7 @@ def _entry(name: str) -> Pretrained:
 
 def _folders() -> list[Path]:
     chosen = os.environ.get("PERCEPTUAL_WEIGHTS", "").split(os.pathsep)
-    return [*(Path(folder).expanduser() for folder in chosen if folder), cache_folder()]
+    return [*(Path(os.path.expanduser(folder)) for folder in chosen if folder), cache_folder()]
 
 
 def _find(files: Sequence[WeightFile], folders: Sequence[Path]) -> Path | None:
