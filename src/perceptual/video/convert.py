@@ -19,6 +19,7 @@ from perceptual.events import Step
 from perceptual.files import write_beside
 from perceptual.video.film import Film, Frame
 from perceptual.video.frames import FrameWriter, check_frames
+from perceptual.video.leftovers import clear, held
 from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Reader
 from perceptual.video.source import check_there
@@ -105,10 +106,11 @@ class Conversion:
     def _film(self) -> Film:
         config = self.config
         start, end = config.span
+        size = None if config.enlarges else config.size  # else it is that of the enlarged film
         if is_stills(self.source):
-            return Stills(self.source, start=start, end=end, size=config.size, rate=config.rate)
+            return Stills(self.source, start=start, end=end, size=size, rate=config.rate)
         constant = self.target.suffix.lower() == ".avi"
-        return Reader(self.source, start=start, end=end, size=config.size, rate=config.rate, constant=constant)
+        return Reader(self.source, start=start, end=end, size=size, rate=config.rate, constant=constant)
 
     @contextmanager
     def _output(self, film: Film) -> Iterator[Writer | FrameWriter]:
@@ -116,7 +118,12 @@ class Conversion:
             with FrameWriter(self.target, film, self.config) as frames:
                 yield frames
         else:
-            with write_beside(self.target) as temporary, Writer(temporary, film, self.config) as writer:
+            clear(self.target)
+            with (
+                write_beside(self.target) as temporary,
+                held(temporary),
+                Writer(temporary, film, self.config) as writer,
+            ):
                 yield writer
 
     def _told_of(self, film: Film) -> list[str]:
