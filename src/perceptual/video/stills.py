@@ -128,6 +128,7 @@ def frames_in(path: Path) -> list[Path]:
     folder = path.parent
     numbered = [(expected.fullmatch(name), name) for name in (os.listdir(folder) if folder.is_dir() else [])]
     found = [folder / name for _, name in sorted((int(match[1]), name) for match, name in numbered if match)]
+    found = [each for each in found if each.is_file()]
     if not found:
         raise VideoError(f"There are no frames {path}: check the pattern.")
     return found
