@@ -77,6 +77,11 @@ class Streams:
         self._packets = self._read([stream for stream in kept if stream.type != "attachment"])
         self._held: Packet[Any] | None = None
 
+    @property
+    def unheard(self) -> int:
+        """Packets of sound that were to be converted and could not be decoded."""
+        return sum(sound.damage for sound in self._sounds.values())
+
     def describe(self, target: Stream) -> None:
         """Give the output the film's title and such, and its pictures their language and part."""
         self._output.metadata.update(_fresh(self._container.metadata))
@@ -259,7 +264,7 @@ class Nothing:
     """As `Streams`, of pictures in files of their own, beside which there is nothing."""
 
     messages: Sequence[str] = ()
-    damage, reached = 0, Fraction(0)
+    damage, unheard, reached = 0, 0, Fraction(0)
 
     def describe(self, target: Stream) -> None:
         """There is no title."""

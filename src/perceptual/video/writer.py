@@ -180,7 +180,7 @@ class Writer:
     @property
     def damage(self) -> int:
         """Places in the sound and all else that could not be read."""
-        return self._streams.damage
+        return self._streams.damage + self._streams.unheard
 
     def said(self) -> str | None:
         """What a person should know about the output and has not been told, in a line each; None for nothing."""
