@@ -28,7 +28,7 @@ from pathlib import Path
 import skimage.data
 import torch
 
-from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
+from perceptual import StyleRecipe, Stylizer, finding, images, style_transfer_loss, temporal_error
 from perceptual.config import VideoConfig, from_dict
 from perceptual.motion import Steady, carry, move, places_of, similarity
 from perceptual.paintings import read_painting, style_name
@@ -100,7 +100,7 @@ def read_film(path: Path, count: int) -> list[torch.Tensor]:
 def photographs(folder: Path | None) -> list[torch.Tensor]:
     """Two squares of SIDE + 2 * AROUND pixels."""
     if folder:
-        pictures = [images.read(found.path).pixels for found in images.find([folder])[:2]]
+        pictures = [images.read(found.path).pixels for found in finding.find([folder])[:2]]
     else:
         pictures = [images.from_any(getattr(skimage.data, name)()) for name in SAMPLES]
     whole = SIDE + 2 * AROUND

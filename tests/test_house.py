@@ -15,7 +15,7 @@ import perceptual
 FLOORS = {
     1: {"cache", "divergence", "errors", "events", "folding", "functional", "lbfgs"},
     2: {"codecs", "config", "devices", "files", "kernels", "motion", "resampling", "weights"},
-    3: {"images", "loss_networks", "networks", "recipes"},
+    3: {"finding", "images", "loss_networks", "networks", "recipes"},
     4: {"checkpoints", "data", "losses", "metrics", "paintings", "steps", "video"},
     5: {"inference", "runstate"},
     6: {"apply", "optimize", "tasks", "upscaler"},

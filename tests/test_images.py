@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from skimage import data
 
-from perceptual import images
+from perceptual import finding, images
 from perceptual.errors import ConfigError, ImageError, OutputError
-from perceptual.images import Picture, find, from_any, open_rgb, read, resize, to_kind_of, write
+from perceptual.finding import find
+from perceptual.images import Picture, from_any, open_rgb, read, resize, to_kind_of, write
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -1025,8 +1026,8 @@ def test_find_nothing(tree: Path, entry: str, message: str) -> None:
 
 
 def test_known_suffixes() -> None:
-    assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"} <= images.IMAGE_SUFFIXES
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in images.IMAGE_SUFFIXES)
+    assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif"} <= finding.IMAGE_SUFFIXES
+    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in finding.IMAGE_SUFFIXES)
 
 
 def test_writable_suffixes(folder: Path) -> None:

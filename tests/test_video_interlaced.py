@@ -112,12 +112,18 @@ def test_a_film_that_becomes_interlaced_is_deinterlaced_from_there_on() -> None:
     assert sharp == [True, True, False, False, False, True, False, True]
 
 
+def test_a_film_too_small_for_the_filter_passes_as_it_is() -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((2, 2, 3), 90, np.uint8), "rgb24").reformat(format="yuv444p")
+    flagged = next(Filters(("setfield", {"mode": "tff"}))(frame))
+    assert [each[1:] for each in deinterlaced([(flagged, 0, 1)])] == [(0, 1)]
+
+
 def test_progressive_films_pass_as_they_are() -> None:
     clips.make("a.mp4")
-    _, said = convert("a.mp4", "b.mp4")
-    _, kept = convert("a.mp4", "c.mp4", keep_interlaced=True)
+    _, said = convert("a.mp4", "b.mkv", codec="ffv1")
+    _, kept = convert("a.mp4", "c.mkv", codec="ffv1", keep_interlaced=True)
     assert (said, kept) == ("", "")
-    assert clips.packets("b.mp4", "video") == clips.packets("c.mp4", "video")
+    assert clips.packets("b.mkv", "video") == clips.packets("c.mkv", "video")
 
 
 @pytest.mark.parametrize("order", ["tff", "bff"])

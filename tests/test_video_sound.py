@@ -126,6 +126,22 @@ def test_surround_sound_keeps_its_channels_and_in_avi_becomes_stereo() -> None:
     assert sounds("c.avi") == [("mp3", 48_000, 2)]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_sound_becomes_silence_and_is_counted(seed: int) -> None:
+    clips.make("a.mkv", count=72, picture=flash, sound="aac", beep=2.0)
+    data, random = bytearray(Path("a.mkv").read_bytes()), np.random.default_rng(seed)
+    for time, packet in clips.packets("a.mkv"):
+        if 0.5 < time < 1.2:
+            at = data.index(packet)
+            data[at : at + len(packet)] = random.bytes(len(packet))
+    Path("a.mkv").write_bytes(data)
+    conversion, said = convert("a.mkv", "b.webm")
+    assert conversion.damage
+    assert said.endswith("of a.mkv could not be read whole; the output holds the rest.")
+    heard = [time for time, level in clips.loudness("b.webm") if level > 0.05 and time > 1.5]
+    assert heard[0] == pytest.approx(2, abs=0.045)
+
+
 @pytest.mark.parametrize("target", ["b.mp4", "b.webm", "b.avi"])
 def test_no_sound_leaves_it_out(target: str) -> None:
     clips.make("a.mp4", sound="aac")

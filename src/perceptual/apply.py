@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Unpack
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, images, kernels
+from perceptual import checkpoints, finding, images, kernels
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, StylizeConfig, named_weights
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
@@ -270,13 +270,13 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
     """
     out = Path(os.path.expanduser(out))
     inputs = [os.path.expanduser(entry) for entry in inputs]
-    found = images.find(inputs)
+    found = finding.find(inputs)
     single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
     if single and out.suffix and not os.path.isdir(out):
         images.check_ending(out)
         pairs = [(found[0].path, out)]
     else:
-        if out.suffix.lower() in images.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
+        if out.suffix.lower() in finding.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
             raise OutputError(f"{len(found)} images cannot go to the one file {out}: give a folder to write to.")
         if os.path.isfile(out):
             raise OutputError(f"{out} is a file: give a folder to write to.")

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from perceptual import images
+from perceptual import finding
 from perceptual.config import NetworkConfig, Range, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, shown
 from perceptual.files import write_beside
@@ -117,7 +117,7 @@ def find_network(name: str | Path, *, task: str) -> Path:
     if str(name) in networks:
         return networks[str(name)]
     path = Path(os.path.expanduser(name))
-    if path.suffix.lower() in images.IMAGE_SUFFIXES:
+    if path.suffix.lower() in finding.IMAGE_SUFFIXES:
         flag = f"--style {path}" if task == "style" else "--scale 4"
         raise CheckpointError(
             f"{path} is a picture, not a trained network: make one with `perceptual train {task} {flag} ...`."

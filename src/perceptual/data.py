@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from perceptual import images
+from perceptual import finding, images
 from perceptual.codecs import Array
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
@@ -60,7 +60,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if not os.path.isdir(folder):
             raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
         try:
-            found = images.find([folder])
+            found = finding.find([folder])
         except ImageError as error:
             raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
         out = {Path(os.path.realpath(path)) for path in leave_out}

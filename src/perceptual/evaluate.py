@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from perceptual import images, metrics, weights
+from perceptual import finding, images, metrics, weights
 from perceptual.devices import choose_device
 from perceptual.errors import ConfigError, DataError, ImageError
 from perceptual.events import Step
@@ -73,7 +73,7 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
         raise DataError(f"{folder} is not a folder: give one with pictures, or with folders of them.")
     found: dict[str, list[Path]] = {}
     try:
-        pictures = images.find([folder])
+        pictures = finding.find([folder])
     except ImageError as error:
         raise DataError(f"{folder} holds no picture: give a folder with pictures, or with folders of them.") from error
     for picture in pictures:

@@ -16,6 +16,7 @@ from perceptual import checkpoints
 from perceptual.config import Range, check, differences
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, TrainingError
+from perceptual.files import exists, write_beside
 
 LATER_SETTINGS: Mapping[str, Any] = {
     "style_factors": [],
@@ -122,3 +123,18 @@ def _in_words(key: str, was: object, now: object) -> str:
         return f"{key} was {was} and is now {now}" if was != now else f"{key}, {was}, is another file now"
     how = "was not there before" if was is None else "is not there now" if now is None else "is another one now"
     return f"{thing} {name} {how}"
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines of a log that a resumed run will write again, and a last one that was cut."""
+    if not exists(path):
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+    with write_beside(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

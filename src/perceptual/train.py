@@ -33,7 +33,7 @@ from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
-from perceptual.runstate import RunState, check_same, damaged, matching, read_state, slots
+from perceptual.runstate import RunState, check_same, cut_log, damaged, matching, read_state, slots
 from perceptual.tasks import Task
 
 
@@ -173,7 +173,7 @@ class Trainer:
         check_same(self.state_path, state.identity, self.identity(), self.task.photographs)
         if state.step:  # else the run was killed before its first save, and its start is that of the seed
             self._restore(tensors, state)
-        _cut_log(side_path(self.out, ".jsonl"), self.step)
+        cut_log(side_path(self.out, ".jsonl"), self.step)
 
     def _restore(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
         """Put everything back as it was; a CheckpointError says what is missing or does not fit, before any change."""
@@ -388,18 +388,3 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.decay == "tail":
         return rate * min(1.0, (steps - done) / (0.3 * steps))
     return rate * 0.5 * (1 + math.cos(math.pi * done / max(1, steps))) if config.decay == "cosine" else rate
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines of a log that a resumed run will write again, and a last one that was cut."""
-    if not exists(path):
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
-    with write_beside(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")

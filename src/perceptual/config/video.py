@@ -48,8 +48,8 @@ class VideoConfig:
     network: Path | None = None
     """A trained network of your own to enlarge with, in place of a shipped one."""
     size: Annotated[int, Range(16, 100_000)] | None = None
-    """Longer side of the painted film, 16 to 100,000 pixels, the other in proportion, both made even; the input's own
-    size when left out."""
+    """Longer side of the output, 16 to 100,000 pixels, the other in proportion, both made even; when left out, that of
+    the input, or of the enlarged film. A film is painted at this size; an enlarged one is scaled to it afterwards."""
     start: str | None = None
     """Where in the film to begin, in seconds or as [hh:]mm:ss, such as 12.5 or 1:02:03."""
     end: str | None = None
@@ -82,8 +82,6 @@ class VideoConfig:
                 flag = "--" + name.replace("_", "-")
                 how = "enlarged" if self.enlarges else "painted"
                 raise ConfigError(f"The film is to be {how}, where {flag} does nothing: leave it out.")
-        if self.enlarges and self.size:
-            raise ConfigError("--upscale says how large the film becomes: leave --size out.")
         if self.keep_interlaced and (self.enlarges or self.size):
             flag = "--size" if self.size else "--upscale"
             raise ConfigError(f"--keep-interlaced keeps the lines as they are, which {flag} does not: leave one out.")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, images, weights
+from perceptual import checkpoints, finding, images, weights
 from perceptual.apply import Stylizer
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
@@ -127,7 +127,7 @@ class Lab:
                 chosen = [work._replace(**{name: number}) for work, number in zip(chosen, numbers, strict=True)]
         most = max(work.images for work in chosen)
         if config.photos:
-            if (count := len(images.find([config.photos]))) < most:
+            if (count := len(finding.find([config.photos]))) < most:
                 raise ConfigError(f"{config.photos} holds {count} images, not {most}: lower --images.")
         elif most > len(SAMPLES):
             raise ConfigError(f"There are {len(SAMPLES)} sample photographs: give --photos FOLDER for {most} images.")
@@ -137,7 +137,7 @@ class Lab:
         """(name, pixels (1, 3, size, size)) of the first `count` photographs, their middle squares."""
         found = []
         if self.config.photos:
-            paths = [file.path for file in images.find([self.config.photos])][:count]
+            paths = [file.path for file in finding.find([self.config.photos])][:count]
             found = [(path.stem, images.read(path).pixels) for path in paths]
         else:
             found = samples()[:count]
@@ -156,7 +156,7 @@ class Lab:
 
     def _painting_file(self, style: str) -> Path:
         folder = self.config.paintings or Path()
-        for file in images.find([folder]):
+        for file in finding.find([folder]):
             if style_name(file.path) == style:
                 return file.path
         raise ConfigError(f"{folder} holds no painting of the name {style}: call it {style}.jpg, or the like.")

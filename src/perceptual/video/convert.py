@@ -105,10 +105,11 @@ class Conversion:
     def _film(self) -> Film:
         config = self.config
         start, end = config.span
+        size = None if config.enlarges else config.size  # else it is that of the enlarged film
         if is_stills(self.source):
-            return Stills(self.source, start=start, end=end, size=config.size, rate=config.rate)
+            return Stills(self.source, start=start, end=end, size=size, rate=config.rate)
         constant = self.target.suffix.lower() == ".avi"
-        return Reader(self.source, start=start, end=end, size=config.size, rate=config.rate, constant=constant)
+        return Reader(self.source, start=start, end=end, size=size, rate=config.rate, constant=constant)
 
     @contextmanager
     def _output(self, film: Film) -> Iterator[Writer | FrameWriter]:

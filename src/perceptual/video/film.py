@@ -36,10 +36,11 @@ class Frame:
 class Film:
     """The pictures of a film, in order; a context manager, to be iterated over once.
 
-    Attributes: `path`; `info`; `time_base`, seconds in a unit of time; `rate`, frames a second where that is constant,
-    or None; `interlaced`, whether any picture so far is; `keep_interlaced`, to be set to True before the first picture
-    is taken, so that these are left as they are, and FFmpeg's bwdif does not deinterlace them; `damage`, the number of
-    places that could not be read; `reached`, seconds of film that were read.
+    Attributes: `path`; `info`; `metadata`, what the file says of itself, by name; `time_base`, seconds in a unit of
+    time; `rate`, frames a second where that is constant, or None; `interlaced`, whether any picture so far is;
+    `keep_interlaced`, to be set to True before the first picture is taken, so that these are left as they are, and
+    FFmpeg's bwdif does not deinterlace them; `damage`, the number of places that could not be read; `reached`, seconds
+    of film that were read.
     """
 
     info: Info
@@ -51,6 +52,7 @@ class Film:
     def __init__(self, path: Path) -> None:
         self.path, self.damage, self.reached = path, 0, Fraction(0)
         self.interlaced = self.keep_interlaced = False
+        self.metadata: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self

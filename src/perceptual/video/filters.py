@@ -88,7 +88,10 @@ def deinterlaced(timed: Iterable[tuple[VideoFrame, int, int]]) -> Iterator[tuple
     filters = Filters(("bwdif", {"mode": "send_frame", "deint": "interlaced"}))
     waiting: deque[tuple[int, int]] = deque()
     for frame, pts, duration in timed:
-        if not waiting and not frame.interlaced_frame:
+        small = min(frame.width, frame.height) < 4  # which bwdif does not take
+        if small or (not waiting and not frame.interlaced_frame):
+            for made in filters.flush():
+                yield made, *waiting.popleft()
             yield frame, pts, duration
             continue
         waiting.append((pts, duration))

@@ -13,6 +13,7 @@ from perceptual.images import unit
 from perceptual.motion import tensor_of
 from perceptual.video.colours import RGB, Colours, FromRGB
 from perceptual.video.film import Film, Frame
+from perceptual.video.source import scaled_to
 from perceptual.video.stills import frames_in, numbered
 from perceptual.video.writer import square
 
@@ -26,6 +27,7 @@ class FrameWriter:
     def __init__(self, path: Path, film: Film, config: VideoConfig) -> None:
         self.frames, self.reached, self.heard, self.damage = 0, Fraction(0), Fraction(0), 0
         self._path, self._film, self._messages = path, film, list[str]()
+        self._size = config.size if config.enlarges else None
         if film.info.sounds and config.sound:
             self._messages.append("Left out, as pictures have none: the sound.")
         self._times: list[int] = []  # of the latest frames
@@ -47,8 +49,10 @@ class FrameWriter:
     def write(self, frame: Frame) -> None:
         """Write one picture, as often as it is shown."""
         pixels, aspect = frame.pixels, self._film.info.aspect
-        if aspect:
-            size = square(pixels.shape[-1], pixels.shape[-2], aspect)
+        height, width = pixels.shape[-2:]
+        size = scaled_to(width, height, self._size)
+        size = square(*size, aspect) if aspect else size
+        if size != (width, height):
             pixels = tensor_of(FromRGB(Colours(RGB), "rgb24", size)(pixels).to_ndarray())
         self._note(frame.pts)
         for _ in range(frame.times):

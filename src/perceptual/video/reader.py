@@ -76,6 +76,7 @@ class Reader(Film):
         except BaseException:
             self._container.close()
             raise
+        self.metadata = dict(self._container.metadata)
         self._first = first, pts
         self.index = self._stream.index
         self.shift = pts * self._tick if start else self._origin

@@ -31,7 +31,8 @@ _GAP = 0.02  # seconds of missing sound that are filled with silence; less than 
 class Sound:
     """One stream of sound, decoded and encoded anew, at its times. Gaps are filled with silence.
 
-    Attributes: `stream`, of the output; `said`, what becomes of the sound, in a few words.
+    Attributes: `stream`, of the output; `said`, what becomes of the sound, in a few words; `damage`, the number of
+    packets that could not be decoded.
 
     Raises:
         ValueError, FFmpegError: the sound cannot be decoded or not be encoded.
@@ -45,7 +46,7 @@ class Sound:
         rates = Codec(name, "w").audio_rates or [context.sample_rate]
         rate = context.sample_rate if context.sample_rate in rates else 48_000
         channels = min(context.layout.nb_channels, most)
-        self._source, self._graph, self._kind = source, Graph(), ""
+        self._source, self._graph, self._kind, self.damage = source, Graph(), "", 0
         self._first = {"first_pts": "0"} if output.format.name == "avi" else {}  # which has no times
         stream: Any = output.add_stream(name, rate=rate)
         stream.layout = self._layout = _LAYOUTS.get(channels, "stereo")
@@ -59,10 +60,14 @@ class Sound:
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
         """The packets that a packet of the source gives; None: all that is held back, the last of it.
 
-        Raises:
-            FFmpegError: the packet is damaged.
+        What a damaged packet held becomes silence.
         """
-        for frame in self._source.codec_context.decode(packet):
+        try:
+            frames = self._source.codec_context.decode(packet)
+        except FFmpegError:
+            self.damage += 1
+            frames = []
+        for frame in frames:
             for piece in self._resampled(frame):
                 yield from self.stream.encode(piece)
         if packet is None:

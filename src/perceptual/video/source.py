@@ -15,6 +15,7 @@ from typing import Any
 import av
 from av import FFmpegError, Packet, VideoFrame
 from av.container import InputContainer
+from av.error import ArgumentError
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -22,7 +23,16 @@ from perceptual.errors import VideoError
 from perceptual.video.colours import Colours, Matrix
 
 FASTEST = 240  # frames a second: what is said to be more is a guess from uneven times
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"[Reference]", b"v=0\n", b"v=0\r\n")
 RETRIES = 8  # damaged places in a row after which a file is taken to be at its end
+# The kinds of files that are opened. Not among them is what names other files or addresses, such as playlists (hls,
+# dash, concat, sdp), and what is a device.
+_KINDS = """mov matroska avi mpegts mpeg mpegvideo m4v flv live_flv f4v asf wtv rm ogg nut mxf gxf dv ivf obu av1 h264
+    h263 h261 hevc vvc evc vc1 vc1test mjpeg mjpeg_2000 yuv4mpegpipe apng gif swf nsv nuv ty dhav dxa bink smk roq
+    flic cdxl ea vmd film_cpk filmstrip idcin ipmovie lmlm4 mtv mv mvi mlv cine rpl sga siff thp vivo wc3movie
+    xmv yop 4xm jpegxl_anim kux mpegtsraw smjpeg jv mm bmv bfi bethsoftvid c93 anm dfa hnm gdv iff ifv rl2 sdr2
+    apv argo_brp avs avs2 avs3 cavsvideo dirac dnxhd ipu moflex nc pva pmp r3d smush tmv usm vividas psxstr xwma
+    mp3 wav flac aac ac3 aiff caf image2 tty bin xbin"""
 _PICTURES = ("image2", "gif_pipe", "tty", "bin", "xbin")  # what FFmpeg reads as a film, and is none
 
 
@@ -76,11 +86,13 @@ def open_input(path: Path) -> InputContainer:
     check_there(path)
     if os.path.isdir(path):
         raise VideoError(f"{path} is a folder: give one film.")
+    if not os.path.isfile(path):
+        raise VideoError(f"{path} is a pipe or a device, and no file: save the film to a file first.")
     try:
-        if os.path.isfile(path) and not os.path.getsize(path):
+        if not os.path.getsize(path):
             raise VideoError(f"{path} is empty: get the file again.")
         # "file:", as a name may hold a colon, which FFmpeg takes for a protocol
-        container = av.open(f"file:{path}", "r", metadata_errors="replace")
+        container = av.open(f"file:{path}", "r", metadata_errors="replace", container_options=_allowed())
     except (FFmpegError, OSError) as error:
         raise VideoError(_mend(path, error)) from error
     name = container.format.name
@@ -89,6 +101,12 @@ def open_input(path: Path) -> InputContainer:
         what = "text" if name in ("tty", "bin", "xbin") else "a picture, for `perceptual stylize` or `upscale`"
         raise VideoError(f"{path} is no film but {what}.")
     return container
+
+
+def _allowed() -> dict[str, str]:
+    """FFmpeg's options for opening a file: itself alone, and only as a kind of file that holds its own pictures."""
+    pictures = [name for name in av.formats_available if name.endswith("_pipe")]  # which are refused in a sentence
+    return {"protocol_whitelist": "file", "format_whitelist": ",".join([*_KINDS.split(), *sorted(pictures)])}
 
 
 def origin(container: InputContainer) -> Fraction:
@@ -171,9 +189,15 @@ def is_broadcast(container: InputContainer) -> bool:
 def _mend(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"{path} cannot be read: permission is denied."
+    head = b""
     with suppress(OSError), open(path, "rb") as file:
-        if file.read(8)[4:] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
-            return f"{path} lacks its index, as films do whose recording or copying was cut off: get the file again."
+        head = file.read(1000).removeprefix(b"\xef\xbb\xbf")
+    if head.startswith(_PLAYLISTS) or b"<MPD" in head or b"<SmoothStreamingMedia" in head:
+        return f"{path} is a playlist, which names films and holds none: give one of the films."
+    if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
+        return f"{path} lacks its index, as films do whose recording or copying was cut off: get the file again."
+    if isinstance(error, ArgumentError):  # as FFmpeg says of a kind that is not allowed
+        return f"{path} is of a kind that is not read here: convert it to .mp4 or .mkv first."
     return f"{path} is no film, or one that is damaged from its beginning: give another file."
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from av import VideoFrame
 from torch import Tensor
 
-from perceptual import images
+from perceptual import finding, images
 from perceptual.errors import VideoError
 from perceptual.images import Picture
 from perceptual.motion import pixels_of
@@ -116,7 +116,7 @@ def frames_in(path: Path) -> list[Path]:
         VideoError: the folder or the pattern holds no picture.
     """
     if os.path.isdir(path):
-        named = [each for each in path.iterdir() if each.suffix.lower() in images.IMAGE_SUFFIXES]
+        named = [each for each in path.iterdir() if each.suffix.lower() in finding.IMAGE_SUFFIXES]
         found = sorted((each for each in named if each.name[0] != "." and each.is_file()), key=_natural)
         if not found:
             raise VideoError(f"{path} is a folder that holds no picture: give a film, or a folder of frames.")
@@ -128,6 +128,7 @@ def frames_in(path: Path) -> list[Path]:
     folder = path.parent
     numbered = [(expected.fullmatch(name), name) for name in (os.listdir(folder) if folder.is_dir() else [])]
     found = [folder / name for _, name in sorted((int(match[1]), name) for match, name in numbered if match)]
+    found = [each for each in found if each.is_file()]
     if not found:
         raise VideoError(f"There are no frames {path}: check the pattern.")
     return found
@@ -136,7 +137,7 @@ def frames_in(path: Path) -> list[Path]:
 def is_pattern(path: Path) -> bool:
     """Whether a name stands for numbered pictures, as frame_%04d.png does."""
     return (
-        path.suffix.lower() in images.IMAGE_SUFFIXES
+        path.suffix.lower() in finding.IMAGE_SUFFIXES
         and len(_NUMBER.findall(path.name)) == 1
         and not os.path.lexists(path)
     )

@@ -29,9 +29,10 @@ _WORDS = {"audio": "sound", "subtitle": "subtitles", "attachment": "an attachmen
 GAP = Fraction(1, 10)  # seconds without sound that are heard as such
 _STALE = {
     *("major_brand", "minor_version", "compatible_brands", "encoder", "software", "handler_name", "vendor_id"),
-    *("rotate", "duration", "timecode"),
+    *("rotate", "duration", "timecode", "alpha_mode"),
 }
 SILENT = (".gif", ".apng", ".webp")  # files of moving pictures that never have sound
+_LOCATION = "com.apple.quicktime.location.ISO6709"
 _BEYOND = 5  # seconds behind the end of the part, as films are not quite in order
 _EARLY = 1000  # packets of a joined part that come before its first picture
 
@@ -76,6 +77,11 @@ class Streams:
         self._packets = self._read([stream for stream in kept if stream.type != "attachment"])
         self._held: Packet[Any] | None = None
 
+    @property
+    def unheard(self) -> int:
+        """Packets of sound that were to be converted and could not be decoded."""
+        return sum(sound.damage for sound in self._sounds.values())
+
     def describe(self, target: Stream) -> None:
         """Give the output the film's title and such, and its pictures their language and part."""
         self._output.metadata.update(_fresh(self._container.metadata))
@@ -105,7 +111,7 @@ class Streams:
 
     def _choose(self, path: Path, suffix: str, *, sound: bool) -> list[Stream]:
         """The streams that the output can hold, as they are or converted."""
-        kept, left = [], Counter[str]()
+        kept, left, others = [], Counter[str](), Counter[str]()
         chapters = bool(self._container.chapters())
         for stream in self._container.streams:
             kind = stream.type
@@ -119,6 +125,8 @@ class Streams:
             elif kind == "audio" and can_convert(self._output.format.name, stream):
                 kept.append(stream)
                 self._foreign.add(stream.index)
+            elif kind == "video" and not is_cover(stream):
+                others[_codec(stream) or "unknown"] += 1
             elif kind == "audio" and suffix not in (".mkv", *SILENT):
                 which = f"sound ({_codec(stream) or 'unknown'})"
                 raise ConfigError(f"{path} has {which} that {suffix} cannot hold: write .mkv, or give --no-sound.")
@@ -126,9 +134,10 @@ class Streams:
                 left[
                     f"{'a cover' if is_cover(stream) else _WORDS.get(kind, kind)} ({_codec(stream) or 'unknown'})"
                 ] += 1
-        several = [f"{count} x {name}" if count > 1 else name for name, count in left.items()]
+        if others:
+            self.messages.append(f"Only one video track is converted; left out: {_listed(others)}.")
         if left:
-            self.messages.append(f"Left out, as {suffix} does not take it: {', '.join(several)}.")
+            self.messages.append(f"Left out, as {suffix} does not take it: {_listed(left)}.")
         return kept
 
     def _open(self, stream: Stream) -> Stream:
@@ -255,7 +264,7 @@ class Nothing:
     """As `Streams`, of pictures in files of their own, beside which there is nothing."""
 
     messages: Sequence[str] = ()
-    damage, reached = 0, Fraction(0)
+    damage, unheard, reached = 0, 0, Fraction(0)
 
     def describe(self, target: Stream) -> None:
         """There is no title."""
@@ -312,6 +321,10 @@ def _holds(kind: str, stream: Stream) -> bool:
             trial.close()
 
 
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} x {name}" if count > 1 else name for name, count in counts.items())
+
+
 def _codec(stream: Stream) -> str | None:
     context = stream.codec_context
     return context.codec.canonical_name if context else getattr(stream, "name", None)
@@ -324,6 +337,9 @@ def _fresh(metadata: dict[str, str]) -> dict[str, str]:
         for key, value in metadata.items()
         if key.lower() not in _STALE and not key.startswith(("_STATISTICS", "BPS", "NUMBER_OF_"))
     }
+    location = next((value for key, value in kept.items() if key.lower() == _LOCATION.lower()), None)
+    if location:  # as every container has a place for it
+        kept.setdefault("location", location)
     if "name" in kept:
         kept.setdefault("title", kept.pop("name"))
     return kept

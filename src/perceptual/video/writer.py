@@ -20,6 +20,7 @@ from perceptual.errors import ConfigError, OutputError
 from perceptual.video.colours import FULL, LIMITED, RGB, Colours, FromRGB
 from perceptual.video.film import Film, Frame
 from perceptual.video.reader import Reader
+from perceptual.video.source import scaled_to
 from perceptual.video.streams import Nothing, Streams
 
 _X264_PRESETS = (
@@ -139,7 +140,10 @@ class Writer:
         kind = CONTAINERS[self._suffix][0]
         options = dict(_FOR_EVER.get(kind, {}))
         if kind in ("mp4", "mov"):  # and not in thousandths: when the film and its sound begin
-            options = {"movflags": "faststart", "movie_timescale": str(_fine(reader.time_base.denominator))}
+            flags = "faststart"
+            if any(key.lower().startswith("com.") for key in reader.metadata):  # as telephones write, else left out
+                flags += "+use_metadata_tags"
+            options = {"movflags": flags, "movie_timescale": str(_fine(reader.time_base.denominator))}
         os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
@@ -176,7 +180,7 @@ class Writer:
     @property
     def damage(self) -> int:
         """Places in the sound and all else that could not be read."""
-        return self._streams.damage
+        return self._streams.damage + self._streams.unheard
 
     def said(self) -> str | None:
         """What a person should know about the output and has not been told, in a line each; None for nothing."""
@@ -246,6 +250,8 @@ class Writer:
     def _begin(self, height: int, width: int) -> FromRGB:
         """Open the encoder for pictures of a size, and write the file's head."""
         context, info, encoder = self._stream.codec_context, self._reader.info, self._encoder
+        if self._config.enlarges:
+            width, height = scaled_to(width, height, self._config.size)
         if info.aspect and (self._word in ("h264", "hevc") or self._suffix in (".mp4", ".m4v", ".mov")):
             context.sample_aspect_ratio = info.aspect
         elif info.aspect:

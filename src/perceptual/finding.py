@@ -1,0 +1,95 @@
+"""Finding pictures: the files that a list of files, folders and globs means."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from perceptual.codecs import decoding
+from perceptual.errors import ImageError
+
+_SUFFIXES = """.jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .gif .bmp .dib .pbm .pgm .pnm .ppm .avif .jp2 .j2k
+    .ico .qoi .psd .pcx .tga .heic .heif .hif .jxl .dng .cr2 .cr3 .nef .arw .raf .orf .rw2"""
+"""Endings that are looked for in folders; a kind that cannot be read is refused by name, not left out in silence."""
+IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, and its path below the folder or glob that it was found by (to mirror a tree of folders)."""
+
+    path: Path
+    relative: Path
+
+
+def find(inputs: Sequence[str | Path]) -> list[Found]:
+    """List the pictures meant by files, folders (with all below them) and globs such as `photos/**/*.jpg`.
+
+    In folders and globs only names with a known ending count, and hidden ones do not. Sorted within each input; no file
+    comes twice. A file that has the characters of a glob in its name is that file.
+
+    Raises:
+        ImageError: an input matches nothing, or a folder holds no picture.
+    """
+    found: dict[str, Found] = {}
+    for entry in [inputs] if isinstance(inputs, (str, Path)) else inputs:
+        with decoding(entry or "An empty name"):
+            for match in _matches(entry):
+                found.setdefault(os.path.abspath(match.path), match)
+    return list(found.values())
+
+
+def _matches(entry: str | Path) -> list[Found]:
+    path, root = Path(entry), Path()
+    if os.path.isfile(path):
+        return [Found(path, Path(path.name))]
+    if os.path.isdir(path) and str(entry):
+        root, names = path, list(_walk(path))
+    elif glob.has_magic(str(entry)):
+        parts = path.parts
+        while len(parts) > 1 and os.path.isdir(root / parts[0]):
+            root, parts = root / parts[0], parts[1:]
+        if "**" in parts:  # glob.glob would follow links that lead back, again and again
+            names = [name for name in _walk(root) if _fits(Path(name).parts, parts)]
+        else:
+            names = glob.glob(os.path.join(*parts), root_dir=root)
+    elif os.path.exists(entry):
+        raise ImageError("is a device or a pipe: give a file, a folder, or a glob like photos/*.jpg.")
+    else:
+        raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
+    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(root / name)]
+    if not names:
+        raise ImageError("matches no file: check the folder and the pattern.")
+    if not kept:
+        raise ImageError(f"holds no picture: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
+    return [Found(root / name, name) for name in sorted(kept)]
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """The files below a folder, hidden ones left out. Each folder is searched once, also if links lead to it: by its
+    own name where it lies below `root`.
+    """
+    searched, links = set(), [str(root)]
+    while links:
+        for folder, folders, files in os.walk(links.pop(0)):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in searched:
+                folders.clear()
+                continue
+            searched.add((status.st_dev, status.st_ino))
+            folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+            links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
+            yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path are those of a glob, in which ** stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
