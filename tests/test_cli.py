@@ -361,7 +361,7 @@ def test_an_odd_path_is_one_sentence_in_every_command(
         ["stylize", "1.png", "--style", odd, "-o", "out"],
         ["upscale", odd, "-o", "out"],
         ["upscale", "1.png", "--network", odd, "-o", "out"],
-        ["video", odd, "--style", "wave", "-o", "out.mp4"],
+        ["video", odd or "x", "--style", "wave", "-o", "out.mp4"],  # an empty name is this folder, of frames
         ["styles", odd],
         ["train", "style", "--style", odd, "--data", ".", "--out", "t.safetensors"],
         ["train", "style", "--style", "1.png", "--data", odd, "--out", "t.safetensors"],

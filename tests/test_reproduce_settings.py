@@ -27,7 +27,7 @@ from test_cli_reproduce import (  # noqa: F401  the fixtures come with them
     small,
 )
 
-from perceptual import checkpoints, images
+from perceptual import checkpoints, images, optimize
 from perceptual.config import LossConfig, ReproduceConfig, StyleRecipe, to_dict
 from perceptual.optimize import white_noise
 from perceptual.reproduce.lab import Lab
@@ -50,8 +50,10 @@ def test_images_on_the_cpu_are_judged_on_the_device_of_the_loss(
     network: Path,
     loss_networks: dict[str, Path],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """meta stands for a GPU."""
+    monkeypatch.setattr(optimize, "choose_device", torch.device)
     file = with_card(
         network, tmp_path / "plain.safetensors", replace(LOSS, weighting="absolute", style_layers=()), references={}
     )

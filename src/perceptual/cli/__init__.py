@@ -28,7 +28,7 @@ try:  # Ctrl-C while these load is no reason for a traceback
     from perceptual.config import to_dict
     from perceptual.errors import PerceptualError
 except KeyboardInterrupt:
-    print("perceptual: stopped.", file=sys.stderr)
+    sys.stderr.write("perceptual: stopped.\n")
     raise SystemExit(130) from None
 
 

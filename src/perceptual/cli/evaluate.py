@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import EvaluateConfig
 from perceptual.errors import ConfigError
@@ -62,5 +62,5 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
                     say("Stopped early; nothing of this scale was written.")
                     return INTERRUPTED
     for path in written:
-        show(path)
+        tell(path)
     return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import FAILED, say, show
+from perceptual.cli.terminal import FAILED, say, tell
 from perceptual.config import StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
@@ -143,7 +143,7 @@ def _convert(pairs: Sequence[tuple[Path, Path]], conversion: Conversion, skip_ex
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
             if not outcome.skipped and (count := count_frames(outcome.source)) > 1:
                 say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
-            show(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
+            tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
     if len(pairs) > 1:
         for outcome in failures:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
+from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
@@ -57,5 +57,5 @@ def reproduce(arguments: Sequence[str]) -> int:
                 say("Stopped early; the same command goes on with the parts that are done.")
                 return INTERRUPTED
     for path in written:
-        show(path)
+        tell(path)
     return 0

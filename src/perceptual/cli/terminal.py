@@ -41,13 +41,18 @@ def say(text: str, *, lines: bool = False) -> None:
 
 
 def show(text: object, *, lines: bool = False) -> None:
-    """Print a line of results on stdout, or several, as `printable`, at once.
+    """Print a line of what was asked for on stdout, or several, as `printable`, at once."""
+    print(printable(str(text), lines=lines), flush=True)
+
+
+def tell(text: object) -> None:
+    """Print a line about a result of longer work, as `show`.
 
     A reader that has gone, as in `| head -1`, has what it wants, and the work goes on. What a full disk lacks is said
     once.
     """
     try:
-        print(printable(str(text), lines=lines), flush=True)
+        show(text)
     except OSError as error:
         drop_stdout()
         if not isinstance(error, BrokenPipeError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from perceptual.cli.terminal import show, with_bar
+from perceptual.cli.terminal import show, tell, with_bar
 from perceptual.errors import ConfigError
 
 
@@ -57,7 +57,7 @@ def fetch(arguments: Sequence[str]) -> int:
     for name in wanted:
         for _ in with_bar(fetch_weights(name), name):
             pass
-        show(locate(name))
+        tell(locate(name))
     return 0
 
 

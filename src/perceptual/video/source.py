@@ -68,13 +68,13 @@ class Info:
 def check_there(path: Path) -> None:
     """Raise a VideoError unless there is a file of that name, in folders that may be searched."""
     try:
-        pipe = stat.S_ISFIFO(os.stat(path).st_mode)
+        kind = os.stat(path).st_mode
     except PermissionError as error:
         raise VideoError(_mend(path, error)) from error
     except (OSError, ValueError) as error:  # too long a name, too
         raise VideoError(f"There is no film {path}: check its name.") from error
-    if pipe:  # whose other end may never be opened
-        raise VideoError(f"{path} is a pipe: give a file.")
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # the other end of a pipe may never be opened
+        raise VideoError(f"{path} is a pipe or a device, and no file: save the film to a file first.")
 
 
 def open_input(path: Path) -> InputContainer:
@@ -86,8 +86,6 @@ def open_input(path: Path) -> InputContainer:
     check_there(path)
     if os.path.isdir(path):
         raise VideoError(f"{path} is a folder: give one film.")
-    if not os.path.isfile(path):
-        raise VideoError(f"{path} is a pipe or a device, and no file: save the film to a file first.")
     try:
         if not os.path.getsize(path):
             raise VideoError(f"{path} is empty: get the file again.")
