@@ -146,7 +146,7 @@ def test_the_table_is_consistent() -> None:
             assert set(known.sha256) <= set("0123456789abcdef")
             assert known.url is None or (known.url.startswith("https://") and known.url.endswith(known.file)), name
     caffe, torchvision = PRETRAINED["vgg16"].files[0], PRETRAINED["vgg16-torchvision"].files[0]
-    assert (caffe.file, caffe.sha256, len(caffe.tensors)) == ("vgg16-00b39a1b.pth", "00b39a1b", 64)
+    assert (caffe.file, caffe.sha256, caffe.tensors) == ("vgg16-00b39a1b.pth", "00b39a1b", "")
     assert caffe.url == "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth"
     assert (torchvision.sha256[:8], len(torchvision.sha256), torchvision.size) == ("397923af", 64, 553_433_881)
     short = [known.file for entry in PRETRAINED.values() for known in entry.files if len(known.sha256) < 64]
@@ -374,10 +374,9 @@ def test_the_digest_of_tensors_is_that_of_names_shapes_and_float32() -> None:
 
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the pretrained weights are not in {SHARED}")
-@pytest.mark.parametrize("name", ["vgg16", "vgg19", "vgg19-distilled"])
-def test_the_known_tensors_are_those_of_the_real_files(name: str) -> None:
-    known, other = PRETRAINED[name].files
-    assert tensors_digest(safetensors.torch.load_file(SHARED / other.file), known.names) == known.tensors
+def test_the_known_tensors_are_those_of_the_real_file() -> None:
+    known, other = PRETRAINED["vgg19-distilled"].files
+    assert tensors_digest(safetensors.torch.load_file(SHARED / other.file)) == known.tensors
 
 
 def distilled_state(value: float = 0.5) -> dict[str, torch.Tensor]:

@@ -30,8 +30,8 @@ class WeightFile:
     """A file known by name.
 
     sha256: 64 hex digits, or the first 8 where only these are known, or none. url: None where it is not downloaded.
-    size: bytes, where they are known. tensors: the SHA-256 of tensors in it, as `tensors_digest` makes it, for a file
-    whose whole SHA-256 is not known: 8 digits can be forged. names: those tensors, all of the network when left out.
+    size: bytes, where they are known. tensors: the SHA-256 of its tensors, as `tensors_digest` makes it, for a file whose
+    own SHA-256 is not known.
     """
 
     file: str
@@ -39,7 +39,6 @@ class WeightFile:
     url: str | None = None
     size: int | None = None
     tensors: str = ""
-    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,10 @@ class Pretrained:
     strict: bool = False
 
 
-def _johnson(file: str, sha256: str, tensors: str, convolutions: tuple[int, ...]) -> WeightFile:
-    """A file of Justin Johnson's. Its first convolutions are those of Caffe's file, of which there are other copies."""
-    names = tuple(f"features.{index}.{part}" for index in convolutions for part in ("weight", "bias"))
-    return WeightFile(file, sha256, f"https://web.eecs.umich.edu/~justincj/models/{file}", tensors=tensors, names=names)
+def _johnson(file: str) -> WeightFile:
+    """A file of Justin Johnson's. Only the 8 digits of its name are known: there was no copy to hash."""
+    digits = file.removesuffix(".pth").rpartition("-")[2]
+    return WeightFile(file, digits, f"https://web.eecs.umich.edu/~justincj/models/{file}")
 
 
 def _torchvision(network: str, file: str, sha256: str, size: int | None, *others: WeightFile) -> Pretrained:
@@ -72,15 +71,13 @@ def _torchvision(network: str, file: str, sha256: str, size: int | None, *others
 _DISTILLED = "88c50eb5add4eb1138e02a469a96cb82dea136361c57280ab34ba3d4ddb500e7"
 
 PRETRAINED: dict[str, Pretrained] = {
-    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth", "00b39a1b",
-        "162f86fd69612ef11c4742717496740d7d27ac3c6c96ec5ecc081fa737430798", (0, 2, 5, 7, 10, 12, 14)), WeightFile(
+    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth"), WeightFile(
         "vgg16_conv1_1-conv3_3.safetensors", "df26a9fe17f5986cb2886437d5617962a63860f0e860a622c097683736ea1cab")),
         "VGG-16, Caffe weights of Simonyan and Zisserman converted by Justin Johnson, as in the paper; CC BY 4.0"),
     "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth",
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881, WeightFile(
         "vgg16_torchvision_features.safetensors", "cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d")),
-    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth", "d01eb7cb",
-        "7075fe85d54bf051071d0712d001d4885a67ed99b72062b0a64a537e58c37eed", (0, 2, 5, 7, 10, 12, 14, 16)), WeightFile(
+    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth"), WeightFile(
         "vgg19_conv1_1-conv3_4.safetensors", "eaab9b1c1035f802c694a0bb6b63a22de4da10a0bfada1e844977bc5e4e60cec")),
         "VGG-19, Caffe weights of Simonyan and Zisserman converted by Justin Johnson; CC BY 4.0"),
     "vgg19-torchvision": _torchvision("vgg19", "vgg19-dcbb9e9d.pth",
