@@ -186,7 +186,7 @@ def _genuine(known: WeightFile, digest: str, state: Mapping[str, Tensor]) -> boo
     """Whether a file of this SHA-256 with these tensors is the known one, as far as that is known."""
     if not digest.startswith(known.sha256):
         return False
-    return not known.tensors or tensors_digest(state) == known.tensors
+    return not known.tensors or tensors_digest(state, known.names) == known.tensors
 
 
 def _difference(source: WeightFile, part: Path, network: str) -> str:

@@ -30,8 +30,8 @@ class WeightFile:
     """A file known by name.
 
     sha256: 64 hex digits, or the first 8 where only these are known, or none. url: None where it is not downloaded.
-    size: bytes, where they are known. tensors: the SHA-256 of its tensors, as `tensors_digest` makes it, for a file whose
-    own SHA-256 is not known.
+    size: bytes, where they are known. tensors: the SHA-256 of tensors in it, as `tensors_digest` makes it, for a file
+    whose whole SHA-256 is not known: 8 digits can be forged. names: those tensors, all of the network when left out.
     """
 
     file: str
@@ -39,6 +39,7 @@ class WeightFile:
     url: str | None = None
     size: int | None = None
     tensors: str = ""
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
