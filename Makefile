@@ -1,6 +1,7 @@
 # make demo    set everything up, and paint a photograph
 # make test    set everything up, and run the tests
 # make processors    the tests of numbers as processors with fewer instructions run them
+# make fuzz          10,000 damaged pictures, networks, states and arguments
 # make oldest        the tests with the oldest versions of packages that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test lint processors oldest clean
+.PHONY: demo test lint processors fuzz oldest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -30,6 +31,9 @@ lint: $(STAMP)
 processors: $(STAMP)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(NUMERIC)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=4 $(BIN)/python -m pytest -q $(NUMERIC)
+
+fuzz: $(STAMP)
+	PERCEPTUAL_FUZZ=2000 $(BIN)/python -m pytest -q tests/fuzz
 
 # Old versions warn of what newer ones changed, so warnings are no errors here. The oldest torch is the pinned one.
 oldest: $(STAMP)
