@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from perceptual import checkpoints, cli, images, runstate
+from perceptual import Stylizer, checkpoints, cli, images, runstate
 from perceptual.config import NetworkConfig
 from perceptual.errors import PerceptualError
 from perceptual.networks import TransformationNetwork
@@ -152,7 +152,8 @@ def test_cards_of_wrong_types(tmp_path: Path, network: Path) -> None:
         header["__metadata__"][checkpoints.CARD_KEY] = json.dumps(spoiled(card, rng))
         text = json.dumps(header).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
-        one_sentence(number, lambda: checkpoints.load(path, task="style"))
+        one_sentence(number, lambda: Stylizer.load(path, device="cpu").stylize(torch.zeros(1, 3, 8, 8)))
+        one_sentence(number, lambda: Stylizer.load(f"{path}:0.5,{network}:0.5", device="cpu"))
 
 
 def test_states_of_wrong_types(tmp_path: Path) -> None:
