@@ -334,7 +334,7 @@ def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_compiler
 def test_the_file_is_named_after_the_processor_and_the_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("PERCEPTUAL_KERNELS", raising=False)
     kernels._file.cache_clear()
     try:
@@ -347,7 +347,7 @@ def test_the_file_is_named_after_the_processor_and_the_source(monkeypatch: pytes
         kernels._file.cache_clear()
     assert first is not None
     assert second is not None
-    assert first.parent == second.parent == tmp_path / "perceptual" / "kernels"
+    assert first.parent == second.parent == tmp_path / "cache" / "kernels"
     assert first.name != second.name
 
 
