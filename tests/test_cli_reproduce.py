@@ -27,7 +27,7 @@ from perceptual.loss_networks import ARCHITECTURES
 from perceptual.losses import style_transfer_loss
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, white_noise
-from perceptual.reproduce import EXPERIMENTS, supplement_figure2
+from perceptual.reproduce import EXPERIMENTS, supplement_figure2, table1
 from perceptual.reproduce.lab import Lab
 from perceptual.train import Trainer
 
@@ -285,6 +285,19 @@ def test_table1_has_a_median_times_the_count_until_so_many_iterations_were_timed
         assert tuple(row[f"{count} iterations"] for count in (100, 300, 500)) == spent
         assert tuple(row[f"speed-up over {count}"] for count in (100, 300, 500)) == tuple(2 * s for s in spent)
         assert row["a pass / an iteration"] == 0.5 / row["one iteration"]
+        assert not any("like for like" in name for name in row)  # no VGG-16 to relu4_3 here, which the page says
+    assert "the comparison like for like is left out" in page(out, "table1")
+
+
+def test_table1_compares_like_for_like_first() -> None:
+    times = {"network": [1.0], "iterations": [2.0], "paper's network": [3.0, 2.0, 4.0], "paper's iterations": [9.0]}
+    row = table1._row(256, times)
+    assert list(row)[1:4] == [
+        "the paper's network, float32",
+        "one iteration, VGG-16 to relu4_3",
+        "like for like: speed-up over 500",
+    ]
+    assert (row["like for like: speed-up over 500"], row["speed-up over 500"]) == (1500, 1000)
 
 
 @pytest.fixture
