@@ -406,3 +406,13 @@ def test_a_full_disk_behind_stdout_is_one_sentence(words: list[str]) -> None:
         )
     assert done.returncode == 1
     assert_one_sentence(done.stderr.decode(), "cannot be printed")
+
+
+@pytest.mark.parametrize(
+    ("text", "busy"),
+    [("0.00 0.01 0.05 1/234 5678\n", False), ("0.00 0.01 0.05 2/234 5678\n", True), ("", False), ("a b c d", False)],
+)
+def test_other_work_is_seen_by_the_threads_that_run(tmp_path: Path, text: str, busy: bool) -> None:
+    (tmp_path / "loadavg").write_text(text)
+    assert cli.others_run(tmp_path / "loadavg") == busy
+    assert not cli.others_run(tmp_path / "nowhere")
