@@ -194,12 +194,15 @@ def _row(size: int, times: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _draw(rows: list[dict[str, Any]]) -> Any:
-    figure = new_figure(5, 3.6)
+    figure = new_figure(7, 3.6)
     axis = figure.subplots()
     for key in ("our network", "one iteration", *(f"{n} iterations" for n in COUNTS)):
         axis.plot([row["px"] for row in rows], [row[key] for row in rows], "o-", label=key)
+    for key in ("the paper's network, float32", "one iteration, VGG-16 to relu4_3"):
+        if key in rows[0]:
+            axis.plot([row["px"] for row in rows], [row[key] for row in rows], "s--", label=key)
     axis.set(xscale="log", yscale="log", xlabel="side of the image, px", ylabel="seconds")
     axis.set_xticks([row["px"] for row in rows], [str(row["px"]) for row in rows])
     axis.minorticks_off()
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
