@@ -143,7 +143,7 @@ def _woven(side: str, colours: Colours, size: tuple[int, int], pixels: str, *mor
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:
-    """How the picture is to be turned, as telephones note it: x' = a x + c y and y' = b x + d y, in signs.
+    """How the picture is to be turned, as phones note it: x' = a x + c y and y' = b x + d y, in signs.
 
     To be asked of one frame, not of all: PyAV ties a frame that has been asked into a circle, and only Python's
     collector sets its memory free.

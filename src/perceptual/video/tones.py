@@ -1,4 +1,4 @@
-"""High dynamic range into standard: films in HLG or PQ, as telephones make them, become BT.709.
+"""High dynamic range into standard: films in HLG or PQ, as phones make them, become BT.709.
 
 signal (BT.2020, HLG or PQ) -> light in cd/m2 (BT.2100) -> the brightest channel of each pixel through a curve that
 leaves the dark half alone and bends the rest towards white -> BT.709 primaries -> signal for a display of gamma 2.4

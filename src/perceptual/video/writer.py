@@ -141,7 +141,7 @@ class Writer:
         options = dict(_FOR_EVER.get(kind, {}))
         if kind in ("mp4", "mov"):  # and not in thousandths: when the film and its sound begin
             flags = "faststart"
-            if any(key.lower().startswith("com.") for key in reader.metadata):  # as telephones write, else left out
+            if any(key.lower().startswith("com.") for key in reader.metadata):  # as phones write, else left out
                 flags += "+use_metadata_tags"
             options = {"movflags": flags, "movie_timescale": str(_fine(reader.time_base.denominator))}
         os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
