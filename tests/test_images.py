@@ -1146,3 +1146,29 @@ def test_links_in_a_circle_are_one_sentence(tmp_path: Path) -> None:
         find([tmp_path / "a.png"])
     with pytest.raises(ImageError, match="cannot be read"):
         read(tmp_path / "a.png")
+
+
+# --- files of several pictures
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_the_pictures_in_a_file_are_counted(folder: Path, name: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    path = saved(folder / name, frames[0], save_all=True, append_images=frames[1:])
+    assert read(path).frames == 3
+    assert read(saved(folder / f"one{name}", frames[0])).frames == 1
+
+
+def test_what_a_phone_puts_beside_a_jpeg_is_no_further_picture(folder: Path) -> None:
+    image = Image.new("RGB", (8, 8), "red")
+    image.save(folder / "a.jpg", "MPO", save_all=True, append_images=[image])
+    assert read(folder / "a.jpg").frames == 1
+
+
+def test_damage_behind_the_first_picture_does_not_keep_it_from_being_read(folder: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    whole = saved(folder / "a.gif", frames[0], save_all=True, append_images=frames[1:]).read_bytes()
+    for cut in range(1, len(whole) // 2):
+        picture = read(stored(folder / "b.gif", whole[:-cut]))
+        assert 1 <= picture.frames <= 3
+        assert np.array_equal(levels(picture.pixels)[0, 0], [255, 0, 0])

@@ -248,12 +248,16 @@ class Stylizer:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input file: written, skipped because its output exists, or failed with a reason."""
+    """What became of one input file: written, skipped because its output exists, or failed with a reason.
+
+    frames: pictures in the file; only the first is converted.
+    """
 
     source: Path
     target: Path
     skipped: bool = False
     error: str | None = None
+    frames: int = 1
 
 
 def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Path, Path]]:
@@ -342,7 +346,7 @@ def convert_files(
             images.check_size(target, *conversion.size(picture.height, picture.width))
             alpha = None if picture.alpha is None else conversion.alpha(picture.alpha)
             images.write(target, replace(picture, pixels=conversion.convert(picture.pixels), alpha=alpha))
-            yield Outcome(source, target)
+            yield Outcome(source, target, frames=picture.frames)
         except PerceptualError as error:
             text = str(error)
             yield Outcome(source, target, error=text if str(source) in text else f"{source}: {text}")

@@ -8,10 +8,11 @@ the business of codecs.py; this file turns its arrays into tensors and back.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
@@ -52,6 +53,7 @@ class Picture:
     those of the nearest visible ones (`functional.bleed`). exif: without orientation. dpi: pixels per inch, across and
     down. grey: the file has one channel. icc_profile: an RGB profile that `write` embeds. in_srgb: the pixels are in
     sRGB, and `write` converts them to the profile; else they are in its own colours. None: 8 bits are, 16 are not.
+    frames: pictures in the file, of which this is the first: above 1 for animations and for documents of several pages.
     """
 
     pixels: Tensor
@@ -62,6 +64,7 @@ class Picture:
     grey: bool = False
     dpi: tuple[float, float] | None = None
     in_srgb: bool | None = None
+    frames: int = 1
 
     @property
     def height(self) -> int:
@@ -86,7 +89,8 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False
     with decoding(path), _open(path) as file:
         image = identify(file, max_pixels)
         _check_memory(image)
-        return _picture(image, file, levels=levels, own_colours=own_colours)
+        picture = _picture(image, file, levels=levels, own_colours=own_colours)
+        return replace(picture, frames=_frames(image))
 
 
 def _check_memory(image: Image.Image) -> None:
@@ -99,14 +103,12 @@ def _check_memory(image: Image.Image) -> None:
         )
 
 
-def count_frames(path: str | Path) -> int:
-    """How many pictures a file holds: above 1 for animations and for documents of several pages.
-
-    Raises:
-        ImageError: as `read`.
-    """
-    with decoding(path), _open(path) as file:
-        return int(getattr(identify(file, MAX_PIXELS), "n_frames", 1))
+def _frames(image: Image.Image) -> int:
+    """How many pictures a file holds; 1 where the later ones are damaged, and for what phones put beside a JPEG."""
+    if image.format != "MPO":
+        with contextlib.suppress(*DAMAGE):
+            return int(getattr(image, "n_frames", 1))
+    return 1
 
 
 def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:

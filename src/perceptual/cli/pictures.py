@@ -130,7 +130,6 @@ def enlarging(upscaler: Upscaler, config: UpscaleConfig) -> Callable[[Tensor], T
 def _convert(pairs: Sequence[tuple[Path, Path]], conversion: Conversion, skip_existing: bool) -> int:
     """Convert each file, telling of each; the exit code."""
     from perceptual.apply import convert_files
-    from perceptual.images import count_frames
 
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
@@ -141,7 +140,7 @@ def _convert(pairs: Sequence[tuple[Path, Path]], conversion: Conversion, skip_ex
             say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
-            if not outcome.skipped and (count := count_frames(outcome.source)) > 1:
+            if (count := outcome.frames) > 1:
                 say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
             tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
