@@ -15,7 +15,7 @@ from paintings import TITLES
 
 from perceptual.cli import main
 
-FACTORS = {"the_scream": 1.3}
+FACTORS = {"composition_vii": 0.5}
 """Style weight of a painting where it is not 1, chosen by what `judge` measures."""
 
 paintings, photographs, run = map(Path, sys.argv[1:4])
