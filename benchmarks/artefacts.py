@@ -75,7 +75,7 @@ def measure(name: str, photographs: list[torch.Tensor]) -> None:
 
 
 if __name__ == "__main__":
-    folder, names = sys.argv[1], sys.argv[2:] or [str(path) for path in shipped("style").values()]
+    folder, names = sys.argv[1], sys.argv[2:] or [str(path) for path in shipped.networks("style").values()]
     dataset = Photographs(folder, 256, crop="squash")
     pictures = [dataset[k][0][None] for k in range(len(dataset))]
     print(f"{len(pictures)} photographs at 256 px; checkerboard and frame: 1 is none")

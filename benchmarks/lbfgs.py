@@ -20,7 +20,7 @@ from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from perceptual import images, lbfgs
-from perceptual.checkpoints import shipped_targets
+from perceptual.checkpoints import shipped
 from perceptual.losses import style_transfer_loss
 from perceptual.optimize import measure_references, white_noise
 from perceptual.recipes import BASELINE_LOSS
@@ -31,7 +31,7 @@ marks = [k for k in (10, 25, 50, 100, 200, 300, 500) if k <= iterations]
 
 photograph = images.resize(images.from_any(skimage.data.astronaut()), size=(size, size))
 loss = style_transfer_loss(
-    replace(BASELINE_LOSS, style_layers=("relu1_2", "relu2_2", "relu3_3")), [shipped_targets("starry_night")]
+    replace(BASELINE_LOSS, style_layers=("relu1_2", "relu2_2", "relu3_3")), [shipped.targets("starry_night")]
 )
 start = white_noise((size, size), 0)
 loss.set_references(measure_references(loss, photograph, start))

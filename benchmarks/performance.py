@@ -196,7 +196,7 @@ def precision() -> None:
 
     from perceptual import Stylizer, psnr
     from perceptual.checkpoints import gallery
-    from perceptual.inference import Inference
+    from perceptual.fast.inference import Inference
 
     pictures = [
         torch.from_numpy(a).permute(2, 0, 1)[None]

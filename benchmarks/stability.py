@@ -28,8 +28,9 @@ from pathlib import Path
 import skimage.data
 import torch
 
-from perceptual import StyleRecipe, Stylizer, finding, images, style_transfer_loss, temporal_error
+from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
 from perceptual.config import VideoConfig, from_dict
+from perceptual.images import finding
 from perceptual.motion import Steady, carry, move, places_of, similarity
 from perceptual.paintings import read_painting, style_name
 

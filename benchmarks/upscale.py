@@ -8,11 +8,11 @@ import sys
 import torch
 from timing import in_turn
 
+from perceptual.apply.upscaler import Upscaler
 from perceptual.checkpoints import Card
-from perceptual.evaluate import bicubic
+from perceptual.measure.super_resolution import bicubic
 from perceptual.networks import TransformationNetwork
 from perceptual.recipes import upscale_recipe
-from perceptual.upscaler import Upscaler
 
 SCALE = 4
 

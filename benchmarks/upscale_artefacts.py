@@ -15,9 +15,9 @@ from pathlib import Path
 
 from artefacts import checkerboard
 
-from perceptual.evaluate import distances_at_hand, own_methods, pair, read_sets, shipped_methods
-from perceptual.metrics import psnr
-from perceptual.upscaler import match_histograms
+from perceptual.apply.upscaler import match_histograms
+from perceptual.measure.metrics import psnr
+from perceptual.measure.super_resolution import distances_at_hand, own_methods, pair, read_sets, shipped_methods
 
 
 def main(folder: str, networks: list[Path]) -> None:

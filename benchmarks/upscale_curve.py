@@ -12,10 +12,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from perceptual.apply.upscaler import Upscaler
 from perceptual.checkpoints import read_card
-from perceptual.evaluate import bicubic, evaluate, means, read_sets
 from perceptual.events import finish
-from perceptual.upscaler import Upscaler
+from perceptual.measure.super_resolution import bicubic, evaluate, means, read_sets
 
 
 def main(folder: str, plot: str, files: list[Path]) -> None:

@@ -15,16 +15,16 @@ from dataclasses import replace
 
 import torch
 
+from perceptual.apply.upscaler import Upscaler
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig
 from perceptual.data import Photographs
-from perceptual.evaluate import bicubic, pair, read_sets
 from perceptual.functional import absolute_distance
-from perceptual.metrics import psnr
+from perceptual.measure.metrics import psnr
+from perceptual.measure.super_resolution import bicubic, pair, read_sets
 from perceptual.networks import TransformationNetwork
 from perceptual.recipes import SUPER_RESOLUTION, upscale_recipe
 from perceptual.resampling import degrade
-from perceptual.upscaler import Upscaler
 
 SCALE = 4
 OURS = upscale_recipe("fast", SCALE).network

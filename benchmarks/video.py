@@ -27,9 +27,10 @@ import numpy as np
 import skimage.data
 import torch
 
-from perceptual import Stylizer, images, kernels
+from perceptual import Stylizer, images
 from perceptual.config import VideoConfig
 from perceptual.devices import keep_memory
+from perceptual.fast import kernels
 from perceptual.motion import Steady
 from perceptual.video import Conversion, Reader
 

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from skimage import data
 
-from perceptual import checkpoints, kernels
+from perceptual import checkpoints
 from perceptual.config import NetworkConfig
+from perceptual.fast import kernels
 from perceptual.networks import TransformationNetwork
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

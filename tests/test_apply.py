@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perceptual import apply, images
+from perceptual import images
 from perceptual.apply import Conversion, Stylizer, convert_files, plan_outputs
 from perceptual.checkpoints import Card, find_style, gallery, load, save, shipped
 from perceptual.config import NetworkConfig
@@ -94,7 +94,7 @@ def test_options_out_of_range_are_refused(stylizer: Stylizer, options: dict[str,
 def test_an_image_too_large_for_the_memory_is_refused_with_a_size_that_fits(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "free_memory", lambda device: 1e6)
+    monkeypatch.setattr("perceptual.apply.stylizer.free_memory", lambda device: 1e6)
     with pytest.raises(ImageError, match="--size") as caught:
         stylizer(torch.rand(3, 300, 400))
     side = int(str(caught.value).rsplit(" ", 1)[1].rstrip("."))
@@ -115,8 +115,8 @@ def test_an_unknown_style_lists_the_shipped_ones() -> None:
 
 
 def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
-    assert "gallery" in shipped("style")
-    for name in shipped("style"):
+    assert "gallery" in shipped.networks("style")
+    for name in shipped.networks("style"):
         stylizer = Stylizer.load(name)
         card = stylizer.card
         assert card.about

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, cli, images
 from perceptual.apply import Stylizer, parse_blend
-from perceptual.checkpoints import Card
+from perceptual.checkpoints import Card, shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.functional import luma
@@ -142,7 +142,7 @@ def test_a_blend_of_files_knows_the_styles_of_all(folder: Path, stylizer: Styliz
 def test_shipped_styles_of_one_file_blend_by_name(
     folder: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: {"all": folder / "all.safetensors"})
+    monkeypatch.setattr(shipped, "networks", lambda task: {"all": folder / "all.safetensors"})
     assert torch.equal(Stylizer.load("c", device="cpu")(PICTURE), stylizer(PICTURE, style="c"))
     blended = Stylizer.load("c:3,a:1", device="cpu")
     assert torch.equal(blended(PICTURE), stylizer(PICTURE, style="a:0.25,c:0.75"))

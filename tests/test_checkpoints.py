@@ -20,9 +20,6 @@ import torch
 from perceptual import checkpoints
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import (
-    CARD_KEY,
-    FORMAT,
-    STATE_KEY,
     Card,
     find_style,
     gallery,
@@ -31,7 +28,10 @@ from perceptual.checkpoints import (
     read_card,
     save,
     save_state,
+    shipped,
 )
+from perceptual.checkpoints.card import CARD_KEY, FORMAT
+from perceptual.checkpoints.state import STATE_KEY
 from perceptual.config import NetworkConfig, StyleRecipe, to_dict
 from perceptual.errors import CheckpointError, OutputError
 from perceptual.networks import TransformationNetwork
@@ -359,7 +359,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
         "steady": style_file(tmp_path / "steady.safetensors", "wave", "muse", "rain", temporal=0.5),
         "wave_solo": style_file(tmp_path / "wave_solo.safetensors", "wave", temporal=0.0),
     }
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: files if task == "style" else {})
+    monkeypatch.setattr(shipped, "networks", lambda task: files if task == "style" else {})
     return files
 
 
@@ -379,7 +379,7 @@ def test_the_name_of_a_file_does_not_decide_what_it_is_for(
     shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch, order: int
 ) -> None:
     turned = dict(list(shelf.items())[::order])
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: turned)
+    monkeypatch.setattr(shipped, "networks", lambda task: turned)
     assert gallery(video=True)["wave"] == shelf["steady"]
     assert gallery()["wave"] in (shelf["gallery"], shelf["wave_solo"])
 
@@ -388,7 +388,7 @@ def test_without_a_network_for_video_films_get_what_pictures_get(
     shelf: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest = {name: path for name, path in shelf.items() if name != "steady"}
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: rest)
+    monkeypatch.setattr(shipped, "networks", lambda task: rest)
     assert gallery(video=True) == gallery() == dict.fromkeys(("wave", "udnie", "muse"), shelf["gallery"])
 
 

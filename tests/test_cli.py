@@ -15,7 +15,7 @@ import torch
 from conftest import assert_one_sentence
 from PIL import Image
 
-from perceptual import cli, weights
+from perceptual import cli, files
 from perceptual.checkpoints import read_card
 
 README = Path(__file__).parents[1] / "README.md"
@@ -196,7 +196,7 @@ def test_a_style_is_trained_and_then_paints(
     assert code == 0, err
     card = read_card(out)
     assert (card.steps, card.recipe, card.styles) == (4, "fast", ("1",))
-    assert card.loss_networks == {"vgg16": weights.sha256_of(small_vgg)}
+    assert card.loss_networks == {"vgg16": files.sha256_of(small_vgg)}
     assert card.references["style vgg16:relu1_2"][0] > 0
     assert len((tmp_path / "mine.jsonl").read_text().splitlines()) == 4
     assert sorted(p.name for p in (tmp_path / "mine.previews").iterdir()) == ["000002.png", "000004.png"]

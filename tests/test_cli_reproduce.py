@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import run as run_command
 
-from perceptual import checkpoints, images, lbfgs, weights
+from perceptual import checkpoints, images, lbfgs
+from perceptual.checkpoints import shipped
 from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, StyleRecipe, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import WeightsError
 from perceptual.events import Step
-from perceptual.loss_networks import ARCHITECTURES
-from perceptual.losses import style_transfer_loss
+from perceptual.losses import style_transfer_loss, weights
+from perceptual.losses.networks import ARCHITECTURES
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, white_noise
 from perceptual.reproduce import EXPERIMENTS, supplement_figure2, table1
@@ -83,7 +84,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, loss_networks: dict[str, P
     config = NetworkConfig("c3s1-4 d4 r4*2 U4 c3s1-3", norm="conditional_instance", padding="reflect", styles=2)
     with pytest.MonkeyPatch.context() as monkeypatch:
         any_distilled(monkeypatch)
-        loss = style_transfer_loss(LOSS, [checkpoints.shipped_targets(style) for style in STYLES], paths=loss_networks)
+        loss = style_transfer_loss(LOSS, [shipped.targets(style) for style in STYLES], paths=loss_networks)
     references = loss.calibrate([torch.rand(4, 3, 32, 32)])
     settings = to_dict(StyleRecipe(config, LOSS))
     card = checkpoints.Card("style", config, STYLES, recipe="sketch", settings=settings, references=references)

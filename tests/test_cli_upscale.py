@@ -19,10 +19,12 @@ from test_cli import run
 from torch import nn
 
 import perceptual
-from perceptual import checkpoints, images, upscaler, weights
+from perceptual import checkpoints, files, images
+from perceptual.apply import upscaler
+from perceptual.checkpoints import shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
-from perceptual.evaluate import own_methods, read_sets
+from perceptual.measure.super_resolution import own_methods, read_sets
 from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.reproduce import super_resolution
 
@@ -63,13 +65,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photograph: Image.Im
 
 def ship(monkeypatch: pytest.MonkeyPatch, networks: dict[str, Path]) -> None:
     """Let these be the networks for super-resolution that come with the package."""
-    styles = dict(checkpoints.shipped("style"))
+    styles = dict(shipped.networks("style"))
 
-    def shipped(task: str) -> dict[str, Path]:
-        return networks if task == "upscale" else styles
-
-    monkeypatch.setattr(checkpoints, "shipped", shipped)
-    monkeypatch.setattr(super_resolution, "shipped", shipped)
+    monkeypatch.setattr(shipped, "networks", lambda task: networks if task == "upscale" else styles)
 
 
 def upscale(capsys: Capture, *words: object, network: str = "x4") -> tuple[int, str, str]:
@@ -437,7 +435,7 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
     code, _, err = train(capsys, "--loss", "vgg16:relu1_2:0.9,pixel:0.1", "--weights", f"vgg16={path}")
     assert code == 0, err
     card = checkpoints.read_card("mine.safetensors")
-    assert card.loss_networks == {"vgg16": weights.sha256_of(path)}
+    assert card.loss_networks == {"vgg16": files.sha256_of(path)}
     assert card.weights == {"vgg16:relu1_2": 0.9, "pixel": 0.1}
 
 

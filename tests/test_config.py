@@ -25,10 +25,10 @@ from perceptual.config import (
     to_dict,
 )
 from perceptual.errors import ConfigError
-from perceptual.loss_networks import ARCHITECTURES, split_layer, split_scale
+from perceptual.losses.networks import ARCHITECTURES, split_layer, split_scale
+from perceptual.losses.weights import PRETRAINED
 from perceptual.networks import TransformationNetwork
 from perceptual.recipes import STYLE_RECIPES, style_recipe
-from perceptual.weights import PRETRAINED
 
 CHECKED = (NetworkConfig, LossConfig, TrainConfig, StyleRecipe)
 HINTS = [(kind, name, hint) for kind in CHECKED for name, hint in typing.get_type_hints(kind).items()]

@@ -16,7 +16,9 @@ from test_train import CONFIG, make_task, photographs, train  # noqa: F401 (a fi
 
 from perceptual import checkpoints
 from perceptual.apply import Stylizer
-from perceptual.checkpoints import CARD_KEY, STATE_KEY, Card
+from perceptual.checkpoints import Card, shipped
+from perceptual.checkpoints.card import CARD_KEY
+from perceptual.checkpoints.state import STATE_KEY
 from perceptual.config import NetworkConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, PerceptualError, TrainingError
@@ -137,7 +139,7 @@ def test_what_a_later_version_adds_to_a_card_is_passed_over(good: Path, tmp_path
 
 
 def test_every_shipped_card_is_whole() -> None:
-    files = [*checkpoints.shipped("style").values(), *checkpoints.shipped("upscale").values()]
+    files = [*shipped.networks("style").values(), *shipped.networks("upscale").values()]
     assert len(files) > 5
     for path in files:
         network, card = checkpoints.load(path)
@@ -375,6 +377,6 @@ def test_the_cases_that_broke_are_refused() -> None:
     for path in [*CASES.glob("ckpt_*.safetensors"), *CASES.glob("join_*.safetensors")]:
         refusal(lambda path=path: Stylizer.load(path, device="cpu"))
     for path in CASES.glob("state_10.state"):
-        from perceptual.runstate import read_state
+        from perceptual.train.state import read_state
 
         refusal(lambda path=path: read_state(path))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual.folding import cells, doubled_kernel, fill_frame, folded_kernel, transposed_kernel
+from perceptual.fast.folding import cells, doubled_kernel, fill_frame, folded_kernel, transposed_kernel
 
 PADDINGS = ("reflect", "replicate")
 close = torch.testing.assert_close

@@ -26,12 +26,12 @@ def test_it_holds_eleven_paintings_by_name_in_less_than_8_megabytes(network: Sty
     assert len(network.styles) == len(set(network.styles)) == 11
     assert set(network.card.titles) == set(network.styles)
     assert all(len(digest) == 64 for digest in network.card.paintings.values())
-    assert shipped("style")["gallery"].stat().st_size < 8e6
-    assert sum(path.stat().st_size for path in shipped("style").values()) < 40e6
+    assert shipped.networks("style")["gallery"].stat().st_size < 8e6
+    assert sum(path.stat().st_size for path in shipped.networks("style").values()) < 40e6
 
 
 def test_a_shipped_style_is_found_by_its_own_name(network: Stylizer, photograph: Image.Image) -> None:
-    assert find_style("wave") == (shipped("style")["gallery"], "wave")
+    assert find_style("wave") == (shipped.networks("style")["gallery"], "wave")
     assert np.array_equal(Stylizer.load("wave")(photograph), network(photograph, style="wave"))
 
 
@@ -39,7 +39,7 @@ def test_video_takes_the_network_that_holds_still_and_the_same_styles(network: S
     film = Stylizer.load("gallery_video")
     assert film.styles == network.styles
     assert film.card.settings["temporal_weight"] > 0
-    assert find_style("wave", video=True) == (shipped("style")["gallery_video"], "wave")
+    assert find_style("wave", video=True) == (shipped.networks("style")["gallery_video"], "wave")
     assert Stylizer.load("starry_night_solo", video=True).card.titles == Stylizer.load("starry_night_solo").card.titles
 
 

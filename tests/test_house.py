@@ -13,28 +13,27 @@ import perceptual
 
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
-    1: {"cache", "divergence", "errors", "events", "folding", "functional", "lbfgs"},
-    2: {"codecs", "config", "devices", "files", "kernels", "motion", "resampling", "weights"},
-    3: {"finding", "images", "loss_networks", "networks", "recipes"},
-    4: {"checkpoints", "data", "losses", "metrics", "paintings", "steps", "video"},
-    5: {"inference", "runstate"},
-    6: {"apply", "optimize", "tasks", "upscaler"},
-    7: {"evaluate", "train", "webcam"},
-    8: {"reproduce"},
-    9: {"cli"},
+    1: {"cache", "errors", "events", "functional", "lbfgs"},
+    2: {"config", "devices", "files", "motion", "resampling"},
+    3: {"images", "networks", "recipes"},
+    4: {"checkpoints", "data", "fast", "losses", "paintings", "video"},
+    5: {"apply", "optimize", "tasks"},
+    6: {"measure", "train", "webcam"},
+    7: {"reproduce"},
+    8: {"cli"},
 }
 DOORS = {  # the only rooms that know a library
     "rich": {"cli"},
     "tyro": {"cli"},
-    "PIL": {"codecs", "images"},
-    "cv2": {"codecs", "motion", "webcam"},
+    "PIL": {"images"},
+    "cv2": {"images", "motion", "webcam"},
     "av": {"video"},
     "pygame": {"webcam"},
-    "safetensors": {"checkpoints", "weights"},
+    "safetensors": {"checkpoints", "losses"},
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
-    "skimage": {"reproduce", "upscaler"},
-    "ctypes": {"devices", "kernels"},
+    "skimage": {"apply", "reproduce"},
+    "ctypes": {"devices", "fast"},
     "pickle": set(),
     "torchvision": set(),
 }
@@ -88,15 +87,6 @@ def public(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
                 yield from ((f"{node.name}.{m.name}", m) for m in methods if m.name[0] != "_" or m.name == "__init__")
 
 
-def lists_of_names(tree: ast.Module) -> tuple[object, object]:
-    """__all__ and _HOMES of the face."""
-    values = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            values[node.targets[0].id] = node.value
-    return ast.literal_eval(values["__all__"]), ast.literal_eval(values["_HOMES"])
-
-
 def test_every_room_has_one_floor_and_every_floor_has_its_rooms() -> None:
     assert len(FLOOR_OF) == sum(map(len, FLOORS.values()))
     assert set(FLOOR_OF) == {room_of(path) for path in INSIDE}
@@ -128,14 +118,32 @@ def test_nothing_imports_the_command() -> None:
     assert importers == set()
 
 
-def test_the_face_lists_the_same_names_three_times_and_they_exist() -> None:
-    tree = TREES[PACKAGE / "__init__.py"]
-    names, homes = lists_of_names(tree)
-    imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("perceptual")]
-    for_types = {(node.module or "").split(".")[1]: sorted(a.name for a in node.names) for node in imports}
-    assert for_types == homes
-    assert names == sorted(name for group in for_types.values() for name in group)
-    assert [getattr(perceptual, name).__name__ for name in names] == names
+def test_every_public_name_exists_and_is_imported_on_first_use() -> None:
+    assert len(perceptual.__all__) > 40
+    assert [getattr(perceptual, name).__name__ for name in perceptual.__all__] == perceptual.__all__
+    code = "import sys, perceptual; assert 'torch' not in sys.modules; perceptual.luma; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """Of every module, in functions too: the modules that it imports, directly or not, do not include itself."""
+    names = {".".join(("perceptual", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in INSIDE}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    direct = {name: set() for name in names}
+    for name, path in names.items():
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.ImportFrom) and node.module in names:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(names)
+                direct[name] |= inner or {node.module}
+            elif isinstance(node, ast.ImportFrom) and node.module == "perceptual":
+                direct[name] |= {f"perceptual.{alias.name}" for alias in node.names} & set(names)
+    for name in names:
+        seen, ahead = set(), list(direct[name])
+        while ahead:
+            if (other := ahead.pop()) not in seen:
+                seen.add(other)
+                ahead += direct[other]
+        assert name not in seen, name
 
 
 def test_a_library_enters_by_its_door() -> None:

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from skimage import data
 
-from perceptual import finding, images
+from perceptual import images
 from perceptual.errors import ConfigError, ImageError, OutputError
-from perceptual.finding import find
-from perceptual.images import Picture, from_any, open_rgb, read, resize, to_kind_of, write
+from perceptual.images import Picture, finding, from_any, open_rgb, read, resize, to_kind_of, write
+from perceptual.images.finding import find
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -13,16 +13,17 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from perceptual import apply, images, inference, kernels
+from perceptual import images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import Card, gallery
 from perceptual.config import NetworkConfig
 from perceptual.devices import keep_memory, multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
+from perceptual.fast import inference, kernels
+from perceptual.fast.inference import Inference
+from perceptual.fast.plan import plan
 from perceptual.functional import noise_field
-from perceptual.inference import Inference
 from perceptual.networks import InstanceNorm, TransformationNetwork
-from perceptual.steps import plan
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 ARCHITECTURES = [
@@ -401,8 +402,8 @@ def test_a_stylizer_paints_a_large_picture_in_bands(
     stylizer.precision = "float32"
     with torch.no_grad():
         whole = stylizer.network(picture, torch.eye(2)[:1]).clamp(0, 1)
-    monkeypatch.setattr(apply, "WHOLE", 1 << 12)
-    monkeypatch.setattr(apply, "BAND", 5000)
+    monkeypatch.setattr("perceptual.apply.stylizer.WHOLE", 1 << 12)
+    monkeypatch.setattr("perceptual.apply.stylizer.BAND", 5000)
     monkeypatch.setattr(Inference, "pays", lambda self, height, width: True)
     assert psnr(stylizer.stylize(picture), whole) >= 45
     assert psnr(stylizer.stylize(levels_of(picture)) / 255, whole) >= 45
@@ -422,7 +423,7 @@ def test_a_network_whose_numbers_overflow_is_refused(compiled: None, side: int) 
 def test_int8_is_refused_where_there_are_no_instructions_for_it(
     tiny_style: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr("perceptual.apply.stylizer.multiplies_bytes", lambda: False)
     stylizer = Stylizer.load(tiny_style, device="cpu")
     stylizer.precision = "int8"
     with pytest.raises(ConfigError, match="no instructions for int8"):

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from perceptual import cli, kernels
-from perceptual.folding import cells
-from perceptual.kernels import Range, Vector, accumulate, encode, ends_of, measure, quantise
+from perceptual import cli
+from perceptual.fast import kernels
+from perceptual.fast.folding import cells
+from perceptual.fast.kernels import Range, Vector, accumulate, encode, ends_of, measure, quantise
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 CHANNELS = [3, 12, 16, 20, 64]  # the compiled ones take 16 at a time

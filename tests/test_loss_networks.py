@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from perceptual.errors import ConfigError, WeightsError
 from perceptual.functional import reduced
-from perceptual.loss_networks import (
+from perceptual.losses.networks import (
     ARCHITECTURES,
     Fire,
     LossNetwork,

@@ -26,7 +26,6 @@ from perceptual.functional import (
 )
 from perceptual.losses import (
     PIXELS,
-    RELATIVE_STYLE,
     STYLE_CONVENTIONS,
     DistanceLoss,
     FeatureLoss,
@@ -41,6 +40,7 @@ from perceptual.losses import (
     TotalVariation,
     style_transfer_loss,
 )
+from perceptual.losses.objective import RELATIVE_STYLE
 
 CONVENTIONS = ("paper", "code", "gatys")
 SHALLOW, DEEP = "stub:shallow", "stub:deep"

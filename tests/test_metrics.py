@@ -20,12 +20,12 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from perceptual import metrics
 from perceptual.errors import ConfigError, ImageError, WeightsError
-from perceptual.evaluate import bicubic, pair, read_sets
 from perceptual.functional import absolute_distance, normalised_distance
-from perceptual.loss_networks import ARCHITECTURES, DISTANCE_LAYERS, LossNetworks, layer_names
-from perceptual.metrics import LPIPS_LAYERS, PerceptualDistance, psnr, ssim, temporal_error, y_channel
+from perceptual.losses.networks import ARCHITECTURES, DISTANCE_LAYERS, LossNetworks, layer_names
+from perceptual.measure import metrics
+from perceptual.measure.metrics import LPIPS_LAYERS, PerceptualDistance, psnr, ssim, temporal_error, y_channel
+from perceptual.measure.super_resolution import bicubic, pair, read_sets
 from perceptual.motion import places_of
 
 few = settings(max_examples=25, deadline=None)

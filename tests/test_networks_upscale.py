@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from perceptual import checkpoints
+from perceptual.checkpoints import tensors
+from perceptual.checkpoints.card import CARD_KEY
 from perceptual.config import NetworkConfig, from_dict, to_dict
 from perceptual.errors import ConfigError
 from perceptual.functional import luma
@@ -487,10 +489,10 @@ def test_a_file_of_an_older_version_still_loads(tmp_path: Path) -> None:
     net = TransformationNetwork(from_dict(NetworkConfig, OLD_CARD)).eval()
     card = checkpoints.Card(task="style", network=net.config, styles=("one",))
     checkpoints.save(path, net, card)
-    told = json.loads(checkpoints._metadata(path)[checkpoints.CARD_KEY])
+    told = json.loads(tensors.metadata(path)[CARD_KEY])
     assert {"output", "channels", "enlarge"} <= set(told["network"])
     told["network"] = OLD_CARD
-    metadata = {"format": "pt", checkpoints.CARD_KEY: json.dumps(told)}
+    metadata = {"format": "pt", CARD_KEY: json.dumps(told)}
     safetensors.torch.save_file(safetensors.torch.load_file(path), old, metadata)
     loaded, read = checkpoints.load(old, task="style")
     assert read == checkpoints.read_card(path)

@@ -22,12 +22,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from perceptual import checkpoints, images, optimize
-from perceptual.checkpoints import gallery, read_card, save_targets, shipped_targets
+from perceptual import images, optimize
+from perceptual.checkpoints import gallery, read_card, save_targets, shipped
 from perceptual.config import LossConfig, OptimizeConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, TrainingError
 from perceptual.events import Step
-from perceptual.loss_networks import ARCHITECTURES, Features, LossNetwork, LossNetworks, _smallest_side, trim
 from perceptual.losses import (
     PIXELS,
     FeatureLoss,
@@ -40,6 +39,7 @@ from perceptual.losses import (
     style_targets,
     style_transfer_loss,
 )
+from perceptual.losses.networks import ARCHITECTURES, Features, LossNetwork, LossNetworks, _smallest_side, trim
 from perceptual.optimize import Objective, Optimization, invert, optimize_style, texture, white_noise
 from perceptual.paintings import read_painting
 from perceptual.recipes import style_recipe
@@ -617,7 +617,7 @@ def layers_of_the_gallery() -> set[str]:
 
 @pytest.mark.parametrize("style", sorted(gallery()))
 def test_every_style_of_the_gallery_has_targets_of_its_objective(style: str) -> None:
-    targets = shipped_targets(style)
+    targets = shipped.targets(style)
     assert layers_of_the_gallery() <= targets.keys()
     for gram in targets.values():
         assert gram.shape == (1, gram.shape[-1], gram.shape[-1])
@@ -628,7 +628,7 @@ def test_every_style_of_the_gallery_has_targets_of_its_objective(style: str) -> 
 
 
 def test_the_targets_of_no_two_styles_are_alike() -> None:
-    grams = [shipped_targets(style)["vgg16:relu2_2"] for style in gallery()]
+    grams = [shipped.targets(style)["vgg16:relu2_2"] for style in gallery()]
     apart = [(a - b).abs().amax() / b.abs().amax() for a, b in itertools.combinations(grams, 2)]
     assert min(apart) > 0.01
 
@@ -636,7 +636,7 @@ def test_the_targets_of_no_two_styles_are_alike() -> None:
 def put_targets(monkeypatch: pytest.MonkeyPatch, folder: Path, targets: Mapping[str, Features]) -> None:
     """Make `targets` those that come with the package."""
     save_targets(folder / "targets" / "gallery.safetensors", targets)
-    monkeypatch.setattr(checkpoints.resources, "files", lambda package: folder)
+    monkeypatch.setattr(shipped.resources, "files", lambda package: folder)
 
 
 def test_targets_are_kept_to_eleven_bits_of_the_largest_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -645,7 +645,7 @@ def test_targets_are_kept_to_eleven_bits_of_the_largest_entry(tmp_path: Path, mo
     written = {"one": {"vgg16:relu1_2": grams[0], PIXELS: grams[1]}, "two": {"vgg16:relu1_2": grams[1]}}
     put_targets(monkeypatch, tmp_path, written)
     for style, by_layer in written.items():
-        read = shipped_targets(style)
+        read = shipped.targets(style)
         assert read.keys() == by_layer.keys()
         for layer, gram in by_layer.items():
             top = gram.abs().amax().item()
@@ -656,13 +656,13 @@ def test_targets_are_kept_to_eleven_bits_of_the_largest_entry(tmp_path: Path, mo
 @pytest.mark.parametrize("style", ["no_such_style", "", "wav", "wave "])
 def test_targets_of_an_unknown_style_are_a_checkpoint_error(style: str) -> None:
     with pytest.raises(CheckpointError, match=f"targets of '{style}' do not come with perceptual: give its painting"):
-        shipped_targets(style)
+        shipped.targets(style)
 
 
 def test_targets_that_are_not_installed_are_a_checkpoint_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
     with pytest.raises(CheckpointError, match=r"gallery\.safetensors"):
-        shipped_targets("wave")
+        shipped.targets("wave")
 
 
 # --- with real weights
@@ -676,7 +676,7 @@ class TestRealWeights:
 
     def paint(self, content: Tensor, iterations: int, **values: Any) -> Optimization:
         config = settings_of(size=64, iterations=iterations, **values)
-        work = optimize_style(content, shipped_targets("starry_night"), loss=self.LOSS, config=config)
+        work = optimize_style(content, shipped.targets("starry_night"), loss=self.LOSS, config=config)
         finish(work)
         return work
 
@@ -707,8 +707,8 @@ class TestRealWeights:
         file = SHARED / "data" / "styles" / "starry_night.jpg"
         if not file.is_file():
             pytest.skip("the paintings are not part of this repository")
-        shipped = shipped_targets("starry_night")
-        config = LossConfig((), tuple(shipped))
-        found = style_targets(config, read_painting(file, style_recipe("fast")), LossNetworks(tuple(shipped)))
-        for layer, gram in shipped.items():
+        ours = shipped.targets("starry_night")
+        config = LossConfig((), tuple(ours))
+        found = style_targets(config, read_painting(file, style_recipe("fast")), LossNetworks(tuple(ours)))
+        for layer, gram in ours.items():
             assert (gram - found[layer]).abs().amax() < 1e-3 * found[layer].abs().amax(), layer

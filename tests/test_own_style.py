@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images, tasks
 from perceptual.apply import Stylizer
-from perceptual.checkpoints import Card, body_digest
+from perceptual.checkpoints import Card, body_digest, shipped
 from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError
@@ -43,7 +43,7 @@ def nothing_pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
         return PerceptualLoss({"content": (PixelLoss(), 1.0), "style": (StyleLoss("pixels", grams), 5.0)})
 
     monkeypatch.setattr(tasks, "style_transfer_loss", loss)
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: {})
+    monkeypatch.setattr(shipped, "networks", lambda task: {})
 
 
 def noise(seed: int) -> Tensor:
@@ -155,7 +155,7 @@ def test_gamma_and_beta_alone_are_refused_where_there_are_none(tmp_path: Path) -
 def test_the_style_that_is_named_lends_its_gamma_and_beta(
     monkeypatch: pytest.MonkeyPatch, base: Path, photographs: Photographs
 ) -> None:
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: {"base": base})
+    monkeypatch.setattr(shipped, "networks", lambda task: {"base": base})
     network, card = checkpoints.load(base)
     task = start_from(make_task(base, photographs), card.styles[1])
     for name, rows in network.style_parameters().items():
@@ -205,7 +205,7 @@ def test_a_style_file_away_from_its_base_says_what_is_missing_unless_that_is_shi
     assert str(moved) in str(caught.value)
     assert checkpoints.read_card(moved).began_from in str(caught.value)
     assert re.search(r"[.]\s|\n", str(caught.value)) is None  # one sentence
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: {"base": base})
+    monkeypatch.setattr(shipped, "networks", lambda task: {"base": base})
     assert_same(checkpoints.load(moved)[0], own[1])
 
 

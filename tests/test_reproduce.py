@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perceptual import checkpoints, images, weights
+from perceptual import checkpoints, images
 from perceptual.config import OptimizeConfig, ReproduceConfig
 from perceptual.errors import ConfigError, ImageError, OutputError, WeightsError
 from perceptual.events import Step
+from perceptual.losses import weights
 from perceptual.optimize import Optimization
 from perceptual.reproduce import EXPERIMENTS, reproduce
 from perceptual.reproduce.figure5 import Panel

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from perceptual import PerceptualDistance, Upscaler, degrade, images, modcrop, psnr
 from perceptual.checkpoints import shipped
-from perceptual.evaluate import bicubic, evaluate, means, read_sets, shipped_methods
 from perceptual.events import finish
 from perceptual.functional import grid_energy
+from perceptual.measure.super_resolution import bicubic, evaluate, means, read_sets, shipped_methods
 from perceptual.networks import enlarge
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,8 +29,8 @@ def original() -> Tensor:
 
 
 def test_four_networks_and_the_baseline_are_shipped_in_less_than_10_megabytes() -> None:
-    assert tuple(shipped("upscale")) == NAMES
-    assert sum(path.stat().st_size for path in shipped("upscale").values()) < 10e6
+    assert tuple(shipped.networks("upscale")) == NAMES
+    assert sum(path.stat().st_size for path in shipped.networks("upscale").values()) < 10e6
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,12 +10,13 @@ import pytest
 from conftest import assert_one_sentence
 from PIL import Image
 
-from perceptual import checkpoints, codecs
+from perceptual import checkpoints
 from perceptual.cli import main
 from perceptual.cli.terminal import printable, say, show, with_bar
 from perceptual.config import NetworkConfig
 from perceptual.errors import ImageError
 from perceptual.events import Step
+from perceptual.images import codecs
 from perceptual.networks import TransformationNetwork
 
 Capture = pytest.CaptureFixture[str]

@@ -22,9 +22,9 @@ from perceptual.data import Photographs
 from perceptual.errors import TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.motion import inner, move, random_motion
-from perceptual.runstate import LATER_SETTINGS
 from perceptual.tasks import Task, start_from, style_task
 from perceptual.train import Trainer
+from perceptual.train.state import LATER_SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from perceptual import checkpoints, weights
-from perceptual.codecs import Array
+from perceptual import checkpoints, files
 from perceptual.config import NetworkConfig, TrainConfig, UpscaleRecipe, from_dict, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, DataError, TrainingError
+from perceptual.images.codecs import Array
 from perceptual.losses import PIXELS, AbsoluteLoss, FeatureLoss, reconstruction_loss, reconstruction_terms
 from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.recipes import UPSCALE_RECIPES, upscale_recipe
@@ -209,7 +209,7 @@ def test_a_feature_loss_too_is_about_one_for_bicubic_interpolation(pictures: Pat
     with torch.no_grad():
         terms = [task.objective(task.network, dataset[k][0][None], k) for k in range(len(dataset))]
     assert sum(float(term["total"]) for term in terms) / len(terms) == pytest.approx(1, abs=0.1)
-    assert task.card(0).loss_networks == {"vgg16": weights.sha256_of(small_vgg)}
+    assert task.card(0).loss_networks == {"vgg16": files.sha256_of(small_vgg)}
 
 
 def test_a_flat_picture_counts_as_it_is(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_a_network_for_x8_begins_with_the_body_of_one_for_x4_and_its_card_says_s
     assert body["layers.2.conv.weight"].shape == (48, 8, 3, 3)
     began = task.card(7).began_from
     assert began.startswith("6 of 8 tensors of x4.safetensors: 2 steps of recipe")
-    assert weights.sha256_of(x4) in began
+    assert files.sha256_of(x4) in began
     assert task.card(7).steps == 7
     assert task.identity["began_from"] == began
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from perceptual import checkpoints, images, upscaler
-from perceptual.checkpoints import Card
+from perceptual import checkpoints, images
+from perceptual.apply import upscaler
+from perceptual.apply.upscaler import EDGE, Upscaler, match_histograms
+from perceptual.checkpoints import Card, shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.networks import TransformationNetwork
-from perceptual.upscaler import EDGE, Upscaler, match_histograms
 
 few = settings(max_examples=12, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -407,7 +408,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     for name in ("x2_pixel", "x4_feature", "x4_pixel", "x4_srcnn"):
         config = NetworkConfig(f"c3s1-4 s{name[1]}-3", norm="none", padding="zero", output="bicubic")
         found[name] = save(tmp_path / f"{name}.safetensors", config)
-    monkeypatch.setattr(checkpoints, "shipped", lambda task: found if task == "upscale" else {})
+    monkeypatch.setattr(shipped, "networks", lambda task: found if task == "upscale" else {})
     return found
 
 

@@ -19,9 +19,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from perceptual import weights
 from perceptual.errors import OutputError, PerceptualError, WeightsError
-from perceptual.weights import (
+from perceptual.files import sha256_of
+from perceptual.losses import weights
+from perceptual.losses.weights import (
     CAFFE_VGG,
     PRETRAINED,
     RAW,
@@ -30,10 +31,9 @@ from perceptual.weights import (
     fetch,
     load,
     locate,
-    sha256_of,
     tensors_digest,
 )
-from perceptual.weights.table import LOOKS
+from perceptual.losses.weights.table import LOOKS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "weights"
 FILE = "tiny.pth"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from perceptual.checkpoints import gallery, save_targets
 from perceptual.config import LossConfig
-from perceptual.loss_networks import LossNetworks
 from perceptual.losses import full_name, style_targets
+from perceptual.losses.networks import LossNetworks
 from perceptual.paintings import read_painting, style_name
 from perceptual.recipes import style_recipe
 

@@ -1,9 +1,10 @@
-"""Writing files so that nothing is ever half-written: write beside, then rename."""
+"""Files: written beside and renamed, so that nothing is ever half-written; their hashes; what may be replaced."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from perceptual.errors import OutputError, PerceptualError
+from perceptual.errors import OutputError, PerceptualError, WeightsError
 
 _LEFTOVER = re.compile(r"\..{0,40}-perceptual-[a-z0-9_]{8}", re.DOTALL)
 _cleaned: set[str] = set()
@@ -259,3 +260,16 @@ def _mend(error: OSError) -> str:
         errno.ELOOP: "its links lead in a circle; choose another path.",
     }
     return reasons.get(error.errno or 0, f"{(error.strerror or str(error)).lower()}; choose another path.")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, 64 hex digits.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}; check the path and its rights.") from error

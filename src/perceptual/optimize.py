@@ -19,8 +19,8 @@ from perceptual.config import LossConfig, OptimizeConfig
 from perceptual.devices import choose_device, out_of_memory
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.events import Step
-from perceptual.loss_networks import Features
 from perceptual.losses import PerceptualLoss, style_transfer_loss
+from perceptual.losses.networks import Features
 from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
 Objective = Callable[[Tensor], dict[str, Tensor]]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from perceptual import images, weights
+from perceptual import images
 from perceptual.config import StyleRecipe
 from perceptual.errors import ConfigError
+from perceptual.files import sha256_of
 from perceptual.networks import parse_architecture
 
 
@@ -39,7 +40,7 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
     if recipe.network.styles not in (1, len(names)):
         raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
     pixels = [read_painting(path, recipe) for path in styles]
-    return {name: (weights.sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+    return {name: (sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
 
 
 def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from perceptual import checkpoints, weights
+from perceptual import checkpoints
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig, StyleRecipe, UpscaleRecipe, differences, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError
+from perceptual.files import sha256_of
 from perceptual.functional import NOISE_TILE, noise_field
-from perceptual.loss_networks import Features
 from perceptual.losses import PerceptualLoss, StyleLoss, TemporalLoss, reconstruction_loss, style_transfer_loss
+from perceptual.losses.networks import Features
 from perceptual.motion import inner, move, random_motion
 from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.resampling import degrade
@@ -342,7 +343,7 @@ def go_on_from(task: Task, path: str | Path) -> Task:
 
 
 def _origin(file: Path, card: Card) -> str:
-    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {weights.sha256_of(file)}"
+    origin = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {sha256_of(file)}"
     return f"{origin}, itself from {card.began_from}" if card.began_from else origin
 
 

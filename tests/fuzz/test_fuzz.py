@@ -20,10 +20,13 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from perceptual import Stylizer, checkpoints, cli, images, runstate
+from perceptual import Stylizer, checkpoints, cli, images
+from perceptual.checkpoints.card import CARD_KEY
+from perceptual.checkpoints.state import STATE_KEY
 from perceptual.config import NetworkConfig
 from perceptual.errors import PerceptualError
 from perceptual.networks import TransformationNetwork
+from perceptual.train import state as runstate
 
 COUNT = int(os.environ.get("PERCEPTUAL_FUZZ", "60"))
 NUMBERS = [
@@ -145,11 +148,11 @@ def test_cards_of_wrong_types(tmp_path: Path, network: Path) -> None:
     data = network.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + length])
-    card = json.loads(header["__metadata__"][checkpoints.CARD_KEY])
+    card = json.loads(header["__metadata__"][CARD_KEY])
     path = tmp_path / "a.safetensors"
     for number in range(COUNT):
         rng = random.Random(f"card {number}")
-        header["__metadata__"][checkpoints.CARD_KEY] = json.dumps(spoiled(card, rng))
+        header["__metadata__"][CARD_KEY] = json.dumps(spoiled(card, rng))
         text = json.dumps(header).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
         one_sentence(number, lambda: Stylizer.load(path, device="cpu").stylize(torch.zeros(1, 3, 8, 8)))
@@ -169,7 +172,7 @@ def test_states_of_wrong_types(tmp_path: Path) -> None:
     for number in range(COUNT):
         rng = random.Random(f"state {number}")
         text = json.dumps(spoiled(info, rng))
-        path.write_bytes(safetensors.torch.save({"network.a": torch.zeros(2)}, {checkpoints.STATE_KEY: text}))
+        path.write_bytes(safetensors.torch.save({"network.a": torch.zeros(2)}, {STATE_KEY: text}))
         one_sentence(number, lambda: runstate.read_state(path))
 
 

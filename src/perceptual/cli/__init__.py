@@ -60,7 +60,7 @@ def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
     def find(name: str) -> Path:
         return find_style(name)[0] if task == "style" else find_network(name, task=task)
 
-    files = {name: find(name) for name in wanted} if wanted else shipped(task)
+    files = {name: find(name) for name in wanted} if wanted else shipped.networks(task)
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
     if as_json or wanted:
         show(json.dumps(cards, indent=2, ensure_ascii=False), lines=True)

@@ -37,8 +37,8 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
     config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
     if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
-    from perceptual.evaluate import own_methods
     from perceptual.files import check_folder
+    from perceptual.measure.super_resolution import own_methods
     from perceptual.reproduce import report, super_resolution
 
     settings = EvaluateConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(EvaluateConfig)})

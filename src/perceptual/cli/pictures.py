@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perceptual.apply import Conversion, Stylizer
-    from perceptual.upscaler import Upscaler
+    from perceptual.apply.upscaler import Upscaler
 
 _Inputs = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
 _Out = Annotated[Path, tyro.conf.arg(aliases=("-o",))]
@@ -89,8 +89,8 @@ def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) 
     """
     import torch
 
-    from perceptual import kernels
     from perceptual.apply import Stylizer
+    from perceptual.fast import kernels
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video)
     if stylizer.device.type == "cpu":
@@ -109,7 +109,7 @@ def load_stylizer(config: StylizeConfig, *, video: bool = False) -> Callable[[Te
 
 def open_upscaler(config: UpscaleConfig) -> Upscaler:
     """The network of the settings, at their scale."""
-    from perceptual.upscaler import Upscaler
+    from perceptual.apply.upscaler import Upscaler
 
     if not config.network:
         return Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)

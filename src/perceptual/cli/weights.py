@@ -24,14 +24,14 @@ def weights(arguments: Sequence[str]) -> int:
         return names
 
     wanted = tyro.cli(listing, args=arguments, prog="perceptual weights")
-    from perceptual.weights import PRETRAINED, locate
+    from perceptual.losses.weights import PRETRAINED, locate
 
     for name in wanted or PRETRAINED:
         place = locate(name) or "not on this computer"
         show(f"{name:24} {place}")
         show(f"{'':24} {PRETRAINED[name].about}")
         if wanted:
-            from perceptual.loss_networks import layer_names
+            from perceptual.losses.networks import layer_names
 
             show(f"{'':24} {' '.join(layer_names(name))}")
     return 0
@@ -48,8 +48,8 @@ def fetch(arguments: Sequence[str]) -> int:
         """
         return names
 
-    from perceptual.weights import fetch as fetch_weights
-    from perceptual.weights import locate
+    from perceptual.losses.weights import fetch as fetch_weights
+    from perceptual.losses.weights import locate
 
     wanted = tyro.cli(names, args=arguments, prog="perceptual weights fetch")
     if not wanted:
@@ -74,7 +74,7 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
     """Weight files by loss network, each of a network that there is."""
-    from perceptual.weights import PRETRAINED
+    from perceptual.losses.weights import PRETRAINED
 
     paths = weight_paths(pairs)
     if unknown := [name for name in paths if name not in PRETRAINED]:
@@ -84,8 +84,8 @@ def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
     """Download what the layers' loss networks lack, with a bar."""
-    from perceptual.loss_networks import check_layer, missing_networks, split_layer
-    from perceptual.weights import fetch as fetch_weights
+    from perceptual.losses.networks import check_layer, missing_networks, split_layer
+    from perceptual.losses.weights import fetch as fetch_weights
 
     networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
     for name in paths:

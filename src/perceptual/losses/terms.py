@@ -20,7 +20,7 @@ from perceptual.functional import (
     normalised_distance,
     total_variation,
 )
-from perceptual.loss_networks import Features, distance_layers, split_layer
+from perceptual.losses.networks import Features, distance_layers, split_layer
 
 PIXELS = "pixels"
 STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from perceptual.config import LossConfig, OptimizeConfig, StyleRecipe
 from perceptual.events import Step
-from perceptual.loss_networks import Features
+from perceptual.losses.networks import Features
 from perceptual.optimize import texture
 from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet

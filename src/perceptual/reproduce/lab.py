@@ -18,12 +18,15 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, finding, images, weights
+from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
+from perceptual.checkpoints import shipped
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
-from perceptual.loss_networks import (
+from perceptual.images import finding
+from perceptual.losses import full_name, style_targets, weights
+from perceptual.losses.networks import (
     Features,
     LossNetwork,
     LossNetworks,
@@ -31,7 +34,6 @@ from perceptual.loss_networks import (
     missing_networks,
     split_layer,
 )
-from perceptual.losses import full_name, style_targets
 from perceptual.optimize import Objective, Optimization, optimize_style
 from perceptual.paintings import read_painting, style_name
 
@@ -210,7 +212,7 @@ class Lab:
         if self.config.paintings:
             networks = LossNetworks(layers, paths=self.paths)
             return style_targets(recipe.loss, read_painting(self._painting_file(style), recipe), networks)
-        targets = checkpoints.shipped_targets(style)
+        targets = shipped.targets(style)
         if missing := [layer for layer in layers if layer not in targets]:
             raise CheckpointError(f"The style targets of {style!r} that come with perceptual lack {missing[0]}: give "
                                   "--paintings FOLDER.")  # fmt: skip

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from perceptual.checkpoints import read_card, shipped
 from perceptual.config import EvaluateConfig
 from perceptual.errors import ConfigError
-from perceptual.evaluate import (
+from perceptual.events import Step
+from perceptual.measure.metrics import psnr, ssim
+from perceptual.measure.super_resolution import (
     METHODS,
     Method,
     Original,
@@ -29,8 +31,6 @@ from perceptual.evaluate import (
     read_sets,
     shipped_methods,
 )
-from perceptual.events import Step
-from perceptual.metrics import psnr, ssim
 from perceptual.reproduce.lab import Lab, samples
 from perceptual.reproduce.report import Report, new_figure, sheet, told
 
@@ -139,7 +139,7 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
 
 def _cards() -> list[str]:
     """What the shipped networks are."""
-    found = {name: read_card(path) for name, path in shipped("upscale").items()}
+    found = {name: read_card(path) for name, path in shipped.networks("upscale").items()}
     return [
         f"{name}: {card.network.architecture}, {card.steps} steps of {card.settings['train']['batch']} crops of "
         f"{card.settings['train']['size']} px by {card.settings['loss']}, {card.data}."

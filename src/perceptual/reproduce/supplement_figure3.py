@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import replace
 
-from perceptual.evaluate import Sets
 from perceptual.events import Step
+from perceptual.measure.super_resolution import Sets
 from perceptual.reproduce import super_resolution
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report

@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from perceptual.errors import ImageError
-from perceptual.evaluate import Original, Sets, bicubic, pair
 from perceptual.events import Step
-from perceptual.metrics import psnr
+from perceptual.measure.metrics import psnr
+from perceptual.measure.super_resolution import Original, Sets, bicubic, pair
 from perceptual.reproduce import super_resolution
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report

@@ -21,7 +21,7 @@ from perceptual.config import LossConfig, OptimizeConfig, to_dict
 from perceptual.devices import channels_last
 from perceptual.errors import TrainingError, WeightsError
 from perceptual.events import Step
-from perceptual.loss_networks import LossNetwork, split_layer
+from perceptual.losses.networks import LossNetwork, split_layer
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, optimize_style
 from perceptual.recipes import style_recipe

@@ -13,9 +13,9 @@ from pathlib import Path
 from av import VideoFrame
 from torch import Tensor
 
-from perceptual import finding, images
+from perceptual import images
 from perceptual.errors import VideoError
-from perceptual.images import Picture
+from perceptual.images import Picture, finding
 from perceptual.motion import pixels_of
 from perceptual.video.colours import Colours, ToRGB
 from perceptual.video.film import Film

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from perceptual.errors import WeightsError
-from perceptual.weights.table import LOOKS
+from perceptual.losses.weights.table import LOOKS
 
 
 def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceptual import kernels
-from perceptual.folding import doubled_kernel, folded_kernel, transposed_kernel
-from perceptual.kernels import Vector
+from perceptual.fast import kernels
+from perceptual.fast.folding import doubled_kernel, folded_kernel, transposed_kernel
+from perceptual.fast.kernels import Vector
 from perceptual.networks import Block, ConvolutionLayer, TransformationNetwork
 
 

@@ -1,30 +1,29 @@
-"""Trained networks on images: Stylizer, and the walk over files and folders that the command makes with it."""
+"""Stylizer: a trained style network that paints images of any kind."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import Tensor
 
-from perceptual import checkpoints, finding, images, kernels
+from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, StylizeConfig, named_weights
-from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes, out_of_memory
-from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError, PerceptualError
+from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes
+from perceptual.errors import CheckpointError, ConfigError, ImageError
+from perceptual.fast import kernels
+from perceptual.fast.inference import BAND, Inference
+from perceptual.fast.plan import plan
 from perceptual.functional import crossfade, luma, noise_field
-from perceptual.inference import BAND, Inference
 from perceptual.networks import DAMAGED, TransformationNetwork
-from perceptual.steps import plan
 
 Image = TypeVar("Image")
-
 WHOLE = 8 << 20
 """Pixels up to which a picture is painted in one piece where the memory allows, and not in bands."""
 
@@ -244,113 +243,3 @@ class Stylizer:
         floats = 4 * 4 * 3 * height * width
         whole, fast = self.network.memory(*size) + floats, self._fast
         return min(whole, fast.memory(*size) + floats * in_floats) if fast and fast.pays(*size) else whole
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input file: written, skipped because its output exists, or failed with a reason.
-
-    frames: pictures in the file; only the first is converted.
-    """
-
-    source: Path
-    target: Path
-    skipped: bool = False
-    error: str | None = None
-    frames: int = 1
-
-
-def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Path, Path]]:
-    """Pair every image that `inputs` name (files, folders, globs) with the file to write.
-
-    One input *file* and an `out` with an image suffix: that file. Otherwise `out` is a folder that mirrors the
-    inputs' tree; formats that are read but not written (GIF, PPM ...) become PNG. What a folder or
-    glob finds below `out` are outputs of an earlier run, not inputs.
-
-    Several images may get the same output: `convert_files` writes the first and reports the others.
-
-    Raises:
-        ImageError: an input matches nothing. OutputError: an output would overwrite its input.
-    """
-    out = Path(os.path.expanduser(out))
-    inputs = [os.path.expanduser(entry) for entry in inputs]
-    found = finding.find(inputs)
-    single = len(inputs) == 1 and os.path.isfile(inputs[0]) and len(found) == 1
-    if single and out.suffix and not os.path.isdir(out):
-        images.check_ending(out)
-        pairs = [(found[0].path, out)]
-    else:
-        if out.suffix.lower() in finding.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
-            raise OutputError(f"{len(found)} images cannot go to the one file {out}: give a folder to write to.")
-        if os.path.isfile(out):
-            raise OutputError(f"{out} is a file: give a folder to write to.")
-        named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}
-        earlier = [f for f in found if _real(out) in _real(f.path).parents and os.path.abspath(f.path) not in named]
-        pairs = [(f.path, out / _writable(f.relative)) for f in found if f not in earlier]
-        _refuse_neighbours(pairs)
-        if not pairs:
-            raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
-    for source, target in pairs:
-        if _real(source) == _real(target):
-            raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
-    return pairs
-
-
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where links lead in a circle
-
-
-def _refuse_neighbours(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """A name with another ending that we chose, as a.png for a.gif, may be that of a picture of the user's there."""
-    for source, target in pairs:
-        if target.name != source.name and os.path.exists(target) and _real(target).parent == _real(source).parent:
-            raise OutputError(f"{source} would replace {target}, which lies beside it: choose another -o.")
-
-
-def _writable(path: Path) -> Path:
-    return path if path.suffix.lower() in images.WRITABLE_SUFFIXES else path.with_suffix(".png")
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What `convert_files` does with a picture.
-
-    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. size: height and width of the
-    picture -> those of the result. alpha: (1, 1, H, W) in [0, 1] -> the result's; it is scaled where sizes differ.
-    """
-
-    convert: Callable[[Tensor], Tensor]
-    size: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width)
-    alpha: Callable[[Tensor], Tensor] = lambda alpha: alpha
-
-
-def convert_files(
-    pairs: Sequence[tuple[Path, Path]], conversion: Conversion, *, skip_existing: bool = False
-) -> Iterator[Outcome]:
-    """Read, convert and write each pair in turn; a file that fails is reported in its Outcome and the rest go on.
-
-    Profile, EXIF, resolution and alpha of the input are kept; colours stay those of its profile.
-    """
-    taken: dict[str, Path] = {}
-    for source, target in pairs:
-        first = taken.setdefault(os.path.normcase(os.path.abspath(target)), source)
-        if first != source:
-            text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
-            yield Outcome(source, target, error=text)
-            continue
-        if skip_existing and os.path.exists(target):
-            yield Outcome(source, target, skipped=True)
-            continue
-        try:
-            picture = images.read(source, levels=True, own_colours=True)
-            images.check_size(target, *conversion.size(picture.height, picture.width))
-            alpha = None if picture.alpha is None else conversion.alpha(picture.alpha)
-            images.write(target, replace(picture, pixels=conversion.convert(picture.pixels), alpha=alpha))
-            yield Outcome(source, target, frames=picture.frames)
-        except PerceptualError as error:
-            text = str(error)
-            yield Outcome(source, target, error=text if str(source) in text else f"{source}: {text}")
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual import checkpoints, images
-from perceptual.checkpoints import Card
+from perceptual.checkpoints import Card, shipped
 from perceptual.config import UpscaleConfig
 from perceptual.devices import channels_last, choose_device, free_memory, keep_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError
@@ -64,7 +64,7 @@ class Upscaler:
         """
         found: dict[int, str] = {}
         losses: set[str] = set()
-        for name in checkpoints.shipped("upscale"):  # x4_pixel ...
+        for name in shipped.networks("upscale"):  # x4_pixel ...
             size, _, trained_by = name.removeprefix("x").partition("_")
             losses.add(trained_by)
             if trained_by == loss:

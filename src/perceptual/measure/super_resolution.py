@@ -18,14 +18,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from perceptual import finding, images, metrics, weights
+from perceptual import images
+from perceptual.apply.upscaler import Upscaler
 from perceptual.devices import choose_device
 from perceptual.errors import ConfigError, DataError, ImageError
 from perceptual.events import Step
-from perceptual.loss_networks import DISTANCE_LAYERS
-from perceptual.metrics import PerceptualDistance
+from perceptual.images import finding
+from perceptual.losses import weights
+from perceptual.losses.networks import DISTANCE_LAYERS
+from perceptual.measure import metrics
+from perceptual.measure.metrics import PerceptualDistance
 from perceptual.resampling import imresize, modcrop
-from perceptual.upscaler import Upscaler
 
 METHODS = {"bicubic": "bicubic", "srcnn": "SRCNN", "pixel": "pixel loss", "feature": "feature loss"}
 

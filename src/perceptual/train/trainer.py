@@ -28,13 +28,13 @@ from perceptual import checkpoints, images
 from perceptual.config import TrainConfig
 from perceptual.data import Photographs, batches
 from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
-from perceptual.divergence import Divergence
 from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
-from perceptual.runstate import RunState, check_same, cut_log, damaged, matching, read_state, slots
 from perceptual.tasks import Task
+from perceptual.train.divergence import Divergence
+from perceptual.train.state import RunState, check_same, cut_log, damaged, matching, read_state, slots
 
 
 def side_path(out: str | Path, suffix: str) -> Path:

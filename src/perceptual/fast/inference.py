@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual import kernels
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError
-from perceptual.folding import cells, fill_frame
+from perceptual.fast import kernels
+from perceptual.fast.folding import cells, fill_frame
+from perceptual.fast.kernels import Vector
+from perceptual.fast.plan import Weights, plan
 from perceptual.functional import mix
-from perceptual.kernels import Vector
 from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork, with_noise
-from perceptual.steps import Weights, plan
 
 CONTRAST = 32
 """Levels between the darkest and the brightest value of a picture below which bytes are too coarse for it."""

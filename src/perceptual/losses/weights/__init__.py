@@ -7,7 +7,6 @@ The preprocessing belongs to the weight file, not to the architecture, so it is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import sys
@@ -26,7 +25,8 @@ from torch import Tensor
 from perceptual.cache import cache_folder
 from perceptual.errors import OutputError, WeightsError
 from perceptual.events import Step
-from perceptual.weights.table import (
+from perceptual.files import sha256_of
+from perceptual.losses.weights.table import (
     CAFFE_VGG,
     IMAGENET,
     LOOKS,
@@ -36,7 +36,7 @@ from perceptual.weights.table import (
     Pretrained,
     WeightFile,
 )
-from perceptual.weights.tensors import network_state, read_tensors, tensors_digest
+from perceptual.losses.weights.tensors import network_state, read_tensors, tensors_digest
 
 __all__ = [
     "CAFFE_VGG",
@@ -51,7 +51,6 @@ __all__ = [
     "load",
     "locate",
     "read_tensors",
-    "sha256_of",
     "tensors_digest",
 ]
 
@@ -86,18 +85,6 @@ def locate(name: str, path: str | Path | None = None) -> Path | None:
     if not os.path.isfile(given):  # Path.is_file raises in a folder that may not be entered
         raise WeightsError(f"There is no weights file {given}: correct the path, or leave it out to use the cache.")
     return given
-
-
-def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file, 64 hex digits. Raises WeightsError when it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}; check the path and its rights.") from error
-    return digest.hexdigest()
 
 
 def load(name: str, path: str | Path | None = None) -> LoadedWeights:

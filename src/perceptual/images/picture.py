@@ -22,7 +22,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from perceptual.codecs import (
+from perceptual.devices import free_memory
+from perceptual.errors import ConfigError, ImageError, OutputError
+from perceptual.files import write_beside
+from perceptual.functional import bleed
+from perceptual.images.codecs import (
     DAMAGE,
     WRITABLE,
     Array,
@@ -34,10 +38,6 @@ from perceptual.codecs import (
     identify,
     layers,
 )
-from perceptual.devices import free_memory
-from perceptual.errors import ConfigError, ImageError, OutputError
-from perceptual.files import write_beside
-from perceptual.functional import bleed
 
 Kind = TypeVar("Kind")
 

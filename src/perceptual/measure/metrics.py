@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import luma, normalised_distance
-from perceptual.loss_networks import LossNetworks, check_image, distance_layers
+from perceptual.losses.networks import LossNetworks, check_image, distance_layers
+from perceptual.losses.weights import read_tensors
 from perceptual.motion import Array, Flow, carry, visible
 from perceptual.resampling import gaussian_mean
-from perceptual.weights import read_tensors
 
 _BYTES = torch.empty(0, dtype=torch.uint8)
 Color = Literal["y", "rgb"]

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceptual import weights
 from perceptual.devices import channels_last
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import reduced
+from perceptual.losses import weights
 
 Features = dict[str, Tensor]
 Stage = tuple[str, nn.Module]

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceptual.cache import cache_folder, processor
-from perceptual.folding import cells
+from perceptual.fast.folding import cells
 
 FLAGS = (
     *("-O3", "-march=native", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math", "-fopenmp", "-fPIC"),
@@ -161,7 +161,7 @@ def _file() -> Path | None:
 
 
 def _source() -> Path:
-    return Path(str(resources.files("perceptual"))) / "kernels.c"
+    return Path(str(resources.files("perceptual"))) / "fast" / "kernels.c"
 
 
 _found: dict[Path, ctypes.CDLL | None] = {}

@@ -1,0 +1,21 @@
+"""Trained networks on disk: safetensors with a readable card inside. Nothing in them is code, and reading runs none."""
+
+from perceptual.checkpoints.card import Card, read_card
+from perceptual.checkpoints.file import body_digest, join, load, save, save_targets
+from perceptual.checkpoints.shipped import find_network, find_style, gallery
+from perceptual.checkpoints.state import load_state, save_state
+
+__all__ = [
+    "Card",
+    "body_digest",
+    "find_network",
+    "find_style",
+    "gallery",
+    "join",
+    "load",
+    "load_state",
+    "read_card",
+    "save",
+    "save_state",
+    "save_targets",
+]

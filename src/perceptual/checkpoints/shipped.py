@@ -1,0 +1,85 @@
+"""The networks and style targets that come with the package, found by name."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from torch import Tensor
+
+from perceptual.checkpoints.card import read_card
+from perceptual.checkpoints.tensors import read
+from perceptual.errors import CheckpointError
+from perceptual.images.finding import IMAGE_SUFFIXES
+
+
+def networks(task: str) -> dict[str, Path]:
+    """The networks for a task, "style" or "upscale", that come with the package, by name."""
+    folder = Path(str(resources.files("perceptual"))) / "models" / task
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def gallery(*, video: bool = False) -> dict[str, Path]:
+    """The styles that come with the package, by name, with the file of the network that holds each.
+
+    video: where several networks hold a style, the one that was trained for video, and else one that was not.
+    """
+    cards = {path: read_card(path) for path in networks("style").values()}
+    found: dict[str, Path] = {}
+    for path in sorted(cards, key=lambda path: (cards[path].settings.get("temporal_weight", 0) > 0) != video):
+        for style in cards[path].styles:
+            found.setdefault(style, path)
+    return found
+
+
+def find_style(name: str | Path, *, video: bool = False) -> tuple[Path, str | None]:
+    """(file of the network, name of the style in it) of a shipped style; (file, None) of a shipped network or a path.
+
+    video: as `gallery`.
+
+    Raises:
+        CheckpointError: none of them is there; the text lists the shipped styles.
+    """
+    styles = gallery(video=video)
+    if str(name) in styles:
+        return styles[str(name)], str(name)
+    return find_network(name, task="style"), None
+
+
+def find_network(name: str | Path, *, task: str) -> Path:
+    """The file of a shipped network of a task, by name, or a path.
+
+    Raises:
+        CheckpointError: none of them is there; the text lists what is shipped for the task.
+    """
+    named = networks(task)
+    if str(name) in named:
+        return named[str(name)]
+    path = Path(os.path.expanduser(name))
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        flag = f"--style {path}" if task == "style" else "--scale 4"
+        raise CheckpointError(
+            f"{path} is a picture, not a trained network: make one with `perceptual train {task} {flag} ...`."
+        )
+    if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
+        raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
+    if os.path.isfile(path):
+        return path
+    kind, styles = ("style", tuple(gallery())) if task == "style" else ("network", ())
+    known = ", ".join(dict.fromkeys((*named, *styles)))
+    raise CheckpointError(f"There is no {kind} {str(name)!r}: give a trained network, or one of {known}.")
+
+
+def targets(style: str) -> dict[str, Tensor]:
+    """The Gram matrices (eq. 3) of a gallery painting by NETWORK:LAYER, for measuring without the painting.
+
+    Raises:
+        CheckpointError: no matrices of that style come with the package.
+    """
+    state = read(Path(str(resources.files("perceptual"))) / "targets" / "gallery.safetensors")
+    tops = {name: value for name, value in state.items() if name.startswith(f"{style} ") and name.endswith(" top")}
+    if not tops:
+        raise CheckpointError(f"The style targets of {style!r} do not come with perceptual: give its painting.")
+    names = {name: name.removesuffix(" top") for name in tops}
+    return {name.removeprefix(f"{style} "): state[name].float() * tops[top] for top, name in names.items()}

@@ -1,0 +1,39 @@
+"""The state of a training run: what `--resume` needs to go on exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from perceptual.checkpoints.tensors import metadata, read, write
+from perceptual.errors import CheckpointError
+
+STATE_KEY = "perceptual_state"
+
+
+def save_state(path: str | Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write what a run needs to go on exactly: named tensors and a JSON-able `info`."""
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    write(path, state, {"format": "pt", STATE_KEY: json.dumps(dict(info))})
+
+
+def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_state` wrote.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a training state.
+    """
+    text = metadata(path).get(STATE_KEY)
+    if text is None:
+        raise CheckpointError(f"{path} is not the state of a training run: --resume needs the file that training left.")
+    try:
+        info = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged: delete it and train anew.") from error
+    if not isinstance(info, dict):
+        raise CheckpointError(f"{path} is damaged: delete it and train anew.")
+    return read(path), info

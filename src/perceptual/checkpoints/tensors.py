@@ -1,0 +1,59 @@
+"""Safetensors files: read, their metadata, and written beside and renamed. Reading runs no code."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from perceptual.errors import CheckpointError
+from perceptual.files import write_beside
+
+
+def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and text metadata, sorted, so that equal contents give equal bytes.
+
+    Raises:
+        OutputError: the file cannot be written; an older file of that name is still there.
+    """
+    data = safetensors.torch.save(state, metadata)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in an order by chance
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with write_beside(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(data)[8 + length :])
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """The text metadata in a safetensors header; checks that the file is one.
+
+    Raises:
+        CheckpointError: no file, or damaged.
+    """
+    if not os.path.isfile(path):
+        raise CheckpointError(f"There is no file {path}: check the name.")
+    try:
+        with safetensors.safe_open(str(path), "pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a file, by name.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is damaged.
+    """
+    try:
+        return safetensors.torch.load(Path(path).read_bytes())
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error

@@ -1,0 +1,1 @@
+"""Measurements: metrics of images, and the tables of super-resolution."""
