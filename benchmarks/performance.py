@@ -101,9 +101,9 @@ def trainer(way: str) -> Callable[[], object]:
     from perceptual import TransformationNetwork, style_transfer_loss
     from perceptual.config import LossConfig
     from perceptual.devices import channels_last, keep_memory
-    from perceptual.recipes import style_recipe
+    from perceptual.tasks.style import Style
 
-    recipe = style_recipe("fast")
+    recipe = Style.recipe("fast")
     layers = tuple(f"vgg16:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3"))
     network = TransformationNetwork(recipe.network)
     loss = style_transfer_loss(LossConfig(("vgg16:relu2_2",), layers), [torch.rand(1, 3, 384, 512)])

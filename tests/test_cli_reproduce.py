@@ -20,7 +20,7 @@ from test_cli import run as run_command
 
 from perceptual import checkpoints, images, lbfgs
 from perceptual.checkpoints import shipped
-from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, StyleRecipe, TrainConfig, to_dict
+from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import WeightsError
 from perceptual.events import Step
@@ -30,6 +30,7 @@ from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, white_noise
 from perceptual.reproduce import EXPERIMENTS, supplement_figure2, table1
 from perceptual.reproduce.lab import Lab
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer
 
 Run = Callable[..., tuple[int, str, str]]

@@ -444,7 +444,7 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
     [
         ("--data photos --loss sharpness", "no loss 'sharpness'"),
         ("--data photos --loss vgg17:relu2_2", "no loss network 'vgg17'"),
-        ("--data photos --loss pixel:-1", "no list of losses"),
+        ("--data photos --loss pixel:-1", "is no objective"),
         ("--data photos --loss pixel:0", "are all 0"),
         ("--data photos --loss vgg16:relu9_9", "relu9_9"),
         ("--data photos --loss feature --weights vgg16=missing.pth", "missing.pth"),

@@ -41,8 +41,7 @@ from perceptual.losses import (
 )
 from perceptual.losses.networks import ARCHITECTURES, Features, LossNetwork, LossNetworks, _smallest_side, trim
 from perceptual.optimize import Objective, Optimization, invert, optimize_style, texture, white_noise
-from perceptual.paintings import read_painting
-from perceptual.recipes import style_recipe
+from perceptual.tasks.style import Style, read_painting
 
 close = torch.testing.assert_close
 BOTH = pytest.mark.parametrize("method", ["lbfgs", "adam"])
@@ -709,6 +708,6 @@ class TestRealWeights:
             pytest.skip("the paintings are not part of this repository")
         ours = shipped.targets("starry_night")
         config = LossConfig((), tuple(ours))
-        found = style_targets(config, read_painting(file, style_recipe("fast")), LossNetworks(tuple(ours)))
+        found = style_targets(config, read_painting(file, Style.recipe("fast")), LossNetworks(tuple(ours)))
         for layer, gram in ours.items():
             assert (gram - found[layer]).abs().amax() < 1e-3 * found[layer].abs().amax(), layer

@@ -14,22 +14,24 @@ from perceptual.config.common import (
     to_dict,
 )
 from perceptual.config.style import (
+    BASELINE_LOSS,
+    INVERT_TV,
     LossConfig,
     OptimizeConfig,
     PaintOptions,
     Precision,
     ReproduceConfig,
     StyleConvention,
-    StyleRecipe,
     StylizeConfig,
-    TrainStyleConfig,
     Weighting,
 )
-from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleRecipe
+from perceptual.config.upscale import EvaluateConfig, UpscaleConfig
 from perceptual.config.video import VideoConfig
 from perceptual.config.webcam import WebcamConfig
 
 __all__ = [
+    "BASELINE_LOSS",
+    "INVERT_TV",
     "EvaluateConfig",
     "LossConfig",
     "NetworkConfig",
@@ -41,14 +43,10 @@ __all__ = [
     "Range",
     "ReproduceConfig",
     "StyleConvention",
-    "StyleRecipe",
     "StylizeConfig",
     "TrainCommand",
     "TrainConfig",
-    "TrainStyleConfig",
-    "TrainUpscaleConfig",
     "UpscaleConfig",
-    "UpscaleRecipe",
     "VideoConfig",
     "WebcamConfig",
     "Weight",

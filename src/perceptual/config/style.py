@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
 from perceptual.config.checks import Range, check
-from perceptual.config.common import Count, CountOrNone, NetworkConfig, Rate, Seed, TrainCommand, TrainConfig, Weight
+from perceptual.config.common import Count, CountOrNone, Rate, Seed, Weight
 from perceptual.errors import ConfigError
 
 StyleConvention = Literal["paper", "code", "gatys"]
@@ -44,38 +43,15 @@ class LossConfig:
     of about 5 go with it. gatys: a quarter of the mean, with Gram matrices over H x W."""
     lattice_weight: Weight = 0.0
     """Weight of the penalty on grids of 2 and 4 pixels in the output, 0 to 1e+12, see `functional.lattice_energy`."""
+    loss: str = ""
+    """The whole objective in one line, in place of the layers and weights above, such as
+    content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02 (terms: content, style, tv, feature, pixel, l1,
+    distance, texture, lattice, temporal)."""
 
     def __post_init__(self) -> None:
         check(self)
         if not self.content_layers and not self.style_layers:
             raise ConfigError("A loss needs at least one content layer or one style layer.")
-
-
-@dataclasses.dataclass(frozen=True)
-class StyleRecipe:
-    """A named set of settings for `perceptual train style`."""
-
-    network: NetworkConfig = NetworkConfig()
-    loss: LossConfig = LossConfig()
-    train: TrainConfig = TrainConfig()
-    style_size: TrainedSide = 512
-    """Longer side to which a larger painting is scaled before its Gram matrices are taken, 32 to 16,384 pixels;
-    smaller ones stay. It sets the size of the strokes."""
-    temporal_weight: Weight = 0.0
-    """Weight, 0 to 1e+12, of the difference between paintings of a picture and of the same moved a little, with noise,
-    one moved along: for video. Under relative weighting 1 counts the difference of two photographs."""
-    style_factors: Annotated[tuple[float, ...], Range(0.01, 100)] = ()
-    """A factor of the style weight for each --style, 0.01 to 100, in their order; 1 for all when left out. Relative
-    weights only."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.style_factors and self.loss.weighting != "relative":
-            raise ConfigError("--style-factors needs --weighting relative.")
-        if self.loss.lattice_weight and self.train.size < 48:
-            raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
-        if self.temporal_weight and self.train.size < 48:
-            raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 
 
 class PaintOptions(TypedDict, total=False):
@@ -121,23 +97,11 @@ class StylizeConfig:
         check(self)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainStyleConfig(TrainCommand):
-    """What `perceptual train style` reads and writes; the recipe's settings stand beside it."""
-
-    style: tuple[Path, ...] = ()
-    """The painting; several of them make one network of several styles (--norm conditional_instance)."""
-    out: Path | None = None
-    """The checkpoint to write, wave.safetensors for wave.jpg when left out; log, previews and state lie beside it."""
-    recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes; own when --from is given and this is not."""
-    start_from: str | None = None
-    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
-    begin with the mean of its styles, or with the one that is named here (wave)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
+_RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
+BASELINE_LOSS = dataclasses.replace(_RELATIVE, style_weight=5.0)
+"""The objective of `perceptual optimize style`; its style weight was chosen by eye, beside 2, 10 and 40."""
+INVERT_TV = 0.01
+"""Weight of total variation in `perceptual optimize invert`, relative to that of the picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,29 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 from perceptual.config.checks import Range, check
-from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, named_weights
 from perceptual.errors import ConfigError
 
 Enlargement = Annotated[float, Range(0.01, 64)]
-
-
-@dataclasses.dataclass(frozen=True)
-class UpscaleRecipe:
-    """A named set of settings for `perceptual train upscale`; begin with one of `recipes.upscale_recipe`."""
-
-    network: NetworkConfig = NetworkConfig()
-    loss: str = "pixel"
-    """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
-    distance (normalised features at several layers), texture (their Gram matrices), grid (what repeats with the scale),
-    tv; or several with weights, such as feature:1,l1:0.5. Each counts in units of bicubic interpolation's error."""
-    train: TrainConfig = TrainConfig()
-    blur: Annotated[float, Range(0, 16)] = 0.0
-    """Sigma of a Gaussian blur, 0 to 16 pixels, before the bicubic reduction that makes small pictures; the paper has
-    1."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        named_weights(self.loss)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,16 +41,6 @@ class UpscaleConfig:
             raise ConfigError("--network names the network itself, where --loss does nothing: leave --loss out.")
         if self.tile is not None and 0 < self.tile < 16:
             raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainUpscaleConfig(TrainCommand):
-    """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
-
-    scale: Annotated[int, Range(2, 16)] = 4
-    """How many times larger the network makes a picture: 2 to 16, or 2, 4 or 8 under the recipe paper."""
-    out: Path | None = None
-    """The checkpoint to write, x4.safetensors for --scale 4 when left out; log, previews and state lie beside it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from perceptual.config import LossConfig, OptimizeConfig, StyleRecipe
+from perceptual.config import LossConfig, OptimizeConfig
 from perceptual.events import Step
 from perceptual.losses.networks import Features
 from perceptual.optimize import texture
 from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
+from perceptual.tasks.style_recipes import StyleRecipe
 
 ABOUT = "textures with the style of a painting, layer by layer and by all of them"
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)

@@ -21,7 +21,7 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import shipped
-from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, check, from_dict, to_dict
+from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.images import finding
@@ -35,7 +35,8 @@ from perceptual.losses.networks import (
     split_layer,
 )
 from perceptual.optimize import Objective, Optimization, optimize_style
-from perceptual.paintings import read_painting, style_name
+from perceptual.tasks.style import read_painting, style_name
+from perceptual.tasks.style_recipes import StyleRecipe
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
 SUBSTITUTES = {"vgg16": ("vgg16-torchvision", "vgg19-distilled")}  # the nearest first; of others the last

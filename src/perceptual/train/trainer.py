@@ -32,7 +32,7 @@ from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task
+from perceptual.tasks.base import Task
 from perceptual.train.divergence import Divergence
 from perceptual.train.state import RunState, check_same, cut_log, damaged, matching, read_state, slots
 
