@@ -465,7 +465,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         ("figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
         ("table1 --out x --network TINY --sizes 16", "sizes is 16; it must be a whole number from 32 to 8,192."),
-        ("table1 --out x --network TINY --sizes 64 64", "sizes has a number twice"),
+        ("table1 --out x --network TINY --sizes 64 64", "sizes contains a number twice"),
         ("figure3 --out x --iterations 0", "iterations is 0"),
         ("figure3 --out x --weights vgg16", "--weights takes NAME=FILE"),
         ("figure3 --out x --weights vgg16=missing.pth", "no weights file missing.pth"),

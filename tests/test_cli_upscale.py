@@ -719,7 +719,7 @@ def test_perceptual_distances_are_measured_with_the_weights_that_are_given(capsy
         ("--data photos --networks missing.safetensors", "There is no network 'missing.safetensors'"),
         ("--data photos --networks style.safetensors", "is a network for style"),
         ("--data photos --scales 1", "scales is 1"),
-        ("--data photos --scales 4 4", "one twice"),
+        ("--data photos --scales 4 4", "a number twice"),
         ("--data photos --networks x4.safetensors --device abacus", "no device 'abacus'"),
         ("--data photos --out photos/0.png", "is a file"),
     ],

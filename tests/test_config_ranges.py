@@ -201,10 +201,10 @@ def test_a_value_is_quoted_short_on_one_line_and_without_control_characters(valu
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"upscale": 2, "precision": "int8"}, "--precision does nothing"),
-        ({"network": Path("x"), "loss": "nonsense"}, "--network names the network itself, where --loss does nothing"),
-        ({"network": Path("x"), "loss": "feature"}, "--loss does nothing"),
-        ({"loss": "feature"}, "--loss does nothing"),
+        ({"upscale": 2, "precision": "int8"}, "--precision has no effect"),
+        ({"network": Path("x"), "loss": "nonsense"}, "--loss has no effect together with --network"),
+        ({"network": Path("x"), "loss": "feature"}, "--loss has no effect"),
+        ({"loss": "feature"}, "--loss has no effect"),
     ],
 )
 def test_what_would_be_passed_over_in_a_film_is_refused(values: dict[str, Any], says: str) -> None:
@@ -218,5 +218,5 @@ def test_weights_by_name_have_a_range(number: str) -> None:
 
 
 def test_a_loss_beside_a_network_of_ones_own_is_refused() -> None:
-    assert "--loss does nothing" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
+    assert "--loss has no effect" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
     assert UpscaleConfig(network=Path("x"), loss="pixel").network == Path("x")

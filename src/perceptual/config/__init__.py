@@ -1,4 +1,5 @@
-"""Every setting with its default, in frozen dataclasses: the only source of defaults; they make the command's flags."""
+"""Every setting with its default, as frozen dataclasses. They are the only source of defaults, and the command's flags
+are generated from them."""
 
 from perceptual.config.checks import Range, check
 from perceptual.config.common import (

@@ -40,14 +40,15 @@ class TrainStyleCommand(TrainCommand):
     """What `perceptual train style` reads and writes; the recipe's settings stand beside it."""
 
     style: tuple[Path, ...] = ()
-    """The painting; several of them make one network of several styles (--norm conditional_instance)."""
+    """The painting. Several paintings give one network with several styles (needs --norm conditional_instance)."""
     out: Path | None = None
-    """The checkpoint to write, wave.safetensors for wave.jpg when left out; log, previews and state lie beside it."""
+    """The checkpoint file to write; default: wave.safetensors for wave.jpg. The log, the previews and the training
+    state are written next to it."""
     recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes; own when --from is given and this is not."""
+    """A named set of settings. The other flags change single settings of it. Default with --from: own."""
     start_from: str | None = None
-    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
-    begin with the mean of its styles, or with the one that is named here (wave)."""
+    """A trained network to start from: the name of a shipped one (gallery) or a file. Styles of the same name continue
+    from there. New styles start from the mean of its styles, or from one style if you name that style here (wave)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,14 +19,14 @@ class StyleRecipe:
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     style_size: TrainedSide = 512
-    """Longer side to which a larger painting is scaled before its Gram matrices are taken, 32 to 16,384 pixels;
-    smaller ones stay. It sets the size of the strokes."""
+    """Longer side of the painting when its Gram matrices are computed, 32 to 16,384 pixels. A larger painting is scaled
+    down to it; a smaller one stays as it is. It sets the size of the strokes."""
     temporal_weight: Weight = 0.0
-    """Weight, 0 to 1e+12, of the difference between paintings of a picture and of the same moved a little, with noise,
-    one moved along: for video. Under relative weighting 1 counts the difference of two photographs."""
+    """Weight of the temporal loss against flicker in videos, 0 to 1e+12. It compares the results for a photo and for a
+    slightly moved, noisy copy of it. With relative weighting, 1 is the difference between two photos."""
     style_factors: Annotated[tuple[float, ...], Range(0.01, 100)] = ()
-    """A factor of the style weight for each --style, 0.01 to 100, in their order; 1 for all when left out. Relative
-    weights only."""
+    """Factors of the style weight, 0.01 to 100, one for each --style in the same order; default: 1 for each. Needs
+    relative weighting."""
 
     def __post_init__(self) -> None:
         check(self)

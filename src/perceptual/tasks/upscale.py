@@ -35,12 +35,13 @@ class UpscaleRecipe:
     network: NetworkConfig = NetworkConfig()
     loss: str = "pixel"
     """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
-    distance (normalised features at several layers), texture (their Gram matrices), grid (what repeats with the scale),
-    tv; or several with weights, such as feature=1,l1=0.5. Each counts in units of bicubic interpolation's error."""
+    distance (normalised features of several layers), texture (Gram matrices of these layers), grid (errors that repeat
+    every --scale pixels), tv; or several with weights, such as feature=1,l1=0.5. Each term is divided by its value for
+    bicubic interpolation."""
     train: TrainConfig = TrainConfig()
     blur: Annotated[float, Range(0, 16)] = 0.0
-    """Sigma of a Gaussian blur, 0 to 16 pixels, before the bicubic reduction that makes small pictures; the paper has
-    1."""
+    """Sigma of a Gaussian blur, 0 to 16 pixels, applied before the bicubic reduction that makes the small images. The
+    paper uses 1."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -52,9 +53,10 @@ class TrainUpscaleCommand(TrainCommand):
     """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
 
     scale: Annotated[int, Range(2, 16)] = 4
-    """How many times larger the network makes a picture: 2 to 16, or 2, 4 or 8 under the recipe paper."""
+    """Factor by which the network enlarges, 2 to 16. The recipe paper allows 2, 4 and 8 only."""
     out: Path | None = None
-    """The checkpoint to write, x4.safetensors for --scale 4 when left out; log, previews and state lie beside it."""
+    """The checkpoint file to write; default: x4.safetensors for --scale 4. The log, the previews and the training state
+    are written next to it."""
 
 
 def _sub_pixel(scale: int) -> NetworkConfig:
