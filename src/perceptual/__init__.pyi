@@ -105,6 +105,7 @@ from .measure.metrics import (
 from .measure.metrics import (
     y_channel as y_channel,
 )
+from .memory import keep_memory as keep_memory
 from .networks import TransformationNetwork as TransformationNetwork
 from .optimize import (
     Optimization as Optimization,
