@@ -43,7 +43,7 @@ oldest: $(STAMP)
 	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default tests/test_images.py $(wildcard tests/test_video*.py) $(NUMERIC)
 
 # The constraints pin every version, and torch first of all: the newest one would bring gigabytes of CUDA along.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptual/fast/*.c) src/perceptual/fast/build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import perceptual
+from perceptual import fast
 
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
-    1: {"cache", "errors", "events", "functional", "lbfgs"},
+    1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "resampling"},
     3: {"images", "networks"},
     4: {"checkpoints", "data", "fast", "losses", "video"},
@@ -34,7 +35,7 @@ DOORS = {  # the only rooms that know a library
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
     "skimage": {"apply", "reproduce"},
-    "ctypes": {"devices", "fast"},
+    "ctypes": {"fast", "memory"},
     "pickle": set(),
     "torchvision": set(),
 }
@@ -154,6 +155,22 @@ def test_a_library_enters_by_its_door() -> None:
             rooms = DOORS.get(module.split(".")[0])
             if rooms is not None and room_of(path) not in rooms:
                 wrong.append(f"{path.name}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_fast_is_reached_by_its_door_only() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        if room_of(path) != "fast":
+            inside = [(module, line) for module, line in modules(tree) if module.startswith("perceptual.fast.")]
+            wrong += [f"{path.name}:{line} imports {module}" for module, line in inside]
+            wrong += [
+                f"{path.name}:{node.lineno} imports {alias.name}"
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module == "perceptual.fast"
+                for alias in node.names
+                if alias.name not in fast.__all__
+            ]
     assert wrong == []
 
 

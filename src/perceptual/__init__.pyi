@@ -35,6 +35,7 @@ from .measure.metrics import psnr as psnr
 from .measure.metrics import ssim as ssim
 from .measure.metrics import temporal_error as temporal_error
 from .measure.metrics import y_channel as y_channel
+from .memory import keep_memory as keep_memory
 from .networks import TransformationNetwork as TransformationNetwork
 from .optimize import Optimization as Optimization
 from .optimize import invert as invert

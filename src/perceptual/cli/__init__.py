@@ -28,6 +28,7 @@ try:  # Ctrl-C while these load is no reason for a traceback
     from perceptual.cli.weights import fetch, weights
     from perceptual.config import to_dict
     from perceptual.errors import PerceptualError
+    from perceptual.memory import keep_memory
 except KeyboardInterrupt:
     sys.stderr.write("perceptual: stopped.\n")
     raise SystemExit(130) from None
@@ -171,8 +172,9 @@ def entry() -> None:
     """Entry point of the installed command.
 
     Two things that a short command waits for in vain: the collector, which would look through PyTorch's modules ten
-    times while they load, and taking them all down again at the end.
+    times while they load, and taking them all down again at the end. Freed memory is kept for the next layer.
     """
+    keep_memory()
     gc.set_threshold(100_000, 50, 50)
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported
