@@ -151,9 +151,9 @@ class OptimizeConfig:
     method: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: projected L-BFGS, as in the paper. adam: Adam, clipped to the valid range after each step."""
     learning_rate: Rate = 0.02
-    """Adam's learning rate on pixels of [0, 1], 1e-12 to 1."""
+    """Adam's learning rate on pixels of [0, 1], 1e-12 to 1; with --method adam only."""
     history: Annotated[int, Range(1, 1000)] = 10
-    """Steps that L-BFGS remembers, 1 to 1,000."""
+    """Steps that L-BFGS remembers, 1 to 1,000; with --method lbfgs only."""
     init: Literal["noise", "content"] = "noise"
     """Begin with white noise, as in the paper, or with the content image."""
     seed: Seed = 0
@@ -170,6 +170,10 @@ class OptimizeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.method == "lbfgs" and self.learning_rate != OptimizeConfig.learning_rate:
+            raise ConfigError("--learning-rate is Adam's, and L-BFGS has none: add --method adam, or leave it out.")
+        if self.method == "adam" and self.history != OptimizeConfig.history:
+            raise ConfigError("--history is that of L-BFGS, and Adam has none: add --method lbfgs, or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
