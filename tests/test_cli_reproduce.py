@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import assert_one_sentence
 from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import run as run_command
@@ -490,6 +491,20 @@ def test_mistakes_get_one_sentence_and_exit_code_1(
     assert told in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_a_figure_that_the_command_did_not_write_is_replaced_only_when_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object], out: Path
+) -> None:
+    blank_figures(monkeypatch)
+    out.mkdir()
+    (out / "figure3.md").write_text("mine", encoding="utf-8")
+    code, _, err = run("figure3", *small)
+    assert code == 1
+    assert_one_sentence(err, "figure3.md exists", "--overwrite")
+    assert [path.name for path in out.iterdir()] == ["figure3.md"]
+    assert run("figure3", *small, "--overwrite")[0] == 0
+    assert run("figure3", *small)[0] == 0  # its own
 
 
 UPSCALING = ("figure8", "figure9", "supplement-figure3", "supplement-figure4")
