@@ -656,6 +656,20 @@ def test_of_the_benchmarks_folders_that_of_the_scale_is_taken_and_low_resolution
 
 
 @pytest.mark.usefixtures("no_sheet")
+def test_a_figure_that_the_command_did_not_write_is_replaced_only_when_asked(capsys: Capture) -> None:
+    Path("out").mkdir()
+    Path("out/figure8.png").write_bytes(b"mine")
+    words = ["--data", "photos", "--scales", "4"]
+    code, _, err = evaluate(capsys, *words)
+    assert code == 1
+    assert_one_sentence(err, "out/figure8.png exists", "--overwrite")
+    assert [path.name for path in Path("out").iterdir()] == ["figure8.png"]
+    assert Path("out/figure8.png").read_bytes() == b"mine"
+    assert evaluate(capsys, *words, "--overwrite")[0] == 0
+    assert evaluate(capsys, *words)[0] == 0  # its own
+
+
+@pytest.mark.usefixtures("no_sheet")
 def test_a_folder_of_pictures_is_one_set_of_its_name(capsys: Capture) -> None:
     assert evaluate(capsys, "--data", "photos", "--scales", "4")[0] == 0
     assert {row["set"] for row in told()["rows"]} == {"photos"}

@@ -227,7 +227,7 @@ def test_nothing_outside_0_to_1_is_ever_evaluated(method: str) -> None:
         seen.append(image.detach().clone())
         return objective(image)
 
-    finish(from_noise(lambda scale: watched, method=method, learning_rate=0.3))
+    finish(from_noise(lambda scale: watched, method=method, **({"learning_rate": 0.3} if method == "adam" else {})))
     assert len(seen) > 10
     assert all(map(inside, seen))
     assert any((image == 0).any() and (image == 1).any() for image in seen)
@@ -484,6 +484,8 @@ def test_memory_running_out_is_one_sentence_and_other_errors_stay() -> None:
         ({"preview_every": -1}, "preview-every"),
         ({"learning_rate": 0.0}, "learning-rate"),
         ({"learning_rate": math.nan}, "learning-rate"),
+        ({"learning_rate": 0.1}, "--method adam"),
+        ({"method": "adam", "history": 5}, "--method lbfgs"),
         ({"method": "sgd"}, "lbfgs, adam"),
         ({"init": "photograph"}, "noise, content"),
     ],

@@ -121,9 +121,9 @@ class OptimizeConfig:
     method: Literal["lbfgs", "adam"] = "lbfgs"
     """lbfgs: projected L-BFGS, as in the paper. adam: Adam; pixels are clipped to the valid range after each step."""
     learning_rate: Rate = 0.02
-    """Adam's learning rate for pixels in [0, 1], 1e-12 to 1."""
+    """Adam's learning rate for pixels in [0, 1], 1e-12 to 1. Only for --method adam."""
     history: Annotated[int, Range(1, 1000)] = 10
-    """Number of previous steps that L-BFGS keeps, 1 to 1,000."""
+    """Number of previous steps that L-BFGS keeps, 1 to 1,000. Only for --method lbfgs."""
     init: Literal["noise", "content"] = "noise"
     """Start from white noise, as in the paper, or from the content image."""
     seed: Seed = 0
@@ -141,6 +141,10 @@ class OptimizeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.method == "lbfgs" and self.learning_rate != OptimizeConfig.learning_rate:
+            raise ConfigError("--learning-rate is Adam's, and L-BFGS has none: add --method adam, or leave it out.")
+        if self.method == "adam" and self.history != OptimizeConfig.history:
+            raise ConfigError("--history is that of L-BFGS, and Adam has none: add --method lbfgs, or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

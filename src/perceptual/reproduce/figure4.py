@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from perceptual.checkpoints import shipped
 from perceptual.config import LossConfig, OptimizeConfig
 from perceptual.events import Step
 from perceptual.losses.networks import Features
@@ -24,7 +25,8 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     styles = lab.config.styles or ("starry_night",)
     yield from lab.fetch(LossConfig.style_layers)
-    used = tuple(lab.reachable(LossConfig.style_layers).values())
+    known = None if lab.config.paintings else shipped.targets(styles[0])
+    used = tuple(lab.reachable(LossConfig.style_layers, known).values())
     recipe = StyleRecipe(loss=replace(LossConfig(), style_layers=used))
     choices = [*((layer,) for layer in used), used]
     lab.total = len(styles) * len(choices) * work.iterations
