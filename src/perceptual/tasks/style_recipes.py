@@ -89,7 +89,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
                 lattice_weight=0.3,
             ),
             train=replace(_SHORT, steps=250_000, batch=2, learning_rate=1e-3, decay="tail", warmup=20, ema=0.999),
-            style_size=640,
+            style_size=1024,  # tools/paintings.py scales each painting to a size of its own
         ),
     ),
     "paper": (
