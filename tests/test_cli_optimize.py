@@ -217,7 +217,7 @@ def test_mistakes_get_one_sentence_and_exit_code_1(capsys: Capture, words: str, 
         ("texture line.png --layers relu1_1 pool1", "too small"),
         ("style photo.png line.png --content-layers relu1_1 --style-layers pool1", "too small"),
         ("style line.png photo.png --content-layers relu1_1 --style-layers pool1", "too small"),
-        ("invert photo.png --layer relu2_1", "ends before conv2_1"),
+        ("invert photo.png --layer relu2_1", "does not include conv2_1"),
         ("invert photo.png --layer relu1_1 --weights vgg16=photo.png", "not a weights file"),
     ],
 )

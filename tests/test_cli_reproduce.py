@@ -198,9 +198,9 @@ def test_figure3_rebuilds_from_the_layers_within_reach_and_tells_the_others(
     assert all(row["at the end"] < row["at white noise"] and row["iterations"] == 2 for row in rows)
     assert len({row["at the end"] for row in rows}) == len(list((out / "parts").iterdir())) == 4
     told = page(out, "figure3")
-    assert "The weights of vgg16 at hand end before relu4_3: vgg19-distilled:relu4_3 stands for it." in told
-    assert "The weights of vgg16 at hand end before relu5_3: it is left out." in told
-    assert "before relu2_2" not in told
+    assert "of vgg16 on this computer do not include relu4_3: vgg19-distilled:relu4_3 is used instead." in told
+    assert "The weights of vgg16 on this computer do not include relu5_3: it is left out." in told
+    assert "include relu2_2" not in told
 
 
 def test_figure4_starts_at_five_for_every_layer_and_for_all_of_them(
@@ -290,7 +290,7 @@ def test_table1_has_a_median_times_the_count_until_so_many_iterations_were_timed
         assert tuple(row[f"speed-up over {count}"] for count in (100, 300, 500)) == tuple(2 * s for s in spent)
         assert row["a pass / an iteration"] == 0.5 / row["one iteration"]
         assert not any("like for like" in name for name in row)  # no VGG-16 to relu4_3 here, which the page says
-    assert "the comparison like for like is left out" in page(out, "table1")
+    assert "is left out, because there are no weights of VGG-16 up to relu4_3" in page(out, "table1")
 
 
 def test_table1_compares_like_for_like_first() -> None:
@@ -357,7 +357,7 @@ def test_the_objective_has_the_references_of_its_own_style(network: Path, loss_n
     references = checkpoints.read_card(network).references
     photograph, picture = white_noise((32, 32), 1), white_noise((32, 32), 2)
     for at, style in enumerate(STYLES):
-        terms = Lab(settings, Path(), loss_networks).judge("", style).objective(photograph)(picture)
+        terms = Lab(settings, Path(), loss_networks).comparison("", style).objective(photograph)(picture)
         shares = {name: (value / references[name][at * (len(references[name]) > 1)]).item()
                   for name, value in terms.items() if name != "total"}  # fmt: skip
         styles = shares[f"style {SHALLOW}"] + shares[f"style {CONTENT}"]
@@ -372,7 +372,8 @@ def test_a_folder_of_paintings_comes_before_the_shipped_targets(
     painting = images.read(tmp_path / "Wave.png").pixels
     for folder, zero in ((tmp_path, True), (None, False)):
         settings = ReproduceConfig(network=str(network), paintings=folder, device="cpu")
-        terms = Lab(settings, Path(), loss_networks).judge("", "wave").objective(white_noise((32, 32), 1))(painting)
+        objective = Lab(settings, Path(), loss_networks).comparison("", "wave").objective(white_noise((32, 32), 1))
+        terms = objective(painting)
         assert (terms[f"style {SHALLOW}"].item() == 0) is zero
 
 
@@ -400,8 +401,8 @@ def test_the_part_of_a_baseline_is_named_by_all_that_it_depends_on(
     for change in changes:
         use = {**plain, **change}
         config = ReproduceConfig(network=str(use["file"]), paintings=tmp_path / use["folder"], device="cpu")
-        judge = Lab(config, tmp_path, use["paths"]).judge("", use["style"])
-        list(judge.curve(white_noise((32, 32), use["photograph"]), use["iterations"], seed=use["seed"]))
+        comparison = Lab(config, tmp_path, use["paths"]).comparison("", use["style"])
+        list(comparison.curve(white_noise((32, 32), use["photograph"]), use["iterations"], seed=use["seed"]))
     assert files[0] == files[1]
     assert len(set(files)) == len(changes) - 1
 
@@ -460,9 +461,9 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure6 --out x --network TINY", "no style 'the_scream'"),
         ("figure5 --out x --network no_such_network", "no style 'no_such_network'"),
         ("figure5 --out x --network FILE", "is a picture, not a trained network"),
-        ("figure5 --out x --network TINY --photos PHOTOS --images 4", "holds 3 images, not 4: lower --images."),
+        ("figure5 --out x --network TINY --photos PHOTOS --images 4", "contains 3 images, not 4: lower --images."),
         ("figure5 --out x --network TINY --photos missing", "missing does not exist"),
-        ("figure5 --out x --network TINY --paintings PHOTOS", "no painting of the name starry_night"),
+        ("figure5 --out x --network TINY --paintings PHOTOS", "no painting named starry_night"),
         ("figure4 --out x --styles mona_lisa", "style targets of 'mona_lisa'"),
         ("figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         ("figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
@@ -554,7 +555,7 @@ def test_figure3_names_the_layers_that_stand_for_others(run: Run, out: Path) -> 
         "vgg16-torchvision:relu5_3",
     ]
     assert all(row["at the end"] < row["at white noise"] for row in rows)
-    assert "end before relu5_3: vgg16-torchvision:relu5_3 stands for it." in page(out, "figure3")
+    assert "do not include relu5_3: vgg16-torchvision:relu5_3 is used instead." in page(out, "figure3")
 
 
 @pytest.mark.shared

@@ -452,7 +452,7 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
         ("--data photos --loss feature --weights vgg16", "--weights takes NAME=FILE"),
         ("", "--data FOLDER"),
         ("--data missing", "The data folder missing"),
-        ("--data empty", "holds no image"),
+        ("--data empty", "contains no images"),
         ("--data photos --scale 0", "--scale is 0"),
         ("--data photos --scale 1", "--scale is 1"),
         ("--data photos --scale 17", "--scale is 17"),
@@ -723,7 +723,7 @@ def test_perceptual_distances_are_measured_with_the_weights_that_are_given(capsy
     [
         ("--data missing", "missing is not a folder"),
         ("--data photos/0.png", "is not a folder"),
-        ("--data empty", "empty holds no picture"),
+        ("--data empty", "empty contains no images"),
         ("--data small", "dot is too small to be measured at x4"),
         ("--data broken", "broken/a.png"),
         ("--data photos --distances vgg17", "'vgg17'"),

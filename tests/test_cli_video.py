@@ -52,7 +52,7 @@ def test_a_film_is_painted_with_its_sound(capsys: Capture, tiny_style: Path) -> 
     code, out, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mkv", "--codec", "ffv1", "--steady", "0")
     assert (code, out) == (0, ""), err
     last = err.strip().splitlines()[-1]
-    assert re.fullmatch(r"Wrote b\.mkv: 24 frames in \d+\.\d s \(\d+\.\d frames a second\)\.", last)
+    assert re.fullmatch(r"Wrote b\.mkv: 24 frames in \d+\.\d s \(\d+\.\d frames per second\)\.", last)
     stylizer = Stylizer.load(tiny_style, device="cpu")
     for frame, painted in zip(pictures("a.mp4"), pictures("b.mkv"), strict=True):
         assert torch.equal(stylizer.stylize(frame), painted)
@@ -93,7 +93,7 @@ def test_a_film_is_enlarged(capsys: Capture) -> None:
 
 def test_progress_off_a_terminal_is_plain_lines(capsys: Capture, tiny_style: Path) -> None:
     _, _, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mp4")
-    assert re.search(r"^painting 24/24  \d+\.\d frames a second  0 s left$", err, re.M), err
+    assert re.search(r"^painting 24/24  \d+\.\d frames per second  0 s left$", err, re.M), err
     assert "\x1b" not in err
 
 
@@ -101,7 +101,10 @@ def test_messages_about_the_film_are_shown(capsys: Capture, tiny_style: Path) ->
     clips.make("odd.mkv", count=3, size=(65, 49), codec="ffv1", pixels="yuv444p")
     code, _, err = video(capsys, "odd.mkv", "--style", tiny_style, "-o", "b.mp4")
     assert code == 0
-    assert "65 x 49 px is written as 4:4:4, which some players do not play: --size gives even sides." in err
+    assert (
+        "65 x 49 px has an odd side and is written as 4:4:4, which some players do not support: --size gives even"
+        in err
+    )
 
 
 def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, tiny_style: Path) -> None:
@@ -110,7 +113,7 @@ def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, 
     Path("a.mkv").write_bytes(data[: len(data) // 2])
     code, _, err = video(capsys, "a.mkv", "--style", tiny_style, "-o", "b.mp4")
     assert code == 1
-    assert "a.mkv breaks off after" in err
+    assert "a.mkv is incomplete: it ends after" in err
     assert "Wrote b.mp4" in err
     assert len(clips.times("b.mp4")) > 20
 
@@ -118,12 +121,12 @@ def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, 
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("missing.mp4 -o b.mp4", "There is no film missing.mp4"),
-        ("~no_such_person/a.mp4 -o b.mp4", "There is no film ~no_such_person/a.mp4"),
-        (f"{'long' * 99}.mp4 -o b.mp4", "There is no film longlong"),
+        ("missing.mp4 -o b.mp4", "There is no video missing.mp4"),
+        ("~no_such_person/a.mp4 -o b.mp4", "There is no video ~no_such_person/a.mp4"),
+        (f"{'long' * 99}.mp4 -o b.mp4", "There is no video longlong"),
         (f"a.mp4 -o {'long' * 99}.mp4", "the name is too long"),
         ("a.mp4 -o a.mp4", "would overwrite its input"),
-        ("a.mp4 -o b.xyz", "end the name with .mp4"),
+        ("a.mp4 -o b.xyz", "has no known file ending: give a name that ends in .mp4"),
         ("a.mp4 -o b.mp4 --codec vp9 --crf 70", "crf is 70"),
         ("a.mp4 -o b.mp4 --start soon", "start is 'soon'"),
         ("a.mp4 -o b.mp4 --start 10", "give another --start"),
@@ -136,8 +139,8 @@ def test_a_film_that_breaks_off_is_kept_and_the_exit_code_is_1(capsys: Capture, 
         ("a.mp4 -o b.mp4 --upscale 4 --loss sharp", "'sharp'"),
         ("a.mp4 -o b.mp4 --network missing.safetensors", "missing.safetensors"),
         ("a.mp4 -o a.mp4/b.mp4", "Cannot write a.mp4/b.mp4"),
-        ("text.mp4 -o b.mp4", "text.mp4 is no film"),
-        ("a.mp4 -o folder", "end the name with"),
+        ("text.mp4 -o b.mp4", "text.mp4 is not a video"),
+        ("a.mp4 -o folder", "has no known file ending"),
     ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_1(capsys: Capture, words: str, parts: str) -> None:
@@ -183,7 +186,7 @@ def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.Monkey
     frames = len(clips.times("b.mp4"))
     assert 15 <= frames <= 30
     assert f"Wrote b.mp4: {frames} frames in" in err
-    assert f"Stopped early: it holds the first {frames / 24:.1f} s of the film." in err
+    assert f"Stopped early: it contains the first {frames / 24:.1f} s." in err
     assert clips.packets("b.mp4")[-1][0] <= Fraction(frames, 24)
 
 

@@ -196,7 +196,7 @@ def test_weights_of_any_real_type_are_read_in_float32(good: Path, tmp_path: Path
         ("c99s1-4 c3s1-3", "99 as its kernel; 31 is the most"),
         ("c3s99-4 c3s1-3", "99 as its stride; 8 is the most"),
         ("c3s1-4 s99-3", "99 times a side; 16 is the most"),
-        ("c3s1-4 " + "u4 " * 7 + "c3s1-3", "enlarges more than 64 times"),
+        ("c3s1-4 " + "u4 " * 7 + "c3s1-3", "enlarges by more than 64"),
         ("d4 " * 13 + "u4 " * 13 + "c3s1-3", "halves too often"),
         ("c3s1-" + "9" * 5000, "is not a layer"),
         ("c3s1-4 " * 100_000, "more than 200 layers"),

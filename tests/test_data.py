@@ -309,23 +309,23 @@ def test_states_of_earlier_versions_know_their_photographs(tmp_path: Path, monke
             assert Photographs(now, SIZE).difference(old_identity(then)) is None
     other = some(tmp_path / "other", "a.png", "b.png")
     said = Photographs(other, SIZE).difference(old_identity(short))
-    assert said == "the photographs are others, or --data was written in another way: write it as it was"
+    assert said == "the photos are different, or --data was written differently: write it as before"
     more = some(tmp_path / "more", "a.png", "b.png", "c.png")
-    assert Photographs(more, SIZE).difference(old_identity(short)) == "there were 2 photographs and there are 3 now"
+    assert Photographs(more, SIZE).difference(old_identity(short)) == "there were 2 photos and there are 3 now"
 
 
 @pytest.mark.parametrize(
     ("then", "said"),
     [
-        ("a b", "there were 2 photographs and there are 3 now; the first that is new is c.png"),
-        ("b c", "there were 2 photographs and there are 3 now; the first that is new is a.png"),
-        ("a b c d", "there were 4 photographs and there are 3 now; the first that is missing is d.png"),
-        ("a b d", "there were 3 photographs and there are 3 now; the first that is missing is d.png"),
-        ("a c b", "there were 3 photographs and there are 3 now; their order differs from b.png on"),
+        ("a b", "there were 2 photos and there are 3 now; the first new photo is c.png"),
+        ("b c", "there were 2 photos and there are 3 now; the first new photo is a.png"),
+        ("a b c d", "there were 4 photos and there are 3 now; the first missing photo is d.png"),
+        ("a b d", "there were 3 photos and there are 3 now; the first missing photo is d.png"),
+        ("a c b", "there were 3 photos and there are 3 now; their order differs from b.png on"),
         ("a b c", None),
     ],
 )
 def test_what_differs_is_said_in_words(tmp_path: Path, then: str, said: str | None) -> None:
     photographs = Photographs(some(tmp_path, "a.png", "b.png", "c.png"), SIZE)
     assert photographs.difference([f"{name}.png" for name in then.split()]) == said
-    assert photographs.difference(None) == "the state does not tell its photographs"
+    assert photographs.difference(None) == "the saved state does not list its photos"

@@ -22,6 +22,7 @@ from perceptual.losses import (
     parse_objective,
 )
 
+SEVERAL = ("vgg19:relu1_1", "vgg19:relu2_1@2", "vgg16:relu3_3")
 EXAMPLE = "content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02"
 
 
@@ -39,7 +40,7 @@ def test_the_example_of_the_docstring() -> None:
     ("text", "expected"),
     [
         ("style@relu1_2", TermSpec("style", ("relu1_2",))),
-        ("style@vgg19:relu1_1+relu2_1@2+vgg16:relu3_3", TermSpec("style", ("vgg19:relu1_1", "vgg19:relu2_1@2", "vgg16:relu3_3"))),
+        ("style@vgg19:relu1_1+relu2_1@2+vgg16:relu3_3", TermSpec("style", SEVERAL)),
         ("l1 : 0.5", TermSpec("l1", (), 0.5)),
         ("distance@vgg19=3", TermSpec("distance", ("vgg19",), 3.0)),
         ("distance:vgg19", TermSpec("distance", ("vgg19",), 1.0, "distance:vgg19")),

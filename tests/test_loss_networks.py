@@ -258,7 +258,7 @@ def test_the_weights_are_those_of_the_file(vgg_file: Path) -> None:
 
 
 def test_a_file_that_ends_too_early_is_an_error_that_names_the_layer(vgg_file: Path) -> None:
-    with pytest.raises(WeightsError, match=r"made_up\.safetensors ends before conv2_2"):
+    with pytest.raises(WeightsError, match=r"made_up\.safetensors does not include conv2_2"):
         LossNetwork("vgg16", ("relu3_3",), path=vgg_file)
 
 
@@ -361,7 +361,7 @@ class TestRealFiles:
         close(features, expected, rtol=1e-4, atol=1e-5 * expected.std().item())
 
     def test_vgg16_ends_before_the_papers_relu4_3(self, pretrained: Path) -> None:
-        with pytest.raises(WeightsError, match="ends before conv4_1"):
+        with pytest.raises(WeightsError, match="does not include conv4_1"):
             LossNetwork("vgg16", ("relu4_3",))
 
     @pytest.mark.parametrize(

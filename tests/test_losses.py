@@ -372,7 +372,7 @@ def test_a_loss_without_terms_is_refused() -> None:
 
 
 def test_a_term_called_total_is_refused() -> None:
-    with pytest.raises(ConfigError, match='may be called "total"'):
+    with pytest.raises(ConfigError, match='name "total" is taken'):
         PerceptualLoss({"total": (TotalVariation(), 1.0)})
 
 
@@ -437,7 +437,7 @@ WHOLE = torch.full((1, 3, 64, 64), 0.5)
         ((WHOLE * 255).byte(), TypeError, r"is of type torch.uint8: give a tensor of floats in \[0, 1\]"),
         (WHOLE.long(), TypeError, "is of type torch.int64"),
         (WHOLE.numpy(), TypeError, "is of type ndarray"),
-        (WHOLE[0], ImageError, r"has the shape \(3, 64, 64\) and should have \(N, 3, H, W\): for one image"),
+        (WHOLE[0], ImageError, r"has the shape \(3, 64, 64\), not \(N, 3, H, W\): for a single image"),
         (WHOLE[:, :1], ImageError, r"has the shape \(1, 1, 64, 64\)"),
         (WHOLE[:0], ImageError, r"has the shape \(0, 3, 64, 64\)"),
         (WHOLE * 255, ImageError, r"has values from 127.5 to 127.5: give values in \[0, 1\]"),
@@ -496,14 +496,14 @@ def test_targets_and_styles_that_do_not_fit_are_one_sentence(
 @pytest.mark.parametrize(("term", "side"), [(GridLoss(8), 7), (LatticeLoss(), 47)])
 def test_an_image_without_room_for_a_grid_is_one_sentence(term: Term, side: int) -> None:
     loss = PerceptualLoss({"grid": (term, 1.0)})
-    with pytest.raises(ImageError, match=f"An image of {side} x 64 px is too small to look for a grid"):
+    with pytest.raises(ImageError, match=f"An image of {side} x 64 px is too small for the grid losses"):
         loss(WHOLE[..., :side], WHOLE[..., :side])
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GridLoss(0), "period of a GridLoss is 0"),
+        (lambda: GridLoss(0), "period of GridLoss is 0"),
         (lambda: GridLoss(2.5), "period of a GridLoss is 2.5"),  # type: ignore[arg-type]
         (lambda: StyleLoss(DEEP, torch.ones(2, 3, 3), "papre"), "convention is 'papre'; choose one of paper"),
         (lambda: StyleLoss(DEEP, torch.ones(3, 3)), r"have the shape \(3, 3\): give Gram matrices"),

@@ -197,7 +197,7 @@ def test_ssim_is_symmetric_and_at_most_one(seed: int, spread: int) -> None:
 def test_ssim_needs_a_whole_window_within_the_border() -> None:
     image = random_levels(1, 3, 15, 20)
     assert ssim(image, image, border=2) == pytest.approx(1)
-    with pytest.raises(ImageError, match=r"^SSIM needs 11 x 11 pixels, and 14 x 9 are left: give more\.$"):
+    with pytest.raises(ImageError, match=r"^SSIM needs at least 11 x 11 pixels, not 14 x 9: give a larger image"):
         ssim(image, image, border=3)
 
 
@@ -298,12 +298,12 @@ def test_arguments_are_not_changed(measure: Callable[..., float]) -> None:
         ),
         (ConfigError, r"border is '2'; give a whole number", (flat(0), flat(0)), {"border": "2"}),
         (ConfigError, r"border is None; give a whole number", (flat(0), flat(0)), {"border": None}),
-        (ImageError, r"Nothing is left of 16 x 16 px within", (flat(0), flat(0)), {"border": 10**30}),
+        (ImageError, r"px leaves no pixels of 16 x 16 px", (flat(0), flat(0)), {"border": 10**30}),
         (ImageError, r"differ in size or number \(16 x 16 and 8 x 8 px\): compare", (flat(0), flat(0, side=8)), {}),
         (ImageError, "differ in size or number", (flat(0), flat(0).repeat(2, 1, 1, 1)), {}),
         (
             ImageError,
-            r"Nothing is left of 16 x 16 px within a border of 8: give a sm",
+            r"A border of 8 px leaves no pixels of 16 x 16 px: give a sm",
             (flat(0), flat(0)),
             {"border": 8},
         ),
@@ -638,7 +638,7 @@ def test_lpips_of_vgg_reads_its_own_file(lpips_folder: Path, vgg_file: Path, mon
 
 def test_lpips_without_its_file_says_so(lpips_folder: Path) -> None:
     (lpips_folder / "squeeze.pth").unlink()
-    with pytest.raises(WeightsError, match=r"squeeze\.pth is not there: install the package lpips again\.$"):
+    with pytest.raises(WeightsError, match=r"squeeze\.pth is missing: install the package lpips again\.$"):
         PerceptualDistance.lpips(SQUEEZE)
 
 
@@ -655,14 +655,14 @@ def test_a_damaged_file_of_lpips_says_so(lpips_folder: Path, squeezenet_file: Pa
 
 def test_lpips_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"^LPIPS needs its package: pip install 'perceptual\[lpips\]'\.$"):
+    with pytest.raises(ConfigError, match=r"^LPIPS needs the package lpips: pip install 'perceptual\[lpips\]'\.$"):
         PerceptualDistance.lpips()
 
 
 @pytest.mark.parametrize("network", ["vgg16", "alexnet", "squeezenet1_0-torchvision"])
 def test_lpips_of_a_network_that_it_was_not_learnt_for_is_refused(network: str) -> None:
     with pytest.raises(
-        ConfigError, match=f"LPIPS knows no network '{network}'; choose one of vgg16-torchvision, squee"
+        ConfigError, match=f"LPIPS does not support the network '{network}'; choose vgg16-torchvision or squee"
     ):
         PerceptualDistance.lpips(network)
 
@@ -790,13 +790,17 @@ def test_films_of_any_size_have_a_temporal_error(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("frames", "paintings", "message"),
     [
-        ([], [], "Nothing is visible in two frames: give at least two frames"),
-        (STILL[:1], STILL[:1], "Nothing is visible in two frames: give at least two frames"),
-        ([grey(0), grey(255)], [grey(0), grey(255)], "Nothing is visible in two frames"),
+        ([], [], "No pixel is visible in two frames: give at least two frames"),
+        (STILL[:1], STILL[:1], "No pixel is visible in two frames: give at least two frames"),
+        ([grey(0), grey(255)], [grey(0), grey(255)], "No pixel is visible in two frames"),
         (STILL[:2], [grey(0), grey(0)[..., :70]], r"differ in size or number \(80 x 64 and 70 x 64 px\)"),
         ([STILL[0], "b.png"], [grey(0), grey(0)], "A str is no picture"),
-        (STILL[:2], [grey(0), grey(0).repeat(2, 1, 1, 1)], "picture 2 is a batch of 2: give its pictures one by one"),
-        ([grey(0).repeat(3, 1, 1, 1)] * 2, [grey(0)] * 2, "picture 1 is a batch of 3: give its pictures one by one"),
+        (
+            STILL[:2],
+            [grey(0), grey(0).repeat(2, 1, 1, 1)],
+            "Frame 2 is a batch of 2 images: give the frames one by one",
+        ),
+        ([grey(0).repeat(3, 1, 1, 1)] * 2, [grey(0)] * 2, "Frame 1 is a batch of 3 images: give the frames one by one"),
     ],
     ids=["none", "one", "a cut only", "sizes", "no picture", "a batch of paintings", "a batch of frames"],
 )

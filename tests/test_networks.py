@@ -427,7 +427,7 @@ def test_a_block_after_doubling_is_padded_in_itself_or_refused() -> None:
     architecture = "c3s1-4 u4 r4 c3s1-3"
     for padding in ("zero", "reflect", "replicate"):
         assert network(architecture, "batch", padding)(torch.rand(1, 3, 5, 6)).shape == (1, 3, 10, 12)
-    with pytest.raises(ConfigError, match="reflect-start wants its blocks before the image grows"):
+    with pytest.raises(ConfigError, match="reflect-start needs all blocks before the image is enlarged"):
         network(architecture, "batch", "reflect-start")
 
 

@@ -131,13 +131,13 @@ def test_a_number_for_some_of_the_sizes_is_refused(settings: dict[str, tuple[int
 
 def test_more_images_than_samples_need_a_folder(tmp_path: Path) -> None:
     assert lab(images=(len(SAMPLES),)).plan(DEFAULT, FULL)[0].images == 5
-    with pytest.raises(ConfigError, match="5 sample photographs: give --photos FOLDER for 6 images"):
+    with pytest.raises(ConfigError, match="5 sample photos: give --photos FOLDER for 6 images"):
         lab(images=(6,)).plan(DEFAULT, FULL)
     assert lab(images=(6,), photos=folder_of(6, tmp_path)).plan(DEFAULT, FULL)[0].images == 6
 
 
 def test_too_few_photographs_are_told_with_the_plan(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds 3 images, not 4: lower --images"):
+    with pytest.raises(ConfigError, match="contains 3 images, not 4: lower --images"):
         lab(images=(2, 4, 1), photos=folder_of(3, tmp_path)).plan(DEFAULT, FULL)
 
 
@@ -225,9 +225,9 @@ def test_torchvisions_network_stands_for_layers_that_the_papers_weights_lack(
         "vgg16:relu5_1": "vgg19-distilled:relu5_1",
     }
     assert here.notes == [
-        "The weights of vgg16 at hand end before relu4_3: vgg16-torchvision:relu4_3 stands for it.",
-        "The weights of vgg16 at hand end before relu5_1: vgg19-distilled:relu5_1 stands for it.",
-        "The weights of vgg16 at hand end before relu5_3: it is left out.",
+        "The weights of vgg16 on this computer do not include relu4_3: vgg16-torchvision:relu4_3 is used instead.",
+        "The weights of vgg16 on this computer do not include relu5_1: vgg19-distilled:relu5_1 is used instead.",
+        "The weights of vgg16 on this computer do not include relu5_3: it is left out.",
     ]
     del ends["vgg16-torchvision"]
     assert lab(tmp_path).reachable(layers)["vgg16:relu4_3"] == "vgg19-distilled:relu4_3"
@@ -273,7 +273,7 @@ def test_a_kept_part_is_read_and_not_optimised_again(tmp_path: Path) -> None:
     steps, curve = finish(here.optimize(gray.optimization(3), file))
     assert [(step.index, step.total) for step in steps] == [(0, 6), (1, 6), (2, 6), (3, 6)]
     assert curve.totals == sorted(curve.totals, reverse=True)
-    assert curve.ends() == {"iterations": 3, "at white noise": curve.totals[0], "at the end": curve.totals[3]}
+    assert curve.summary() == {"iterations": 3, "at white noise": curve.totals[0], "at the end": curve.totals[3]}
     spent = gray.evaluations
     steps, again = finish(here.optimize(gray.optimization(3), file))
     assert gray.evaluations == spent > 3

@@ -58,10 +58,10 @@ def test_images_on_the_cpu_are_judged_on_the_device_of_the_loss(
     file = with_card(
         network, tmp_path / "plain.safetensors", replace(LOSS, weighting="absolute", style_layers=()), references={}
     )
-    judge = Lab(ReproduceConfig(network=str(file), device="cpu"), tmp_path, loss_networks).judge("", "wave")
-    judge.stylizer.device = torch.device("meta")
+    comparison = Lab(ReproduceConfig(network=str(file), device="cpu"), tmp_path, loss_networks).comparison("", "wave")
+    comparison.stylizer.device = torch.device("meta")
     photograph = white_noise((32, 32), 1)
-    assert judge.objective(photograph)(photograph)["total"].device.type == "meta"
+    assert comparison.objective(photograph)(photograph)["total"].device.type == "meta"
 
 
 def test_neither_page_nor_numbers_have_a_path_of_this_machine(
@@ -114,7 +114,7 @@ def test_a_card_that_names_no_style_or_no_objective_is_refused(
 ) -> None:
     code, _, err = run("figure5", *small, "--network", with_card(network, tmp_path / "bare.safetensors", **lacking))
     assert code == 1
-    assert "names no style or no objective" in err
+    assert "has no style or no objective" in err
 
 
 def test_times_of_another_objective_are_taken_anew(

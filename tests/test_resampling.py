@@ -285,7 +285,7 @@ def test_arrays_that_may_not_be_written_are_taken_without_a_warning() -> None:
 
 def test_a_scale_or_a_size_is_wanted() -> None:
     for arguments in ({}, {"scale": 2.0, "size": (4, 4)}):
-        with pytest.raises(ConfigError, match=r"^imresize takes a scale or a size, one of the two\.$"):
+        with pytest.raises(ConfigError, match=r"^imresize needs either a scale or a size: give one of them\.$"):
             imresize(torch.zeros(4, 4), **arguments)  # type: ignore[arg-type]
 
 
@@ -364,7 +364,7 @@ def test_half_a_level_is_rounded_up() -> None:
 def test_what_is_no_multiple_is_refused_with_the_mend() -> None:
     for height, width in ((8, 9), (9, 8)):
         with pytest.raises(
-            ConfigError, match=f"^{width} x {height} px is no multiple of 4: crop it first, see `modcrop`"
+            ConfigError, match=f"^{width} x {height} px is not a multiple of 4: crop it first with `modcrop`"
         ):
             degrade(torch.zeros(1, 3, height, width), 4)
 

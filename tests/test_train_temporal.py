@@ -390,7 +390,7 @@ def test_a_state_from_before_there_was_a_setting_can_be_resumed(
         ),
         (
             lambda identity: identity["photographs"].pop(),
-            "there were 4 photographs and there are 5 now; the first that is new is 4.png",
+            "there were 4 photos and there are 5 now; the first new photo is 4.png",
         ),
     ],
 )

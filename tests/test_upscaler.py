@@ -477,7 +477,10 @@ def test_an_unknown_name_lists_what_is_shipped(shelf: dict[str, Path]) -> None:
 def test_weights_that_are_not_numbers_are_told(tmp_path: Path) -> None:
     made = Upscaler.load(save(tmp_path / "nan.safetensors", SHUFFLE, value=math.nan), device="cpu")
     for tile in (None, 0, 16):
-        with pytest.raises(CheckpointError, match=r"^The network gave values that are not numbers: .* get it again\.$"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"^The output of the network contains values that are not numbers",
+        ):
             made(random(3, 20, 24), tile=tile)
 
 

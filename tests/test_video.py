@@ -325,7 +325,7 @@ def test_language_title_chapters_subtitles_fonts_and_dispositions_are_kept() -> 
         assert film.streams.attachments[0].data == b"font" * 20
 
     _, said = convert("a.mkv", "b.mp4", start="0.25", end="0.75")
-    assert said == "Left out, as .mp4 does not take it: subtitles (subrip), an attachment (a.ttf)."
+    assert said == "Left out, because .mp4 does not support it: subtitles (subrip), an attachment (a.ttf)."
     after = clips.facts("b.mp4")
     assert after["metadata"]["title"] == "A film"
     assert after["streams"][1]["language"] == "deu"
@@ -365,14 +365,14 @@ def test_a_cover_is_no_film_and_is_kept_in_mp4() -> None:
         assert len(covers) == 1
     assert clips.packets("b.mp4", "video", 1)[0][1] == clips.packets("a.mp4", "video", 1)[0][1]
     _, said = convert("a.mp4", "b.mkv")
-    assert said == "Left out, as .mkv does not take it: a cover (mjpeg)."
+    assert said == "Left out, because .mkv does not support it: a cover (mjpeg)."
     clips.make("c.mkv", count=1)
     with av.open("cover.mp4", "w") as output:
         cover: Any = output.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
         output.mux(cover.encode(av.VideoFrame.from_ndarray(grey(90)(0, (32, 32)), "rgb24")) + cover.encode(None))
-    with pytest.raises(VideoError, match="no moving pictures"):
+    with pytest.raises(VideoError, match="no video stream"):
         convert("cover.mp4", "b.mp4")
 
 
@@ -667,7 +667,7 @@ def test_a_film_that_breaks_off_gives_what_is_there_and_says_so(name: str, setti
     assert 20 < len(shown) < 80
     assert shown == list(range(len(shown)))
     assert conversion.damage
-    assert f"{name} breaks off after" in said
+    assert f"{name} is incomplete: it ends after" in said
     assert "of 5.0 s" in said
 
 
@@ -678,7 +678,8 @@ def test_damaged_parts_are_counted_and_passed_over(name: str, length: int) -> No
     damage(name, 0.3, 0.6, length=length)
     conversion, said = convert(name, "b.mp4")
     assert 1 <= conversion.damage <= 8
-    assert f"of {name} could not be read whole; the output holds the rest." in said
+    assert said.startswith(f"{name} has ")
+    assert said.endswith(" The output contains the rest.")
     assert 70 < len(clips.times("b.mp4")) <= 96
     assert clips.times("b.mp4")[-1] == pytest.approx(95 / 24, abs=0.05)
 
@@ -705,19 +706,19 @@ def without_index(path: str) -> None:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("missing.mp4", "There is no film missing.mp4"),
-        ("folder", "folder is a folder"),
+        ("missing.mp4", "There is no video missing.mp4"),
+        ("folder", "folder folder contains no images"),
         ("empty.mp4", "empty.mp4 is empty"),
-        ("text.mp4", "text.mp4 is no film"),
-        ("text.txt", "text.txt is no film"),
-        ("photo.png", "photo.png is no film but a picture, for `perceptual stylize`"),
-        ("photo.jpg", "photo.jpg is no film but a picture"),
-        ("sound.m4a", "sound.m4a has no moving pictures"),
-        ("cut.mp4", "cut.mp4 lacks its index"),
-        ("noise.mp4", "noise.mp4 is no film"),
-        ("long" * 99 + ".mp4", "There is no film longlong"),
-        ("~no_such_person/a.mp4", "There is no film ~no_such_person/a.mp4: check its name"),
-        ("\0.mp4", "There is no film"),
+        ("text.mp4", "text.mp4 is not a video"),
+        ("text.txt", "text.txt is not a video"),
+        ("photo.png", "photo.png is not a video but a photo: use `perceptual stylize`"),
+        ("photo.jpg", "photo.jpg is not a video but a photo"),
+        ("sound.m4a", "sound.m4a has no video stream"),
+        ("cut.mp4", "cut.mp4 has no index"),
+        ("noise.mp4", "noise.mp4 is not a video"),
+        ("long" * 99 + ".mp4", "There is no video longlong"),
+        ("~no_such_person/a.mp4", "There is no video ~no_such_person/a.mp4: check its name"),
+        ("\0.mp4", "There is no video"),
         ("locked/a.mp4", "locked/a.mp4 cannot be read: permission is denied"),
     ],
 )
@@ -759,11 +760,11 @@ def test_what_is_no_film_is_one_sentence_and_leaves_no_file(
 @pytest.mark.parametrize(
     ("target", "settings", "parts"),
     [
-        ("b.xyz", {}, "b.xyz: end the name with .mp4, .m4v, .mov, .mkv, .webm, .avi"),
-        ("b", {}, "b: end the name with .mp4"),
-        ("b.webm", {"codec": "h264"}, ".webm files hold vp9, av1 here, not h264, which goes into .mp4"),
-        ("b.mp4", {"codec": "ffv1"}, "not ffv1, which goes into .mkv, .avi"),
-        ("b.mp4", {"crf": 52}, "crf is 52; h264 takes 0, the best, to 51"),
+        ("b.xyz", {}, "b.xyz has no known file ending: give a name that ends in .mp4, .m4v, .mov, .mkv, .webm, .avi"),
+        ("b", {}, "b has no known file ending: give a name that ends in .mp4"),
+        ("b.webm", {"codec": "h264"}, ".webm does not support h264: choose vp9, av1, or write h264 to .mp4"),
+        ("b.mp4", {"codec": "ffv1"}, "or write ffv1 to .mkv, .avi"),
+        ("b.mp4", {"crf": 52}, "crf is 52; h264 takes 0 (the best) to 51"),
         ("b.mov", {"codec": "prores", "crf": 5}, "prores has no crf: leave --crf out"),
         ("b.mp4", {"preset": "quick"}, "preset is 'quick'; h264 takes one of ultrafast, superfast"),
         ("b.webm", {"preset": "fast"}, "preset is 'fast'; vp9 takes one of 0, 1"),
@@ -780,9 +781,9 @@ def test_what_does_not_go_together_is_said_before_the_film_is_opened(
 
 
 def test_a_codec_that_this_pyav_lacks_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("perceptual.video.writer._can", lambda name: name in ("libx264", "ffv1"))
+    monkeypatch.setattr("perceptual.video.writer._can_encode", lambda name: name in ("libx264", "ffv1"))
     clips.make("a.mp4")
-    with pytest.raises(ConfigError, match="This PyAV cannot encode hevc; give one of h264, ffv1 as --codec"):
+    with pytest.raises(ConfigError, match="This PyAV cannot encode hevc; choose one of h264, ffv1 as --codec"):
         Conversion("a.mp4", "b.mp4", config=VideoConfig(codec="hevc"))
 
 
@@ -947,10 +948,10 @@ def test_a_picture_that_does_not_fit_into_memory_is_a_sentence() -> None:
 def test_what_is_said_of_an_enlarged_film_names_what_enlarging_takes() -> None:
     clips.make("a.mkv", count=3, size=(65, 49), codec="ffv1", pixels="yuv444p")
     _, said = convert("a.mkv", "b.mp4", upscale=3)
-    assert said.endswith("some players do not play: --upscale 2 or 4 gives even sides.")
+    assert said.endswith("some players do not support: --upscale 2 or 4 gives even sides.")
     huge = torch.zeros(1, 3, 2, 17_000, dtype=torch.uint8)
     for settings, flag in (({"upscale": 4}, "--upscale"), ({}, "--size")):
-        with pytest.raises(ConfigError, match=rf"can be written as h264: give another --codec or {flag}\."):
+        with pytest.raises(ConfigError, match=rf"^h264 does not support .* px: give another --codec or {flag}\."):
             convert("a.mkv", "b.mp4", lambda pixels: huge, **settings)
 
 
@@ -1049,7 +1050,7 @@ def test_so_many_pictures_are_in_memory_at_once(
             super().__init__(note(pixels, "read"), *more, **named)
 
     write = Writer.write
-    monkeypatch.setattr("perceptual.video.film.Frame", Noted)
+    monkeypatch.setattr("perceptual.video.base.Frame", Noted)
     monkeypatch.setattr(Writer, "write", lambda self, frame: write(self, frame) or note(frame.pixels, "write"))
     settle = (lambda frame, made: note(255 - made, "settle")) if settled else None
     finish(convert_video("a.mp4", "b.mp4", lambda pixels: note(255 - pixels, "convert"), settle=settle))
@@ -1127,7 +1128,7 @@ def test_nothing_of_ffmpeg_reaches_the_terminal() -> None:
 def test_without_pyav_there_is_a_sentence(tmp_path: Path) -> None:
     code = "import sys; sys.modules['av'] = None\nimport perceptual.video"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "VideoError: Films need PyAV: pip install 'perceptual[video]'." in done.stderr
+    assert "VideoError: Videos need PyAV: pip install 'perceptual[video]'." in done.stderr
 
 
 # --- settings
@@ -1335,18 +1336,18 @@ def test_streams_of_a_joined_broadcast_get_the_same_added_where_they_are_early_o
     clock, moved = Clock(), []
     film = [(0, 8.0 + index / 25) for index in range(50)] + [(0, 1.4 + index / 25) for index in range(50)]
     for at, (index, time) in enumerate(film):
-        clock.film(each := packet(index, time))
+        clock.shift_video(each := packet(index, time))
         assert each.dts / 90_000 == pytest.approx(8 + at / 25, abs=1e-4)
         assert each.pts == each.dts + 1
         if at == 48:  # of the second part, which the film has not come to
-            assert not clock.other(packet(1, 1.4))
+            assert not clock.shift_other(packet(1, 1.4))
         if at == 55:
             for sound, expected in ((1.4, 10.0), (9.5, 9.5), (1.7, 10.3)):  # the second of the first part
                 each = packet(2 if sound == 9.5 else 1, sound)
-                assert clock.other(each)
+                assert clock.shift_other(each)
                 moved.append(each.dts / 90_000 - expected)
         elif at % 10 == 0:
-            assert clock.other(packet(1, time - 0.7))
+            assert clock.shift_other(packet(1, time - 0.7))
     assert moved == pytest.approx([0, 0, 0], abs=1e-4)
     assert float(clock.added) == pytest.approx(8.6, abs=1e-4)
 
@@ -1397,7 +1398,7 @@ def test_avi_refuses_sound_that_begins_late_or_has_gaps() -> None:
     for name in ("late.mkv", "gap.mkv"):
         convert(name, "there.mkv")
         with pytest.raises(
-            ConfigError, match=r"begins late or has gaps, which \.avi cannot hold: write \.mkv or \.mp4"
+            ConfigError, match=r"starts late or has gaps, which \.avi does not support: write \.mkv or \.mp4"
         ):
             convert(name, "not.avi")
     assert not Path("not.avi").exists()
@@ -1417,13 +1418,13 @@ def test_a_film_of_one_pixel() -> None:
 
 def test_narrow_films_are_refused_where_the_encoder_would_wait_for_ever() -> None:
     clips.make("a.mkv", size=(160, 16), codec="ffv1", pixels="bgr0", options={}, count=3)
-    with pytest.raises(ConfigError, match="No film of 160 x 16 px can be written as av1"):
+    with pytest.raises(ConfigError, match="av1 does not support 160 x 16 px"):
         convert("a.mkv", "b.mkv", codec="av1")
 
 
 def test_an_end_before_the_first_picture_is_no_damage() -> None:
     clips.make("a.mp4", first=12_288)
-    with pytest.raises(VideoError, match="has no picture that begins within that part"):
+    with pytest.raises(VideoError, match="has no frame in this part"):
         convert("a.mp4", "b.mp4", end="0.5")
 
 

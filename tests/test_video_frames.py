@@ -58,7 +58,7 @@ def test_frames_are_a_film_in_the_order_of_their_numbers(given: str) -> None:
     write_frames("in/frame_%d.png", 0, 1, 2, 9, 10, 11, 100)
     Path("in/notes.txt").write_text("hello")
     _, said = convert(given, "b.mp4", crf=1)
-    assert said == "The frames are taken to be 25 a second: --fps gives another rate."
+    assert said == "The frame rate is assumed to be 25 frames per second: --fps sets another one."
     assert clips.numbers("b.mp4") == [0, 1, 2, 9, 10, 11, 100]
     assert clips.times("b.mp4") == [Fraction(index, 25) for index in range(7)]
     _, said = convert(given, "b.mkv", fps=24, start="0.04", end="0.2")
@@ -85,10 +85,10 @@ def test_frames_of_16_bits_and_of_another_size_asked_for() -> None:
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ("empty", "empty is a folder that holds no picture"),
-        ("none_%04d.png", "There are no frames none_%04d.png: check the pattern"),
-        ("no/where_%04d.png", "There are no frames"),
-        ("uneven", "2.png is 32 x 24 px, and the first frame 64 x 48"),
+        ("empty", "The folder empty contains no images"),
+        ("none_%04d.png", "No files match none_%04d.png: check the pattern"),
+        ("no/where_%04d.png", "No files match"),
+        ("uneven", "2.png is 32 x 24 px, but the first frame is 64 x 48 px"),
         ("broken", "2.png"),
     ],
 )
@@ -122,7 +122,7 @@ def test_animations_are_films_with_their_times(name: str) -> None:
 def test_films_become_animations_that_are_shown_for_ever(target: str) -> None:
     clips.make("a.mp4", count=6, rate=10, tick=Fraction(1, 10_000), sound="aac")
     _, said = convert("a.mp4", target)
-    assert said == f"Left out, as {Path(target).suffix} does not take it: sound (aac)."
+    assert said == f"Left out, because {Path(target).suffix} does not support it: sound (aac)."
     assert shown(target) == [(index, 100) for index in range(6)]
     with Image.open(target) as image:
         assert image.info["loop"] == 0
@@ -140,7 +140,7 @@ def test_colours_of_animations_are_those_of_the_film(target: str) -> None:
 def test_a_film_becomes_pictures() -> None:
     clips.make("a.mp4", count=12, sound="aac")
     conversion, said = convert("a.mp4", "out/frame_%04d.png")
-    assert said == "Left out, as pictures have none: the sound."
+    assert said == "The sound is left out, because image files have none."
     assert sorted(path.name for path in Path("out").iterdir()) == [f"frame_{index:04d}.png" for index in range(1, 13)]
     found = [np.asarray(Image.open(f"out/frame_{index:04d}.png")) for index in range(1, 13)]
     assert [clips.number(picture) for picture in found] == list(range(12))
@@ -152,7 +152,7 @@ def test_a_film_becomes_pictures() -> None:
 def test_pictures_of_an_uneven_film_come_at_a_rate_or_a_line_says_so() -> None:
     clips.make("a.mkv", times=[0, 4096, 12_288])
     _, said = convert("a.mkv", "one/%d.png", sound=False)
-    assert said == "The frames are shown unevenly, which pictures do not say: --fps makes them even."
+    assert said == "The frames are not evenly spaced in time, and image files hold no times: --fps makes them even."
     assert len(list(Path("one").iterdir())) == 3
     convert("a.mkv", "two/%d.png", fps=3)
     names = [f"two/{index}.png" for index in range(1, len(list(Path("two").iterdir())) + 1)]
@@ -170,9 +170,9 @@ def test_frames_that_are_there_are_not_replaced() -> None:
     clips.make("a.mp4", count=2)
     write_frames("out/%d.png", 7)
     before = Path("out/7.png").read_bytes()
-    with pytest.raises(OutputError, match=r"out/7\.png is there: give another folder"):
+    with pytest.raises(OutputError, match=r"out/7\.png exists already: give another folder"):
         convert("a.mp4", "out/%d.png")
-    with pytest.raises(ConfigError, match="leave --crf out"):
+    with pytest.raises(ConfigError, match="--crf has no effect"):
         convert("a.mp4", "new/%d.png", crf=5)
     with pytest.raises(OutputError, match="ends in no format to write"):
         convert("a.mp4", "new/%d.gif")
@@ -187,7 +187,7 @@ def test_transparency_is_said_where_there_is_some() -> None:
     for name in ("a.png", "a.webp"):
         other.save(name, save_all=True, append_images=[picture], duration=100, lossless=True)
         _, said = convert(name, "b.mkv")
-        assert said == "The film is transparent in parts: its transparency is left out."
+        assert said == "The video has transparent parts: the transparency is left out."
 
 
 @pytest.mark.parametrize("words", [["upscale", "--scale", "2"], ["stylize", "--style", "STYLE"]])

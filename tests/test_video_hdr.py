@@ -44,18 +44,18 @@ def seen(name: str) -> list[list[int]]:
 def test_light_of_hlg_and_pq_is_that_of_the_standard() -> None:
     """BT.2408: white paper of 203 cd/m2 is at 75 % of HLG and at 58 % of PQ; the ends are 1,000 and 10,000."""
     signal = np.array([[0.0] * 3, [0.75] * 3, [1.0] * 3])
-    assert tones.light_of_hlg(signal)[:, 1] == pytest.approx([0, 203, 1000], abs=1)
-    assert tones.light_of_pq(np.array([0, 0.5081, 0.5807, 1])) == pytest.approx([0, 100, 203, 10_000], rel=1e-3)
+    assert tones.hlg_to_light(signal)[:, 1] == pytest.approx([0, 203, 1000], abs=1)
+    assert tones.pq_to_light(np.array([0, 0.5081, 0.5807, 1])) == pytest.approx([0, 100, 203, 10_000], rel=1e-3)
 
 
 def test_the_dark_part_is_left_alone_and_the_peak_becomes_white() -> None:
     light = np.array([0, 0.1, 0.3, 0.30001, 1, 5, 6])
-    bent = tones.bend(light, 5.0)
+    bent = tones.tone_map(light, 5.0)
     assert bent[:3].tolist() == [0, 0.1, 0.3]
     assert bent[3] == pytest.approx(0.30001, abs=1e-7)  # no step, and the slope is 1
     assert bent[4] == pytest.approx(0.68, abs=0.005)  # a + 1 over b + 1: 0.681
     assert bent[5:].tolist() == pytest.approx([1, 1])
-    assert tones.bend(light, 1.0).tolist() == [0, 0.1, 0.3, 0.30001, 1, 1, 1]
+    assert tones.tone_map(light, 1.0).tolist() == [0, 0.1, 0.3, 0.30001, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_colours_that_bt_709_lacks_keep_their_hue() -> None:
 def test_the_output_is_tagged_as_what_it_is_and_a_line_says_so(transfer: int, word: str, target: str) -> None:
     film("a.mp4", transfer, *[(191, 182, 160)] * 3)
     _, said = convert("a.mp4", target, crf=1)
-    assert said == f"The film is in HDR ({word}): it is converted to SDR (BT.709)."
+    assert said == f"The video is in HDR ({word}): it is converted to SDR (BT.709)."
     assert clips.facts("a.mp4")["colours"] == (9, 1, 9, transfer)
     assert clips.facts(target)["colours"] == (1, 1, 1, 1)
     shown = clips.frames(target)[1][1][24, 32]

@@ -18,7 +18,7 @@ from perceptual.errors import ConfigError
 from perceptual.video import Reader
 from perceptual.video.filters import Filters, deinterlaced
 
-SAID = "The film is interlaced: it is deinterlaced (--keep-interlaced leaves it as it is)."
+SAID = "The video is interlaced: it is deinterlaced (--keep-interlaced keeps it interlaced)."
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_progressive_films_pass_as_they_are() -> None:
 def test_kept_fields_keep_their_tag_and_their_own_colours(order: str) -> None:
     interlaced("a.mkv", order)
     _, said = convert("a.mkv", "b.mkv", keep_interlaced=True, crf=5)
-    assert said == "The film is interlaced and is left so."
+    assert said == "The video is interlaced and stays interlaced."
     with av.open("b.mkv") as film:
         stream = film.streams.video[0]
         assert {frame.interlaced_frame for frame in film.decode(stream)} == {True}
@@ -146,10 +146,10 @@ def test_kept_fields_keep_their_tag_and_their_own_colours(order: str) -> None:
 def test_where_the_output_cannot_say_that_it_is_interlaced_a_line_does() -> None:
     interlaced("a.mp4")
     _, said = convert("a.mp4", "b.webm", keep_interlaced=True)
-    assert said.endswith("left so, which the output does not say: it is written as progressive.")
+    assert said.endswith("stays interlaced, but the output is tagged as progressive.")
 
 
 @pytest.mark.parametrize("settings", [{"size": 32}, {"upscale": 2}])
 def test_what_does_not_keep_lines_is_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=rf"--keep-interlaced .* --{next(iter(settings))} does not"):
+    with pytest.raises(ConfigError, match=rf"--keep-interlaced cannot be combined with --{next(iter(settings))}"):
         VideoConfig(keep_interlaced=True, **settings)

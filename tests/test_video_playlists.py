@@ -56,7 +56,7 @@ def soon(work: Callable[[], object]) -> BaseException | None:
 def test_a_playlist_is_refused_at_once(name: str) -> None:
     Path(name).write_text(PLAYLISTS[name], encoding="utf-8")
     error = soon(lambda: convert(name, "b.mp4"))
-    assert str(error) == f"{name} is a playlist, which names films and holds none: give one of the films."
+    assert str(error) == f"{name} is a playlist, not a video: give one of the videos that it lists."
     assert not Path("b.mp4").exists()
 
 
@@ -65,7 +65,7 @@ def test_a_playlist_is_refused_at_once(name: str) -> None:
 def test_a_named_pipe_is_refused_at_once(name: str) -> None:
     os.mkfifo(name)
     error = soon(lambda: convert(name, "b.mp4"))
-    assert str(error) == f"{name} is a pipe or a device, and no file: save the film to a file first."
+    assert str(error) == f"{name} is a pipe or a device, not a file: save the video to a file first."
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -89,7 +89,7 @@ def test_a_kind_of_file_that_is_not_allowed_is_a_sentence(monkeypatch: pytest.Mo
     assert not {"hls", "dash", "concat", "sdp", "rtsp", "lavfi", "imf", "ffmetadata"} & set(source._KINDS.split())
     assert source._allowed()["protocol_whitelist"] == "file"
     monkeypatch.setattr(source, "_KINDS", "matroska")
-    with pytest.raises(VideoError, match=r"a\.ts is of a kind that is not read here: convert it"):
+    with pytest.raises(VideoError, match=r"a\.ts has a format that is not supported: convert it"):
         convert("a.ts", "b.mp4")
 
 

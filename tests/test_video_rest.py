@@ -57,7 +57,7 @@ def test_the_transparency_of_vp9_is_told_of_and_its_tag_is_not_copied() -> None:
         frame = av.VideoFrame.from_ndarray(np.full((48, 64, 4), 100, np.uint8), "rgba").reformat(format="yuva420p")
         output.mux(stream.encode(frame) + stream.encode(None))
     _, said = convert("a.webm", "b.mkv")
-    assert said == "The film is transparent in parts: its transparency is left out."
+    assert said == "The video has transparent parts: the transparency is left out."
     assert "alpha_mode" not in {key.lower() for key in clips.facts("b.mkv")["streams"][0]}
     clips.make("c.mov", count=2, codec="png", pixels="rgba")
     _, said = convert("c.mov", "d.mkv")

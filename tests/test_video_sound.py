@@ -48,7 +48,7 @@ CASES = [
 def test_what_is_heard_stays_at_its_time_and_a_line_says_so(source: str, sound: str, target: str, words: str) -> None:
     clips.make(source, count=48, picture=flash, sound=sound, beep=1.0)
     conversion, said = convert(source, target)
-    assert said == f"Sound is converted, as {Path(target).suffix} does not take it: {words}."
+    assert said == f"The sound is converted, because {Path(target).suffix} does not support it: {words}."
     assert conversion.damage == 0
     assert sounds(target) == [(words.split()[-1], 48_000, 1)]
     seen = next(float(time) for time, picture in clips.frames(target) if picture.mean() > 128)
@@ -100,7 +100,7 @@ def test_sound_that_the_output_holds_is_copied_beside_one_that_is_converted() ->
 
     clips.make("a.mkv", sound="aac", prepare=prepare, finish=end)
     _, said = convert("a.mkv", "b.webm")
-    assert said == "Sound is converted, as .webm does not take it: aac as opus."
+    assert said == "The sound is converted, because .webm does not support it: aac as opus."
     assert sounds("b.webm") == [("opus", 48_000, 1), ("opus", 48_000, 2)]
     copied = [data for _, data in clips.packets("b.webm", index=1)]
     assert copied == [data for _, data in clips.packets("a.mkv", index=1)][: len(copied)]
@@ -137,7 +137,7 @@ def test_damaged_sound_becomes_silence_and_is_counted(seed: int) -> None:
     Path("a.mkv").write_bytes(data)
     conversion, said = convert("a.mkv", "b.webm")
     assert conversion.damage
-    assert said.endswith("of a.mkv could not be read whole; the output holds the rest.")
+    assert said.endswith(" The output contains the rest.")
     heard = [time for time, level in clips.loudness("b.webm") if level > 0.05 and time > 1.5]
     assert heard[0] == pytest.approx(2, abs=0.045)
 
@@ -154,7 +154,9 @@ def test_no_sound_leaves_it_out(target: str) -> None:
 def test_sound_that_cannot_be_decoded_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     clips.make("a.mp4", sound="aac")
     monkeypatch.setattr("perceptual.video.streams.can_convert", lambda kind, stream: False)
-    with pytest.raises(ConfigError, match=r"a\.mp4 has sound \(aac\) that \.webm cannot hold: .* give --no-sound"):
+    with pytest.raises(
+        ConfigError, match=r"a\.mp4 has sound \(aac\), which \.webm does not support: .* give --no-sound"
+    ):
         convert("a.mp4", "b.webm", lambda pixels: pytest.fail("it worked"))
     assert [path.name for path in Path().iterdir()] == ["a.mp4"]
 

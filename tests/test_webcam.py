@@ -300,7 +300,7 @@ def test_a_camera_is_asked_for_the_size(plugged: dict[str, Any]) -> None:
 
 
 def test_a_camera_that_is_pulled_out_is_a_sentence(plugged: dict[str, Any]) -> None:
-    with playing(camera="0") as work, pytest.raises(VideoError, match=r"^Camera 0 gives no more pictures: plug it in"):
+    with playing(camera="0") as work, pytest.raises(VideoError, match=r"^Camera 0 sends no more frames: reconnect it"):
         for _ in work:
             pass
     assert plugged["released"]
@@ -312,7 +312,7 @@ def test_a_camera_that_is_pulled_out_while_a_picture_is_painted_is_a_sentence_to
     with (
         Camera(config) as camera,
         closing(run(painter, camera, config)) as work,  # type: ignore[arg-type]
-        pytest.raises(VideoError, match=r"^Camera 0 gives no more pictures"),
+        pytest.raises(VideoError, match=r"^Camera 0 sends no more frames"),
     ):
         list(work)
     assert plugged["released"]
@@ -502,7 +502,7 @@ def test_a_slow_painter_gets_smaller_pictures_and_the_window_stays() -> None:
         shown = go_to(work, 60)
         assert on_screen().shape == (320, 480, 3)
         assert title().endswith(
-            f"{shown.width} x {shown.height} px, {1 / painter.cost(shown.width):.0f} frames a second, h: keys"
+            f"{shown.width} x {shown.height} px, {1 / painter.cost(shown.width):.0f} frames per second, h: keys"
         )
     assert shown.width < 270
     assert 0.1 * (shown.width / 320) ** 2 <= 1 / 15
@@ -581,7 +581,7 @@ def test_the_real_wave_paints_a_film_in_the_window(capfd: Capture, monkeypatch: 
     code, out, err = webcam(capfd, "--style", "wave", "--camera", "film.avi", "--frames", "3", "--steady", "0")
     assert (code, out) == (0, "")
     assert err.startswith("3 frames in ")
-    assert err.endswith(" a second at 160 x 96 px.\n")
+    assert err.endswith(" frames per second at 160 x 96 px.\n")
     assert err.count("\n") == 1
     stylizer = Stylizer.load("wave", device="cpu", video=True)
     pictures = [torch.from_numpy(frame).permute(2, 0, 1)[None] for frame in frames_of()[:13]]
@@ -622,12 +622,12 @@ def test_ctrl_c_closes_the_window_and_tells_the_frames(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ("--camera 99", "Camera 99 gives no pictures: plug it in"),
+        ("--camera 99", "Camera 99 sends no frames: connect it"),
         ("--camera 99999999999", "give the number of a camera"),
         ("--camera missing.avi", "--camera is 'missing.avi': give the number of a camera"),
-        ("--camera broken.avi", "broken.avi is no film that can be read"),
-        ("--camera broken.mp4", "broken.mp4 is no film that can be read"),
-        ("--camera empty.mp4", "empty.mp4 is no film"),
+        ("--camera broken.avi", "broken.avi is not a readable video"),
+        ("--camera broken.mp4", "broken.mp4 is not a readable video"),
+        ("--camera empty.mp4", "empty.mp4 is not a readable video"),
         ("--camera film.avi --strength 2", "strength is 2"),
         ("--camera film.avi --steady 2", "steady is 2"),
         ("--camera film.avi --fps 0", "fps is 0"),

@@ -1,7 +1,8 @@
-"""Training pictures: any folder of images as an endless, shuffled stream of square crops.
+"""Training data: any folder of images as an endless, shuffled stream of square crops.
 
-Picture number k of the stream is a function of the seed and k alone: the order, the crop and the flip. So a run resumed
-at step s reads exactly what it would have read, whatever the number of worker processes, and no reader state is saved.
+Item k of the stream (which file, which crop, which flip) depends only on the seed and on k. A run that is resumed at
+step s therefore reads the same data as an uninterrupted run, for any number of worker processes, and no state of the
+reader needs to be saved.
 """
 
 from __future__ import annotations
@@ -27,25 +28,31 @@ from perceptual.images import finding
 from perceptual.images.codecs import Array
 
 FLAT = 0.5 / 255
-"""Standard deviation below which a crop counts as one of a single colour: half a level."""
-_FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's own numbers; only `images` and `codecs` import Pillow
+"""Standard deviation below which a crop counts as a single colour: half a level of 0..255."""
+_FLIP_LEFT_RIGHT, _BICUBIC = 0, 3  # Pillow's constants; only the package `images` imports Pillow
 
 
 class Photographs(Dataset[tuple[Tensor, list[str]]]):
-    """Crops of the images below `folder`: item k is ((3, size, size) float32 in [0, 1], paths that could not be read).
+    """Crops of the images in a folder and its subfolders. Item k is (crop (3, size, size), float32 in [0, 1]; list of
+    skipped paths).
 
-    leave_out: files and folders below it that are not photographs to learn from, such as the run's own previews.
+    A file that cannot be read, or a flat crop, is skipped: the next file in the order of the epoch takes its place, and
+    its path is added to the list.
 
-    skip_flat: leave out crops of a single colour. An instance norm divides by their spread of nothing, layer after
-        layer, and the gradient overflows.
+    Args:
+        folder: the folder of photos.
+        size: side of the crops in pixels.
+        seed: seed of the order, the crops and the flips.
+        crop: "random", "squash" or "native", see `TrainConfig.crop`.
+        leave_out: files and folders to ignore, such as the previews of the run.
+        skip_flat: skip crops of a single colour. Instance normalisation divides by their standard deviation of zero in
+            every layer, so their gradients overflow.
 
-    Attributes: `names`, the files in order, as paths below the folder with forward slashes: what identifies the stream.
-
-    A file that cannot be read, or gives such a crop, is replaced by the next one in the order of that epoch, and named
-    in the second part.
+    Attributes: `names`, the files in order, as paths relative to the folder with forward slashes. They identify the
+    stream.
 
     Raises:
-        DataError: the folder is missing or holds no image; when read, that no image at all can be read.
+        DataError: the folder is missing or has no images; or, when an item is read, no image can be used.
     """
 
     def __init__(
@@ -59,17 +66,17 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         skip_flat: bool = False,
     ) -> None:
         if not os.path.isdir(folder):
-            raise DataError(f"The data folder {folder} is not there, or no folder: give a folder of photographs.")
+            raise DataError(f"The data folder {folder} is missing or not a folder: give a folder of photos.")
         try:
             found = finding.find([folder])
         except ImageError as error:
-            raise DataError(f"The data folder {folder} holds no image: give a folder of photographs.") from error
+            raise DataError(f"The data folder {folder} contains no images: give a folder of photos.") from error
         out = {Path(os.path.realpath(path)) for path in leave_out}
         real = [Path(os.path.realpath(file.path)) for file in found]
         kept = [file for file, place in zip(found, real, strict=True) if out.isdisjoint([place, *place.parents])]
         self.paths, self.names = [file.path for file in kept], [file.relative.as_posix() for file in kept]
         if not self.paths:
-            raise DataError(f"The data folder {folder} holds nothing but the style images: give one of photographs.")
+            raise DataError(f"The data folder {folder} contains only the style images: give a folder of photos.")
         self.folder, self.size, self.seed, self.crop = Path(folder), size, seed, crop
         self.skip_flat = skip_flat
         self._order: tuple[int, list[int]] | None = None
@@ -78,7 +85,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         return len(self.paths)
 
     def order(self, epoch: int) -> list[int]:
-        """The shuffled order of the files in an epoch."""
+        """The shuffled order of the files in an epoch, as indices into `names`."""
         if self._order is None or self._order[0] != epoch:
             indices = list(range(len(self.paths)))
             random.Random(f"order {self.seed} {epoch}").shuffle(indices)
@@ -86,33 +93,34 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         return self._order[1]
 
     def difference(self, was: object) -> str | None:
-        """How these photographs differ from those of an earlier run, in words; None where they are the same.
+        """Describe how these photos differ from those of an earlier run; None if they are the same.
 
-        was: `names` of that run, or what earlier versions kept: the number of files, and a hash of their whole paths.
+        was: `names` of the earlier run, or the text that old versions stored: the number of files and a hash of their
+            full paths.
         """
         if isinstance(was, str):
             count, _, digest = was.partition(" files, ")
             if digest in map(self._digest_under, (self.folder, self.folder.absolute(), _from_here(self.folder))):
                 return None
             if count == str(len(self)):
-                return "the photographs are others, or --data was written in another way: write it as it was"
-            return f"there were {count} photographs and there are {len(self)} now"
+                return "the photos are different, or --data was written differently: write it as before"
+            return f"there were {count} photos and there are {len(self)} now"
         if not isinstance(was, list):
-            return "the state does not tell its photographs"
+            return "the saved state does not list its photos"
         if was == self.names:
             return None
         pairs = itertools.zip_longest(was, self.names)
         before, now = next((before, now) for before, now in pairs if before != now)
         if before is not None and before not in self.names:
-            told = f"the first that is missing is {before}"
+            detail = f"the first missing photo is {before}"
         elif now is not None and now not in was:
-            told = f"the first that is new is {now}"
+            detail = f"the first new photo is {now}"
         else:
-            told = f"their order differs from {now or before} on"
-        return f"there were {len(was)} photographs and there are {len(self)} now; {told}"
+            detail = f"their order differs from {now or before} on"
+        return f"there were {len(was)} photos and there are {len(self)} now; {detail}"
 
     def _digest_under(self, folder: Path) -> str:
-        """The hash by which earlier versions knew the photographs, with the folder written in this way."""
+        """The hash that old versions stored to identify the photos, for one way of writing the folder."""
         paths = "\n".join(str(folder / name) for name in self.names)
         return hashlib.sha256(paths.encode("utf-8", "replace")).hexdigest()
 
@@ -130,8 +138,8 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
             if not self.skip_flat or float(crop.std((1, 2), correction=0).max()) >= FLAT:
                 return crop, unreadable
             unreadable.append(str(path))
-        wrong = "has more than one colour" if self.skip_flat else "can be read"
-        raise DataError(f"None of the {len(order)} images in the data folder {wrong}: {unreadable[0]} is the first.")
+        problem = "has more than one colour" if self.skip_flat else "can be read"
+        raise DataError(f"None of the {len(order)} images in the data folder {problem}: {unreadable[0]} is the first.")
 
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
         native = self.crop == "native"
@@ -154,12 +162,12 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
 def _from_here(folder: Path) -> Path:
     try:
         return Path(os.path.relpath(folder))
-    except ValueError:  # on another drive of Windows
+    except ValueError:  # on Windows, if the folder is on another drive
         return folder
 
 
 def _native(array: Array, size: int, rng: random.Random) -> Tensor:
-    """A crop at the picture's own resolution, flipped and turned at random; a small picture is continued in mirrors."""
+    """A crop at the original resolution, flipped and rotated at random. A small image is extended by mirroring."""
     short = [max(0, size - side) for side in array.shape[:2]]
     if any(short):
         array = np.pad(array, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
@@ -175,9 +183,13 @@ def _tensor(array: Array) -> Tensor:
 def batches(
     dataset: Photographs, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[Any]:
-    """Yield ((batch, 3, size, size), unreadable paths) for the steps from `start` to the last of `config`.
+    """Yield (batch (batch, 3, size, size) in [0, 1], list of skipped paths) for the steps from `start` to the last one.
 
-    rank, world: this process and the number of processes; each reads its own share of every step.
+    config: number of steps, batch size and worker processes. rank, world: index of this process and number of
+    processes; each process reads its own part of every step.
+
+    Raises:
+        DataError: no image can be used.
     """
 
     def indices() -> Iterator[int]:
@@ -195,17 +207,17 @@ def batches(
     )
     try:
         yield from loader
-    except DataError as error:  # a worker's error arrives with its traceback as text
+    except DataError as error:  # the error of a worker contains its traceback as text
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 def _processors() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the main one decides."""
+    """Ignore Ctrl-C in a worker. It reaches all processes of the terminal, but only the main process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -1,4 +1,4 @@
-"""Step: what every long piece of work yields, so that the caller owns the bar, the log and the stopping."""
+"""`Step`, the progress report of every long-running function. The caller displays it and decides when to stop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Step:
-    """One tick of a long piece of work.
+    """The progress of a long-running function.
 
-    index: units done so far (optimiser steps, bytes, frames), counted from 1; 0 is "about to begin".
-    total: units in all, or None when that is not known.
-    losses: named, unweighted terms, and "total" for the weighted sum; empty where there is nothing to tell.
-    preview: RGB float [0, 1], (N, 3, H, W), on the CPU, on the ticks that carry one.
-    message: something worth telling a person, as one sentence.
+    index: units of work done so far (optimiser steps, bytes, frames); 0 before the first.
+    total: units of work in total, None if unknown.
+    losses: unweighted loss terms by name, and "total", the weighted sum; empty if there are none.
+    preview: RGB float [0, 1], (N, 3, H, W), on the CPU; None for most steps.
+    message: one sentence for the user, or None.
     """
 
     index: int
@@ -30,7 +30,7 @@ class Step:
 
 
 def finish(work: Generator[Step, None, _T]) -> _T:
-    """Run long work to its end, for those who need no Steps; returns its value."""
+    """Run a generator of Steps to its end, ignore the Steps, and return its value."""
     while True:
         try:
             next(work)

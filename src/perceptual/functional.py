@@ -1,8 +1,8 @@
-"""The mathematics of perceptual losses as pure functions on tensors: no state, no modules.
+"""The mathematics of perceptual losses as pure functions on tensors, without state and modules.
 
-Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). Losses are one number per image, (N,).
-Float16 and bfloat16 are computed in float32, float64 stays float64. Other types raise
-TypeError, other shapes ValueError.
+Images are RGB float [0, 1], (N, 3, H, W); features are (N, C, H, W). A loss is one number per image, (N,). float16 and
+bfloat16 inputs are computed in float32; float64 stays float64. Other types raise a TypeError, other shapes a
+ValueError.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LATTICE_SIDE = 48
-"""Least height and width of an image for `lattice_energy`, in pixels."""
+"""Smallest height and width of an image for `lattice_energy`, in pixels."""
 
 NOISE_TILE = 1024
-"""Height and width of the noise pattern of `noise_field`, in pixels; it repeats from there on."""
+"""Height and width of the noise pattern of `noise_field` in pixels; beyond them it repeats."""
 
 
 def feature_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Feature reconstruction loss (paper, eq. 2): squared error over C * H * W, for each image: (N,).
+    """Feature reconstruction loss (paper, eq. 2): squared error divided by C * H * W, for each image: (N,).
 
-    output, target: (N, C, H, W) of equal C, H and W; a target of one image serves all. Half-precision inputs are
-    summed in float32.
+    output, target: (N, C, H, W) with equal C, H and W; a target with N = 1 is compared with all outputs. Half-precision
+    inputs are summed in float32.
     """
     one, other = _pair(output, target)
     return (one - other).square().mean(dim=(1, 2, 3))
 
 
 def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None = None) -> Tensor:
-    """Squared difference of features (N, C, H, W) of length 1 at each place, its mean over the places: (N,).
+    """Squared difference of features (N, C, H, W), scaled to length 1 at each position: (N,).
 
-    channels: (1, C, 1, 1), what each channel counts (Zhang et al., 2018, eq. 1); 1 each when left out.
+    It is summed over channels and averaged over positions (Zhang et al., 2018, eq. 1). channels: (1, C, 1, 1), weight
+    of each channel; 1 by default.
     """
     one, other = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in _pair(output, target))
     squares = (one - other).square()
@@ -46,9 +47,10 @@ def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None 
 def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     """Gram matrix of features (N, C, H, W) -> (N, C, C), symmetric and positive semi-definite (paper, eq. 3).
 
-    scale: "paper" divides by C * H * W (eq. 3, and the authors' code); "gatys" by H * W; "none" by nothing.
-    The products are accumulated in float32 (float64 for float64), also under autocast, whatever the input's
-    precision: at 1024 x 1024 a sum in bfloat16 would stop growing, and one in float16 overflow.
+    scale: "paper" divides by C * H * W (eq. 3 and the authors' code), "gatys" by H * W, "none" does not divide.
+
+    The products are accumulated in float32 (float64 for float64) for every input type, also under autocast. At 1024 x
+    1024 pixels a sum in bfloat16 would lose the small terms, and a sum in float16 would overflow.
     """
     n, c, h, w = _checked(features).shape
     divisor = _choice("scale", scale, {"paper": c * h * w, "gatys": h * w, "none": 1})
@@ -62,9 +64,9 @@ def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
 
 
 class _GramOfHalf(torch.autograd.Function):
-    """R^T R of bfloat16 rows (N, P, C), summed in float32; its backward is one product in bfloat16.
+    """R^T R of bfloat16 rows (N, P, C), summed in float32. The backward pass is one product in bfloat16.
 
-    Autograd would take two products in float32 for it. The gradient is scaled to 1 before it is rounded.
+    Autograd would compute two products in float32. The gradient is scaled to a maximum of 1 before it is rounded.
     """
 
     @staticmethod
@@ -85,8 +87,8 @@ class _GramOfHalf(torch.autograd.Function):
 def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Tensor:
     """Style reconstruction loss between Gram matrices (N, C, C) (paper, eq. 4), for each image: (N,).
 
-    reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as the authors' code does;
-    "quarter" is a quarter of the mean, which with scale="gatys" is the layer loss of Gatys et al. (2015).
+    reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as in the authors' code;
+    "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015).
     """
     one, other = _pair(output, target, "NCC")
     channels = output.shape[-1]
@@ -95,21 +97,24 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 
 
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Pixel loss (paper, section 3.2): squared error over C * H * W, for each image: (N,)."""
+    """Pixel loss (paper, section 3.2): squared error of (N, C, H, W) divided by C * H * W, for each image: (N,)."""
     return feature_distance(output, target)
 
 
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Absolute error over C * H * W, for each image: (N,); blurs less than the squared error (Lim et al., 2017)."""
+    """Absolute error of (N, C, H, W) divided by C * H * W, for each image: (N,).
+
+    It blurs less than the squared error (Lim et al., 2017).
+    """
     one, other = _pair(output, target)
     return (one - other).abs().mean(dim=(1, 2, 3))
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Sum of squared differences of neighbours, over both directions and all channels, for each image: (N,).
+    """Sum of squared differences of neighbouring pixels in both directions and all channels, for each image: (N,).
 
-    The regulariser of the paper (section 3.2, after Mahendran and Vedaldi with beta = 2). A 10 x 10 identity
-    matrix has 36. On [0, 1] pixels it is 255 ** 2 times smaller than on the paper's 0..255.
+    The regulariser of the paper (section 3.2, after Mahendran and Vedaldi with beta = 2). Example: 36 for a 10 x 10
+    identity matrix. For pixels in [0, 1] it is 255 ** 2 times smaller than for the paper's pixels of 0..255.
     """
     image = _exact(image)
     down = (image[..., 1:, :] - image[..., :-1, :]).square().sum(dim=(1, 2, 3))
@@ -118,16 +123,18 @@ def total_variation(image: Tensor) -> Tensor:
 
 
 def grid_energy(difference: Tensor, period: int) -> Tensor:
-    """Mean square of what repeats every `period` pixels in a difference of images (N, C, H, W), for each image: (N,).
+    """Mean square of the pattern that repeats every `period` pixels in a difference of images (N, C, H, W): (N,).
 
-    In squares of 8 x 8 periods, half overlapping: the mean at each place within the period, less that of all places. A
-    grid that a network leaves adds up there, and what belongs to pictures averages out.
-    Each side must be at least `period` pixels.
+    Computed in half-overlapping squares of 8 x 8 periods: the mean at each position within the period, minus the mean
+    over all positions. A grid drawn by a network adds up there, while the content of the images averages out.
+
+    Raises:
+        ValueError: a side is smaller than `period`, or `period` is less than 1.
     """
     difference = _exact(difference)
     if min(period, *difference.shape[-2:]) < max(1, period):
-        raise ValueError(f"A grid of {period} pixels does not fit {tuple(difference.shape)}: give a period of 1 or "
-                         "more, and images at least as large.")  # fmt: skip
+        raise ValueError(f"A period of {period} pixels does not fit the shape {tuple(difference.shape)}: give a period "
+                         "of 1 or more, and images that are at least as large.")  # fmt: skip
     height, width = (side - side % period for side in difference.shape[-2:])
     places = F.pixel_unshuffle(difference[..., :height, :width], period)
     window = min(8, *places.shape[-2:])
@@ -138,17 +145,19 @@ def grid_energy(difference: Tensor, period: int) -> Tensor:
 
 
 def lattice_energy(image: Tensor) -> Tensor:
-    """How much an image (N, 3, H, W) repeats every 2 or 4 pixels, for each image: (N,); 0 where no grid shows.
+    """Strength of patterns that repeat every 2 or 4 pixels in images (N, 3, H, W): (N,); 0 if there is no such grid.
 
-    The power of luma at each of the 15 frequencies that are multiples of a quarter of the sampling frequency, over the
-    power of the frequencies around it: its logarithm, as far as it is above 0.3, and the mean of the 15. A network
-    that halves twice can draw such a grid in flat areas, and no loss on features sees it.
-    Each side must be at least LATTICE_SIDE pixels.
+    There are 15 frequencies that are multiples of a quarter of the sampling frequency. For each, the power of luma is
+    divided by the power of the frequencies around it; the logarithm minus 0.3 is clipped at 0, and the 15 values are
+    averaged. A network that halves the image twice can draw such a grid in flat areas; feature losses do not see it.
+
+    Raises:
+        ValueError: a side is smaller than LATTICE_SIDE pixels.
     """
     gray = luma(_exact(image))[:, 0]
     height, width = gray.shape[-2:]
     if min(height, width) < LATTICE_SIDE:
-        raise ValueError(f"An image of {width} x {height} px is too small to look for a grid: give {LATTICE_SIDE} px "
+        raise ValueError(f"An image of {width} x {height} px is too small for lattice_energy: give {LATTICE_SIDE} px "
                          "or more on each side.")  # fmt: skip
     window = torch.outer(*(torch.hann_window(side, device=gray.device) for side in (height, width)))
     gray = (gray - gray.mean((1, 2), keepdim=True)) * window
@@ -167,10 +176,11 @@ def lattice_energy(image: Tensor) -> Tensor:
 
 
 def reduced(image: Tensor, scale: int) -> Tensor:
-    """An image (N, C, H, W) made smaller by a power of two, halved again and again by the binomial filter 1 3 3 1."""
+    """Reduce an image (N, C, H, W) by a power of two: (N, C, H / scale, W / scale). Each halving uses the binomial
+    filter 1 3 3 1."""
     if scale == 1:
         return image
-    with torch.autocast(image.device.type, enabled=False):  # it would round pixels to 8 bits
+    with torch.autocast(image.device.type, enabled=False):  # autocast would round pixels to 8 bits
         while scale > 1:
             taps = image.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
             kernel = torch.outer(taps, taps).expand(image.shape[1], 1, 4, 4)
@@ -184,7 +194,7 @@ def _noise_tile() -> Tensor:
     generator, total = torch.Generator().manual_seed(0), torch.zeros(1, 1, NOISE_TILE, NOISE_TILE)
     for size in (1, 4, 16):
         cells = torch.randn(1, 1, NOISE_TILE // size, NOISE_TILE // size, generator=generator)
-        if size > 1:  # the pattern has to go on at its edges
+        if size > 1:  # the pattern must continue across its edges
             cells = F.interpolate(F.pad(cells, (2,) * 4, mode="circular"), scale_factor=size, mode="bicubic")
             cells = cells[..., 2 * size : -2 * size, 2 * size : -2 * size]
         total += cells
@@ -192,9 +202,9 @@ def _noise_tile() -> Tensor:
 
 
 def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
-    """Noise (1, 1, height, width) of mean 0: grains of 1, 4 and 16 pixels; always the same for the same place.
+    """Noise (1, 1, height, width) with mean 0 and grains of 1, 4 and 16 pixels. It depends only on the position.
 
-    top, left: the place of the first pixel in the pattern, which repeats every NOISE_TILE pixels.
+    top, left: position of the first pixel in the pattern, which repeats every NOISE_TILE pixels.
     """
     rows = torch.arange(top, top + height) % NOISE_TILE
     columns = torch.arange(left, left + width) % NOISE_TILE
@@ -202,14 +212,14 @@ def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
 
 
 def bleed(image: Tensor, alpha: Tensor) -> Tensor:
-    """Where alpha is 0, the colours of the nearest visible pixels in place of what is stored there.
+    """Replace the colours of fully transparent pixels by those of the nearest visible pixels: (N, C, H, W).
 
-    image: (N, C, H, W) in [0, 1]; alpha: (N, 1, H, W) in [0, 1]. What lies under alpha 0 is arbitrary, often black. A
-    network or a filter would mix it into the visible edge. The mean of the visible pixels is taken in blocks of 2, 4,
-    8 ... pixels, the smallest block that has any. An image without visible pixels becomes 0.
+    image: (N, C, H, W) in [0, 1]; alpha: (N, 1, H, W) in [0, 1]. Pixels with alpha 0 have arbitrary colours, often
+    black, which a network or a filter would mix into the visible edge. They get the mean of the visible pixels of the
+    smallest block of 2, 4, 8 ... pixels that has any. An image without visible pixels becomes 0.
     """
-    seen = (alpha > 0).to(image.dtype)
-    levels = [(image * seen, seen)]
+    visible = (alpha > 0).to(image.dtype)
+    levels = [(image * visible, visible)]
     while max(levels[-1][1].shape[-2:]) > 1:
         height, width = levels[-1][1].shape[-2:]
         total, weight = (F.avg_pool2d(F.pad(part, (0, width % 2, 0, height % 2)), 2) for part in levels[-1])
@@ -224,16 +234,17 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 
 def luma(image: Tensor) -> Tensor:
-    """Luma of RGB (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
+    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
     weights = _rgb(image).new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (image * weights).sum(dim=1, keepdim=True)
 
 
 def crossfade(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """Mix two images (N, C, H, W), `share` of the second; each channel's spread is the mix of their spreads.
+    """Mix two images (N, C, H, W) and keep their contrast. share: part of the second image, 0 to 1.
 
-    Plain mixing makes two pictures that differ in their details duller than either; a little of a painting would then
-    be further from its style than the photograph is.
+    The standard deviation of each channel is the mix of the two standard deviations. Without this, a mix of two images
+    with different details has less contrast than each of them, and a photo with a little style would be further from
+    the style than the photo itself.
     """
     mixed = torch.lerp(one, other, share)
     spreads = [image.std(dim=(2, 3), correction=0, keepdim=True) for image in (one, other, mixed)]
@@ -243,22 +254,25 @@ def crossfade(one: Tensor, other: Tensor, share: float) -> Tensor:
 
 
 def mix(style: Tensor, values: Tensor) -> Tensor:
-    """Mix values (styles, ...) by weights (N, styles) -> (N, ...): no matrix product, which autocast would round."""
+    """Weighted sums of values (styles, ...) with weights (N, styles): (N, ...).
+
+    It is not written as a matrix product, because autocast would round that.
+    """
     weights = style.to(values).reshape(*style.shape, *[1] * (values.ndim - 1))
     return (weights * values).sum(1)
 
 
 def _exact(x: Tensor) -> Tensor:
-    """(N, C, H, W) in float32, or in float64 where it is so."""
+    """Check (N, C, H, W) and convert it to float32; float64 is kept."""
     return _single(_checked(x))
 
 
 def _pair(output: Tensor, target: Tensor, axes: str = "NCHW") -> tuple[Tensor, Tensor]:
-    """Both in float32 or float64; their shapes differ in the first axis at most, where one of them has 1."""
+    """Check two tensors and convert them to float32 or keep float64. Only N may differ, and only if one N is 1."""
     one, other = _single(_checked(output, axes)), _single(_checked(target, axes))
     if one.shape[1:] != other.shape[1:] or (len(one) != len(other) and 1 not in (len(one), len(other))):
-        raise ValueError(f"The shapes {tuple(one.shape)} and {tuple(other.shape)} do not fit: compare tensors of one "
-                         "shape, or several with one.")  # fmt: skip
+        raise ValueError(f"The shapes {tuple(one.shape)} and {tuple(other.shape)} do not match: give tensors of the "
+                         "same shape, or one with N = 1.")  # fmt: skip
     return one, other
 
 
@@ -269,9 +283,9 @@ def _single(x: Tensor) -> Tensor:
 def _checked(x: Tensor, axes: str = "NCHW") -> Tensor:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"Losses take tensors of floats, not {kind}: for pixels give levels / 255.")
+        raise TypeError(f"Losses need tensors of floats, not {kind}: divide pixel levels by 255.")
     if x.ndim != len(axes):
-        raise ValueError(f"The shape is {tuple(x.shape)}: give ({', '.join(axes)}), for one image x[None].")
+        raise ValueError(f"The shape is {tuple(x.shape)}: give ({', '.join(axes)}); for a single image give x[None].")
     return x
 
 

@@ -1,12 +1,13 @@
-"""Projected L-BFGS: minimise a function over a box, on whatever device the variables lie.
+"""Projected L-BFGS: minimise a function over a box, on any device.
 
 The paper minimises equation 5 by "projected L-BFGS by clipping the image y to the range [0, 255] at each iteration"
-(section 4.1). To clip behind the back of an optimiser that knows nothing of it (`torch.optim.LBFGS`) gives it wrong
-curvature: the step that it remembers is not the step that was taken. Here the step, the curvature and the sufficient
-decrease are those of the clipped points. Every point is inside the box, and no accepted one is worse than the last.
+(section 4.1). Clipping after each step of an optimiser that does not know about it (`torch.optim.LBFGS`) gives wrong
+curvature, because the step that it stores is not the step that was taken. Here the step, the curvature and the
+sufficient decrease are computed from the clipped points. Every point is inside the box, and the function never
+increases.
 
-SciPy's L-BFGS-B does as well per evaluation (`benchmarks/lbfgs.py`), but works on the CPU alone, in float64, and its
-own share of an iteration at 512 x 512 px is a second.
+SciPy's L-BFGS-B needs as many evaluations (`benchmarks/lbfgs.py`), but it runs only on the CPU in float64, and takes a
+second per iteration at 512 x 512 px in addition to the function.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from torch import Tensor
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 
-DECREASE = 1e-4  # share of the decrease that the slope promises which a step must bring (Armijo's rule)
-CURVATURE = 1e-8  # pairs whose s and y are nearer to a right angle than this cosine say nothing about the curvature
-FIRST_MOVE = 0.05  # mean change of a variable in a step that no curvature is known for, as a share of the box
-TRIES = 20  # shorter and shorter steps before a direction is given up
+DECREASE = 1e-4  # a step must achieve this share of the decrease that the slope predicts (Armijo's rule)
+CURVATURE = 1e-8  # pairs (s, y) with a smaller cosine of their angle are ignored: they hold no curvature information
+FIRST_MOVE = 0.05  # mean change of a variable in a step without curvature information, as a share of the box
+TRIES = 20  # number of shortened steps that are tried before a direction is given up
 
 
 @dataclass(frozen=True)
 class Point:
-    """x, inside the box, with the function's value and gradient there."""
+    """A point x inside the box, with the value and the gradient of the function at x."""
 
     x: Tensor
     value: float
@@ -37,14 +38,16 @@ class Point:
 def minimize(
     function: Function, start: Tensor, *, low: float = 0.0, high: float = 1.0, history: int = 10
 ) -> Iterator[Point]:
-    """Yield the start, clipped, then a better point after each iteration; ends when no step is better any more.
+    """Minimise a function over a box. Yields the clipped start, then a better point after each iteration. Ends when no
+    step lowers the function.
 
-    function: x -> (value, gradient), finite at the start; where it is not, the step is too long. Its last call before a
-        point is yielded was at that point.
-    history: pairs of steps and gradient changes that are remembered, each twice the memory of x.
+    function: x -> (value, gradient). Both must be finite at the start; elsewhere, a step to a non-finite value is
+        shortened. The last call before a point is yielded is at that point.
+    start: any shape. low, high: bounds of all variables.
+    history: number of pairs of steps and gradient changes to keep; each needs twice the memory of x.
 
-    The direction is L-BFGS's on the free variables, those not at a bound that the gradient pushes them against
-    (Bertsekas, 1982; Schmidt et al., 2009); the step is shortened until it decreases the function enough.
+    The direction is that of L-BFGS on the free variables. A variable is not free if it is at a bound and the gradient
+    pushes it outwards (Bertsekas, 1982; Schmidt et al., 2009). The step is shortened until the decrease is sufficient.
     """
     x = start.detach().clamp(low, high)
     point = Point(x, *function(x))
@@ -65,13 +68,13 @@ def minimize(
             point = new
             yield point
         elif pairs:
-            pairs = []  # once more along the gradient itself
+            pairs = []  # try again along the gradient
         else:
             return
 
 
 def _search(function: Function, point: Point, direction: Tensor, step: float, box: tuple[float, float]) -> Point | None:
-    """The first point, from `step` along the direction on backwards, clipped, that is enough lower; None without."""
+    """Shorten `step` along the direction until the clipped point is sufficiently lower; None if no step is."""
     for _ in range(TRIES):
         x = (point.x + step * direction).clamp(*box)
         slope = float((point.gradient * (x - point.x)).sum())
@@ -81,14 +84,14 @@ def _search(function: Function, point: Point, direction: Tensor, step: float, bo
         lower = value <= point.value + DECREASE * slope and value < point.value
         if lower and bool(gradient.isfinite().all()):
             return Point(x, value, gradient)
-        curve = 2 * (value - point.value - slope)  # of the parabola through both values and the slope
+        curve = 2 * (value - point.value - slope)  # second derivative of the parabola through both values and the slope
         step *= min(0.5, max(0.1, -slope / curve)) if math.isfinite(curve) and curve > 0 else 0.1
     return None
 
 
 def _direction(gradient: Tensor, free: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor | None:
-    """Minus the inverse Hessian that the pairs tell of, times the gradient, both among the free variables (two-loop
-    recursion); None when they tell nothing."""
+    """Minus the approximate inverse Hessian times the gradient, for the free variables (two-loop recursion); None if no
+    pair has curvature information."""
     q = -gradient * free
     known = []
     for s, y in pairs:

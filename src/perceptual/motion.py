@@ -1,7 +1,8 @@
-"""Pictures that move: known motions to train and to measure by, motion found between frames, and steadier paintings.
+"""Motion in videos: known motions for training and measuring, optical flow between frames, and less flicker.
 
-A network that sees each frame by itself flickers. It lies on a grid of its own, four pixels wide where it halves
-twice, which does not move with the picture; and a little noise in flat parts chooses other strokes in every frame.
+A network that paints each frame separately flickers, for two reasons. Its strides form a fixed grid (four pixels wide
+if it halves the image twice), which does not move with the video. And a little noise in flat areas leads to different
+strokes in every frame.
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ from perceptual.errors import ImageError
 Array = np.ndarray[Any, np.dtype[Any]]
 
 FLOW_SIDE = 448
-"""Longer side in pixels of the pictures in which motion is looked for; the fastest setting of DIS is enough there."""
+"""Longer side in pixels of the frames for the optical flow. The fastest setting of DIS is sufficient at this size."""
 TRUSTED, DOUBTED = 6.0, 18.0
-"""Difference in levels between a frame and the one before, moved along: motion is trusted below, and not above."""
+"""Difference in levels of 0..255 between a frame and the warped frame before it. The motion has full trust below the
+first value, and none above the second."""
 
 CUT = 0.25
-"""Mean trust below which two frames do not belong together: flow finds something alike in any two pictures."""
+"""Mean trust below which two frames belong to different scenes. Optical flow finds some motion between any frames."""
 _TRUST = np.clip((DOUBTED - np.arange(256, dtype=np.float32)) / (DOUBTED - TRUSTED), 0, 1)
 
 MARGIN = 16
-"""Pixels at each side of a picture that a known motion may bring in from outside; they are left out."""
+"""Pixels at each edge that a known motion may bring in from outside the image. They are not compared."""
 
 
 def random_motion(rng: random.Random, size: int) -> Tensor:
-    """A small motion as a film has them from frame to frame: (2, 3), from places in the moved picture to the first's.
+    """A random small motion between two frames, as a matrix (2, 3) from positions in the moved image to the original.
 
-    Half of them are whole pixels, up to 6 along each axis, which need no interpolation; the other half zoom by up to
-    2 %, turn by up to 1 degree and shift by any fraction. Where that would reach beyond the margin of a square of
-    `size` pixels, as above 256, they zoom and turn less.
+    Half of the motions are shifts by whole pixels, up to 6 along each axis, which need no interpolation. The others
+    shift by up to 6 pixels, zoom by up to 2 % and rotate by up to 1 degree. For images larger than 256 pixels they zoom
+    and rotate less, so that nothing beyond MARGIN comes in from outside.
+
+    rng: source of randomness. size: side of the image in pixels.
     """
     most = min(1.0, 256 / size)
     if rng.random() < 0.5:
@@ -49,17 +53,18 @@ def random_motion(rng: random.Random, size: int) -> Tensor:
 
 
 def similarity(x: float, y: float, *, scale: float = 1.0, degrees: float = 0.0) -> Tensor:
-    """A motion (2, 3) by x and y pixels, that shows what was `scale` times as large, turned by `degrees`."""
+    """The motion p -> scale * rotation(degrees) p + (x, y) as a matrix (2, 3); x and y in pixels; see `move`."""
     cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
     return torch.tensor([[cos, -sin, x], [sin, cos, y]])
 
 
 def move(image: Tensor, motion: Tensor) -> Tensor:
-    """The picture (N, C, H, W) moved: place p of the result shows what `motion` maps p to, about the picture's centre.
+    """Move an image (N, C, H, W): the pixel at position p of the result is the pixel at motion(p) of the image.
 
-    Bicubic between pixels, exact for whole ones; what comes from outside repeats the edge. Gradients flow to `image`.
+    Bicubic interpolation, exact for shifts by whole pixels. Positions outside the image repeat its edge. Gradients flow
+    to `image`.
 
-    motion: (2, 3), a matrix on (x, y) in pixels and a shift.
+    motion: (2, 3), a 2 x 2 matrix and a shift, for (x, y) in pixels relative to the centre of the image.
     """
     height, width = image.shape[-2:]
     with torch.autocast(image.device.type, enabled=False):
@@ -69,21 +74,21 @@ def move(image: Tensor, motion: Tensor) -> Tensor:
 
 
 def places_of(motion: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel of the moved picture was: (H, W, 2), x and y in pixels from the top left one."""
+    """The original position of each pixel of a moved image: (H, W, 2), (x, y) in pixels from the top left pixel."""
     centre = torch.tensor([width - 1, height - 1]) / 2
     y, x = torch.meshgrid(torch.arange(height) - centre[1], torch.arange(width) - centre[0], indexing="ij")
     return torch.stack([x, y, torch.ones_like(x)], dim=-1) @ motion.T + centre
 
 
 def inner(image: Tensor) -> Tensor:
-    """The picture without its margin, where a known motion has something to compare."""
+    """The image (..., H, W) without MARGIN pixels at each edge: the part that can be compared after a known motion."""
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 class Flow:
-    """Dense optical flow by DIS (Kroeger et al., 2016), from the frame before to the one at hand; no weights needed.
+    """Dense optical flow between each frame and the frame before, by DIS (Kroeger et al., 2016), which has no weights.
 
-    Frames are uint8 (1, 3, H, W), each of the size of the first.
+    Call it with the frames in order: uint8 (1, 3, H, W), all of one size.
     """
 
     def __init__(self) -> None:
@@ -91,11 +96,11 @@ class Flow:
         self._before: Array | None = None
 
     def __call__(self, frame: Tensor) -> tuple[Array, Array] | None:
-        """(places, trust): where each pixel of this frame was in the last one, (H, W, 2) as x and y in pixels, and how
-        far that can be believed, (H, W) from 0 to 1; None for the first frame.
+        """(places, trust), or None for the first frame.
 
-        Trust is lost where the last frame, moved, does not show what this one does: behind things that moved away, at
-        cuts, and at what came in from outside.
+        places: (H, W, 2), position (x, y) in pixels of each pixel of this frame in the frame before. trust: (H, W),
+        reliability from 0 to 1. It is low if the warped frame before differs from this frame: in uncovered areas, at
+        cuts, and at pixels that came in from outside.
         """
         height, width = frame.shape[-2:]
         grey = cv2.cvtColor(pixels_of(frame), cv2.COLOR_RGB2GRAY)
@@ -106,7 +111,7 @@ class Flow:
         before, self._before = self._before, grey
         if before is None or before.shape != grey.shape:
             return None
-        patches = min(grey.shape) >= 16  # which DIS looks at; smaller pictures are taken to stand still
+        patches = min(grey.shape) >= 16  # DIS needs 16 pixels; smaller frames are treated as not moving
         shift = np.zeros((*grey.shape, 2), np.float32)
         if patches:
             shift = np.asarray(self._dis.calc(grey, before, shift))
@@ -124,26 +129,29 @@ class Flow:
 
 
 def visible(places: Array) -> Array:
-    """Where a picture moved along shows something of what was there: 1 or 0, (H, W), for places (H, W, 2) in it."""
+    """1.0 for positions (H, W, 2) that lie inside the image, else 0.0: (H, W)."""
     height, width = places.shape[:2]
     return np.asarray(cv2.inRange(places, (-0.01, -0.01), (width - 0.99, height - 0.99)), np.float32) / 255
 
 
 def carry(picture: Tensor, places: Array) -> Tensor:
-    """The picture, uint8 (1, 3, H, W), moved along: each pixel from its place, (H, W, 2), in it; bicubic."""
+    """Warp an image, uint8 (1, 3, H, W): each pixel of the result is taken from its position in `places`, (H, W, 2).
+
+    Bicubic interpolation; positions outside the image repeat its edge.
+    """
     return tensor_of(_remap(pixels_of(picture), places, cv2.INTER_CUBIC))
 
 
-def _remap(pixels: Array, places: Array, how: int) -> Array:
-    moved = cv2.remap(pixels, places, None, how, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+def _remap(pixels: Array, places: Array, method: int) -> Array:
+    moved = cv2.remap(pixels, places, None, method, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return np.asarray(moved)
 
 
 class Steady:
-    """Blends each painting of a film with the one before, moved along with the picture, where that can be trusted.
+    """Reduces flicker: blends each painted frame with the one before, warped by the optical flow where it is reliable.
 
     Args:
-        amount: the share of the one before, from 0, nothing, to 0.9.
+        amount: share of the frame before, from 0 (none) to 0.9.
     """
 
     def __init__(self, amount: float) -> None:
@@ -152,11 +160,15 @@ class Steady:
         self._before: Tensor | None = None
 
     def reset(self) -> None:
-        """Forget what was before, as at another style or size."""
+        """Forget the frame before. Call it when the style or the size changes."""
         self._flow, self._before = Flow(), None
 
     def __call__(self, frame: Tensor, painted: Tensor) -> Tensor:
-        """The steadied painting of a frame; both uint8 (1, 3, H, W), of equal size, in the order of the film."""
+        """The painted frame with less flicker: uint8 (1, 3, H, W).
+
+        frame, painted: the original and the painted frame, uint8 (1, 3, H, W), of equal size. Call it in the order of
+        the video.
+        """
         if not self.amount:
             return painted
         if self._before is not None and self._before.shape != painted.shape:
@@ -173,25 +185,23 @@ class Steady:
 
 @functools.lru_cache(maxsize=4)
 def _grid(height: int, width: int) -> Array:
-    """The place of each pixel itself; not to be changed."""
+    """The position (x, y) of each pixel: (H, W, 2). It is cached; do not change it."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y], -1).astype(np.float32)
 
 
 def pixels_of(picture: Tensor) -> Array:
-    """uint8 (1, 3, H, W) as (H, W, 3) that lies row by row, without a copy where it does so already.
+    """Convert uint8 (1, 3, H, W) to a contiguous array (H, W, 3), without a copy if the memory has this layout already.
 
     Raises:
-        ImageError: another shape, such as a batch of several.
+        ImageError: another shape, such as a batch of several images.
     """
     if picture.ndim != 4 or len(picture) != 1:
-        raise ImageError(
-            f"The picture has the shape {tuple(picture.shape)} and should have (1, 3, H, W): give one at once."
-        )
+        raise ImageError(f"The image has the shape {tuple(picture.shape)}: give one image at a time, (1, 3, H, W).")
     pixels = np.ascontiguousarray(picture[0].permute(1, 2, 0).numpy())
-    return pixels.reshape(-1).reshape(pixels.shape)  # or a side of 1 px may have any stride, which PyAV refuses
+    return pixels.reshape(-1).reshape(pixels.shape)  # normalises the strides of sides of 1 px, as PyAV requires
 
 
 def tensor_of(pixels: Array) -> Tensor:
-    """(H, W, 3) as a view (1, 3, H, W)."""
+    """A view (1, 3, H, W) of an array (H, W, 3)."""
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]

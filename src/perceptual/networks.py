@@ -1,22 +1,22 @@
 """Image transformation networks, built from one line of text.
 
-A network is a string of layers (the notation of the authors' code, supplement Tables 1 and 2):
+The text lists the layers (notation of the authors' code, supplement Tables 1 and 2):
 
-    c9s1-32   convolution 9x9, stride 1, 32 filters, then norm and ReLU      (the last one: no norm, scaled tanh)
+    c9s1-32   convolution 9x9, stride 1, 32 filters, then normalisation and ReLU   (last layer: scaled tanh instead)
     d64       convolution 3x3, stride 2: halves the size
     r128      residual block of two 3x3 convolutions, no ReLU after the sum   (Gross and Wilber)
-    n128      its non-residual twin (supplement, Figure 1, right)
+    n128      the same block without the residual connection (supplement, Figure 1, right)
     u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
     U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (less checkerboard)
     B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
     s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     r128*5    the same layer five times
 
-A network has 1 to 200 layers of 1 to 4,096 filters, kernels of 1 to 31 pixels, strides of 1 to 8 and shuffles of 1 to
-16, and 100,000,000 weights at most. It ends in a convolution (c or s) to RGB, or to luma alone.
+A network has 1 to 200 layers of 1 to 4,096 filters, kernels of 1 to 31 pixels, strides of 1 to 8, shuffles of 1 to 16,
+and at most 100,000,000 weights. It ends in a convolution (c or s) to RGB, or to luma only.
 
-A TransformationNetwork takes and gives RGB float [0, 1]; any height and width from 1 px up give exactly that size, or
-that times the scale for super-resolution, so that callers never pad.
+The input and output of a TransformationNetwork are RGB float [0, 1]. Any height and width of 1 px or more is allowed.
+The output has the same size, or this size times the scale for super-resolution, so callers never need to pad.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
 WEIGHTS = 100_000_000
 SCALE, MULTIPLE = 64, 4096
-"""The most that an architecture may ask for: a line of text in a small file must not take all memory, or hours."""
-DAMAGED = "The network gave values that are not numbers: its file is damaged, get it again."
+"""Limits of an architecture, so that a small file cannot use up the memory or compute for hours."""
+DAMAGED = "The output of the network contains values that are not numbers: its file is damaged, get it again."
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an architecture string: kind (one of c d r n u U B s), kernel, stride and filters.
+    """One layer of an architecture string.
 
-    grow: how many times larger it makes the image, before the stride makes it smaller.
+    kind: one of c d r n u U B s. filters: number of output channels. kernel: side in pixels. stride: in pixels.
+    grow: factor by which the layer enlarges the image, before the stride reduces it.
     """
 
     kind: str
@@ -64,53 +65,53 @@ _TOKEN = re.compile(
 
 
 def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
-    """Turn an architecture string into its layers; `R128` and `C128` of the authors' code mean r128 and n128.
+    """Parse an architecture string. `R128` and `C128` of the authors' code mean r128 and n128.
 
-    channels: of the image that comes in and goes out, 3 or 1.
+    channels: number of channels of the input and output image, 3 or 1.
 
     Raises:
-        ConfigError: a word is not a layer, or beyond the limits above, or the string does not end in a convolution of
-            stride 1 to `channels`.
+        ConfigError: a word is not a layer, a limit is exceeded, or the text does not end in a convolution of stride 1
+            to `channels` channels.
     """
     layers: list[Layer] = []
-    told = f"architecture {shown(text, 200)}"
+    where = f"architecture {shown(text, 200)}"
     for word in text.replace(",", " ").split():
         match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
         if match is None:
             raise ConfigError(
-                f"{shown(word)} in the {told} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
+                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
             )
         layer = _layer(match)
         if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
-            raise ConfigError(f"{word!r} in the {told} needs an odd kernel, and a stride and filters of 1 or more.")
+            raise ConfigError(f"{word!r} in the {where} needs an odd kernel, and a stride and filters of 1 or more.")
         layers += [layer] * int(match["times"] or 1)
-        _check_limits(word, layer, told)
+        _check_limits(word, layer, where)
         if len(layers) > LAYERS:
-            raise ConfigError(f"The {told} has more than {LAYERS} layers: leave some out.")
+            raise ConfigError(f"The {where} has more than {LAYERS} layers: leave some out.")
     last = layers[-1] if layers else None
     if last is None or last.kind not in "cs" or last.stride > 1 or last.filters != channels:
         word = {3: "3 channels", 1: "1 channel"}[channels]
-        raise ConfigError(f"The {told} must end in a convolution to {word} of stride 1, such as c9s1-{channels}.")
+        raise ConfigError(f"The {where} must end in a convolution to {word} of stride 1, such as c9s1-{channels}.")
     width, weights = channels, 0
     for layer in layers:
         if layer.kind in "rn" and layer.filters != width:
             raise ConfigError(
-                f"The block {layer.kind}{layer.filters} in the {told} follows {width} channels; they must be equal."
+                f"The block {layer.kind}{layer.filters} in the {where} follows {width} channels; they must be equal."
             )
         shuffled = layer.grow if layer.kind == "s" else 1
         weights += (2 if layer.kind in "rn" else 1) * width * layer.filters * (layer.kernel * shuffled) ** 2
         width = layer.filters
     if weights > WEIGHTS:
-        raise ConfigError(f"The {told} has {weights:,} weights; {WEIGHTS:,} are the most: give fewer filters.")
+        raise ConfigError(f"The {where} has {weights:,} weights; {WEIGHTS:,} are the most: give fewer filters.")
     return tuple(layers)
 
 
-def _check_limits(word: str, layer: Layer, told: str) -> None:
+def _check_limits(word: str, layer: Layer, where: str) -> None:
     limits = {"filters": FILTERS, "kernel": KERNEL, "stride": STRIDE, "grow": SHUFFLE}
     for name, most in limits.items():
         if (value := getattr(layer, name)) > most:
             kind = {"filters": "filters", "grow": "times a side"}.get(name, f"as its {name}")
-            raise ConfigError(f"{word!r} in the {told} has {value} {kind}; {most:,} is the most.")
+            raise ConfigError(f"{word!r} in the {where} has {value} {kind}; {most:,} is the most.")
 
 
 def _layer(match: re.Match[str]) -> Layer:
@@ -123,7 +124,7 @@ def _layer(match: re.Match[str]) -> Layer:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Spatial batch normalisation (the paper's); ignores the style."""
+    """Spatial batch normalisation, as in the paper. It ignores the style."""
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         return super().forward(x)
@@ -132,8 +133,8 @@ class BatchNorm(nn.BatchNorm2d):
 class InstanceNorm(nn.Module):
     """Instance normalisation with one gamma and beta per channel *and style* (Dumoulin et al., 2017).
 
-    One style makes it the plain instance normalisation of Ulyanov et al. (2016). Statistics are those of each image
-    by itself, in training and after it; computed in float32 whatever the precision of the network.
+    With one style it is the instance normalisation of Ulyanov et al. (2016). The statistics are computed for each image
+    separately, also after training, and always in float32.
     """
 
     def __init__(self, channels: int, styles: int = 1, eps: float = 1e-5) -> None:
@@ -155,7 +156,7 @@ class InstanceNorm(nn.Module):
         return (x.float() * scale[..., None, None] + shift[..., None, None]).to(x.dtype)
 
     def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The same, image by image: the CPU's batch norm keeps channels_last and is fused, forward and backward."""
+        """The same, one image at a time. On a CPU, batch norm keeps channels_last and is fused in both directions."""
         rows = zip(torch.split(x, 1), weight, bias, strict=True)
         done = [torch.batch_norm(i, w, b, None, None, True, 0.0, self.eps, False) for i, w, b in rows]
         return done[0] if len(done) == 1 else torch.cat(done)
@@ -165,7 +166,10 @@ MakeNorm = Callable[[int], nn.Module | None]
 
 
 class ConvolutionLayer(nn.Module):
-    """Padding, convolution (of stride 1/2, or with doubling before or a pixel shuffle behind), norm and ReLU."""
+    """Padding, convolution, normalisation and ReLU.
+
+    The convolution may have stride 1/2, follow a doubling of the size, or be followed by a pixel shuffle.
+    """
 
     def __init__(self, channels: int, layer: Layer, padding: str, norm: nn.Module | None, relu: bool = True) -> None:
         super().__init__()
@@ -177,7 +181,7 @@ class ConvolutionLayer(nn.Module):
         self.pad_mode, self.pad = ("", 0) if padding in ("zero", "none") or layer.kind == "u" else (padding, around)
         if layer.kind == "u":
             self.conv: nn.Module = nn.ConvTranspose2d(channels, layer.filters, 3, 2, padding=1, output_padding=1)
-            fan_in = channels * 9  # Torch7's convention; PyTorch's own default would count the filters instead
+            fan_in = channels * 9  # as in Torch7; PyTorch's default would use the number of filters instead
         else:
             inner = around if padding == "zero" else 0
             filters = layer.filters * self.shuffle**2
@@ -200,7 +204,7 @@ class ConvolutionLayer(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions; residual: input plus their result, with no ReLU after the sum (Gross and Wilber)."""
+    """Two 3x3 convolutions. residual: add the input to their result, without ReLU after the sum (Gross and Wilber)."""
 
     def __init__(
         self, channels: int, padding: str, make_norm: Callable[[int], nn.Module | None], residual: bool
@@ -221,10 +225,14 @@ class Block(nn.Module):
 
 
 class TransformationNetwork(nn.Module):
-    """f_W of the paper: an image to an image, by the layers of `config.architecture`.
+    """f_W of the paper: transforms an image by the layers of `config.architecture`.
 
-    Attributes: `scale`, output size over input size (1 for style, 4 or 8 for super-resolution); `styles`; `reach`, the
-        pixels of the input around one that its output depends on, None where norms look at the whole image.
+    Attributes: `scale`, output size / input size (1 for style transfer, for example 4 for super-resolution); `styles`,
+        the number of styles; `reach`, radius in input pixels on which an output pixel depends, None if instance
+        normalisation makes it depend on the whole image.
+
+    Raises:
+        ConfigError: the architecture is invalid; see `parse_architecture`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -241,8 +249,8 @@ class TransformationNetwork(nn.Module):
             if config.norm == "none":
                 return None
             norm = BatchNorm(channels) if config.norm == "batch" else InstanceNorm(channels, config.styles)
-            nn.init.uniform_(norm.weight, 0, 1)  # Torch7's initialisation, as in the authors' code
-            if config.norm == "conditional_instance":  # every style starts from the same numbers
+            nn.init.uniform_(norm.weight, 0, 1)  # as in the authors' code (the default of Torch7)
+            if config.norm == "conditional_instance":  # all styles start from the same values
                 norm.weight.data[:] = norm.weight.data[:1].clone()
             return norm
 
@@ -260,65 +268,69 @@ class TransformationNetwork(nn.Module):
         self._plan_sizes(inner == "none")
 
     def _plan_sizes(self, unpadded_blocks: bool) -> None:
-        """Derive scale, needed multiple, smallest input and start padding from the layers."""
+        """Compute from the layers: scale, the multiple that the size must have, smallest input and start padding."""
         shrink, grow, self.multiple, self.minimum, start, reach, coarsest = 1, 1, 1, 1, 0, 0.0, 1.0
         for layer in self.layers_spec:
             around = 2 if layer.kind in "rnB" else (layer.kernel - 1) // 2
             reach += around * shrink / grow
-            padded_at = grow if layer.kind == "s" else grow * layer.grow  # a shuffle comes behind its convolution
+            padded_at = grow if layer.kind == "s" else grow * layer.grow  # a pixel shuffle follows its convolution
             grow *= layer.grow
             if self.config.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / padded_at))
             if unpadded_blocks and layer.kind in "rn":
                 if grow > shrink:
-                    raise ConfigError("reflect-start wants its blocks before the image grows: choose another padding.")
+                    raise ConfigError("Padding reflect-start needs all blocks before the image is enlarged: choose "
+                                      "another padding.")  # fmt: skip
                 start += 2 * shrink // grow
             shrink *= layer.stride
             coarsest = max(coarsest, shrink / grow)
             self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
         if grow % shrink:
             raise ConfigError(
-                f"The architecture {self.config.architecture!r} shrinks images: it must double as often as it halves."
+                f"The architecture {self.config.architecture!r} reduces the image: add layers that double it."
             )
         self.grow = grow // shrink
         self.scale = self.grow * self.config.enlarge
         if self.scale > SCALE or self.multiple > MULTIPLE:
             raise ConfigError(
-                f"The architecture {shown(self.config.architecture, 200)} enlarges more than {SCALE} times, or halves "
-                "too often: leave some layers out."
+                f"The architecture {shown(self.config.architecture, 200)} enlarges by more than {SCALE}, or halves too "
+                "often: leave some layers out."
             )
         self.start_pad = start
         self.minimum = max(self.minimum, start + 1)
-        reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2  # a pixel's place in its cell; bicubic's
+        # coarsest - 1: position of a pixel within its cell of the coarsest level; 2: radius of the bicubic kernel
+        reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2
         self.reach = None if "instance" in self.config.norm else reach
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
-        """The gammas and betas of instance normalisation, (styles, C) each, by their names in `state_dict`."""
+        """The gammas and betas of instance normalisation, each (styles, C), by their names in `state_dict`."""
         norms = {name: m for name, m in self.named_modules() if isinstance(m, InstanceNorm)}
         return {f"{name}.{kind}": getattr(m, kind) for name, m in norms.items() for kind in ("weight", "bias")}
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that one image of this size needs at the peak of inference in float32, roughly from above.
+        """Estimated peak memory in bytes for one image of this size in pixels, for inference in float32.
 
-        At the widest layer its input, a padded or doubled copy, its output and a temporary of the norm live together.
+        It is rather too high than too low. At the layer that needs most, its input, a padded or doubled copy, its
+        output and a temporary of the normalisation exist at the same time.
         """
         widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
         for layer in self.layers_spec:
-            inner = area if layer.kind == "s" else area * layer.grow**2  # a shuffle comes behind its convolution
+            inner = area if layer.kind == "s" else area * layer.grow**2  # a pixel shuffle follows its convolution
             area *= (layer.grow / layer.stride) ** 2
             widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
             channels = layer.filters
         sides = (height + 2 * self.start_pad + self.multiple) * (width + 2 * self.start_pad + self.multiple)
-        return int(4 * (widest + 6 * self.scale**2) * sides)  # and the result, with what it is added to
+        return int(4 * (widest + 6 * self.scale**2) * sides)  # 6: the result and the image that it is added to
 
     def forward(self, x: Tensor, style: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
-        """x: (N, 3, H, W) RGB [0, 1]. style: (N, styles) weights, rows summing to 1; None: the first style.
-        noise: (N or 1, 1, H, W), the pattern that `config.noise` adds to the input; `noise_field` when left out.
+        """Transform images x, (N, 3, H, W), RGB [0, 1]: (N, 3, scale * H, scale * W).
 
-        Returns (N, 3, scale * H, scale * W). The range under tanh is 0.5 +- tanh_scale / 255: exactly [0, 1] for the
-        paper's 127.5; with the authors' code's 150 it reaches a little beyond, and without tanh anywhere, so clamp
-        before showing.
+        style: (N, styles), weights that sum to 1 in each row; None for the first style. noise: (N or 1, 1, H, W),
+        the pattern that is added to the input with strength `config.noise`; default: `noise_field`.
+
+        With output tanh the range is 0.5 +- tanh_scale / 255: exactly [0, 1] for the paper's 127.5, a little more for
+        the 150 of the authors' code. Without tanh the range is not limited. Clamp the result before showing it.
         """
         x = with_noise(x, self.config.noise, noise)
         base = x
@@ -336,7 +348,7 @@ class TransformationNetwork(nn.Module):
         return base + out - luma(base) if self.luma else out
 
     def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
-        """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity; pads and crops."""
+        """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity. Pads and crops."""
         height, width = x.shape[-2:]
         below, right = (-height) % self.multiple, (-width) % self.multiple
         below += self.multiple * math.ceil(max(0, self.minimum - height - below) / self.multiple)
@@ -352,10 +364,10 @@ class TransformationNetwork(nn.Module):
 
 
 def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:
-    """An image (N, 3, H, W), in [0, 1] or uint8 levels, and `amount` times the noise, cut to the same range.
+    """Add `amount` times the noise to an image (N, 3, H, W), [0, 1] or uint8, and clip it to the same range.
 
-    Without noise a network repeats one pattern in flat areas, on the grid of its own strides, as nothing there tells
-    one place from the next. noise: (N or 1, 1, H, W); `noise_field` when left out.
+    noise: (N or 1, 1, H, W); default: `noise_field`. Without noise a network repeats one pattern in flat areas, on the
+    grid of its strides, because all positions there look the same.
     """
     if not amount:
         return image
@@ -368,8 +380,8 @@ def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Ten
 
 
 def enlarge(image: Tensor, scale: int) -> Tensor:
-    """Bicubic enlargement of (N, C, H, W) by a whole number, not clamped; Keys's kernel with a = -0.5."""
+    """Enlarge (N, C, H, W) by a whole number by bicubic interpolation (Keys's kernel with a = -0.5), not clamped."""
     if scale == 1:
         return image
     size = (scale * image.shape[-2], scale * image.shape[-1])
-    return F.interpolate(image, size=size, mode="bicubic", antialias=True)  # antialias brings the -0.5; else -0.75
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True)  # a is -0.5 with antialias, else -0.75

@@ -1,7 +1,7 @@
-"""Equation 5 minimised over the pixels of one image: style transfer after Gatys et al., feature inversion, texture.
+"""Minimising equation 5 over the pixels of one image: style transfer after Gatys et al., feature inversion, texture.
 
-One implementation under all three: they differ only in which terms the objective has. The losses, their weighting and
-the Steps are those of training; the thing optimised is an image instead of a network.
+All three use one implementation and differ only in the terms of the objective. The losses, their weights and the Steps
+are the same as in training, but an image is optimised instead of a network.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ from perceptual.losses.networks import Features
 Objective = Callable[[Tensor], dict[str, Tensor]]
 Size = tuple[int, int]
 
-SAME = 1e-4  # a reference that is a smaller share of white noise's value is none
+MIN_REFERENCE_RATIO = 1e-4
+"""A reference value that is smaller than this share of the value for white noise is replaced by the latter."""
 
 
 class Optimization:
-    """Minimises an objective over the pixels of an image in [0, 1]; iterate over `run`, and take `best` at any time.
+    """Minimises an objective over the pixels of an image in [0, 1]. Iterate over `run`, and read `best` at any time.
 
     Args:
-        objective: what to minimise at a scale in (0, 1] of the size: images (1, 3, h, w) to terms with "total".
-        start: the first image for a size, (1, 3, h, w); called for the smallest size only.
-        size: height and width of the result.
-        config: method, iterations, scales, previews and device; the rest is the business of the other two.
+        objective: for a scale in (0, 1] of the size, returns the function to minimise: image (1, 3, h, w) -> loss terms
+            by name, with "total".
+        start: returns the first image (1, 3, h, w) for a (height, width). It is called for the smallest size only.
+        size: (height, width) of the result in pixels.
+        config: method, iterations, scales, previews and device. The other settings are used by `objective` and `start`.
 
-    Attributes: `best`, the image (1, 3, H, W) of the least objective so far, on the CPU; `trace`, for each iteration
-    its number, the scale, the named terms unweighted, their weighted "total", the evaluations of the objective and the
-    seconds so far. Both are of the projected image: nothing outside [0, 1] is ever evaluated (paper, section 4.1).
+    Attributes: `best`, the image (1, 3, H, W) with the lowest objective so far, on the CPU; `trace`, a dictionary for
+    each iteration with its number, the scale, the unweighted terms by name, the weighted "total", the number of
+    evaluations and the seconds so far. Only images clipped to [0, 1] are evaluated (paper, section 4.1).
     """
 
     def __init__(
@@ -58,15 +60,15 @@ class Optimization:
 
     @property
     def best(self) -> Tensor:
-        """The best image so far, of the final size, on the CPU; empty before the first step."""
+        """The best image so far, (1, 3, H, W) of the final size, on the CPU; an empty tensor before the first step."""
         return images.resize(self._best.cpu(), size=self.size).clone() if self._best.numel() else self._best
 
     def run(self) -> Generator[Step, None, None]:
-        """Optimise, yielding a Step with all terms for the start (0) and after each iteration.
+        """Optimise. Yields a Step with all terms for the start (index 0) and after each iteration.
 
         Raises:
-            TrainingError: a term or the gradient is not a finite number (at the start; L-BFGS shortens a later step
-                that leads there), or the memory ran out; `best` is what there was before.
+            TrainingError: a term or the gradient is not a finite number, or the memory ran out. `best` keeps the best
+                image up to then. L-BFGS shortens steps to non-finite values, so with it this happens only at the start.
             ImageError: the image is too small for the layers of the objective.
         """
         config, began = self.config, time.monotonic()
@@ -82,8 +84,8 @@ class Optimization:
                     index = done + iteration
                     spent = {"evaluations": self._evaluations, "seconds": round(time.monotonic() - began, 3)}
                     self.trace.append({"iteration": index, "scale": scale, **terms, **spent})
-                    shown = config.preview_every and index and index % config.preview_every == 0
-                    yield Step(index, total, terms, self.best if shown else None)
+                    has_preview = config.preview_every and index and index % config.preview_every == 0
+                    yield Step(index, total, terms, self.best if has_preview else None)
                     if iteration == config.iterations:
                         break
                 else:
@@ -99,7 +101,7 @@ class Optimization:
         return first.to(self.device, memory_format=torch.channels_last)
 
     def _descend(self, objective: Objective, x: Tensor) -> Iterator[tuple[Tensor, dict[str, float]]]:
-        """Images and their terms, beginning with x itself."""
+        """Yield (image, terms) for the start x, then after each iteration."""
 
         def function(x: Tensor) -> tuple[float, Tensor]:
             pixels = x.detach().requires_grad_()
@@ -146,14 +148,15 @@ def optimize_style(
 ) -> Optimization:
     """Style transfer by optimisation (Gatys et al., 2015; the paper's baseline, eq. 5).
 
-    content, style: (1, 3, H, W) RGB [0, 1] of any sizes; the painting is scaled to `config.style_size`, or as the
-        content.
-    style may also be what `losses.style_targets` made of a painting. paths: weight files by loss network, for those
-    that are not in the cache. references: of relative weights, as in a network's card; else measured on the content.
+    content: (1, 3, H, W), RGB [0, 1]. style: the same for the painting, of any size, which is scaled to
+        `config.style_size` or the size of the content; or a result of `losses.style_targets`.
+    loss: layers and weights. config: method, size, iterations and so on. paths: weight files by loss network, for
+        networks that are not in the cache. references: reference values of relative weights, as in the card of a
+        network; by default they are measured on the content.
 
     Raises:
-        ConfigError, WeightsError: a layer or a loss network is unknown or missing.
-        ImageError: the size makes content or painting too small for a layer; said by `run` too.
+        ConfigError, WeightsError: a layer or a loss network is unknown, or its weights are missing.
+        ImageError: the content or the painting is too small for a layer at this size; may also be raised by `run`.
     """
     return _optimization(
         loss, config or OptimizeConfig(), content=content, style=style, paths=paths, references=references
@@ -168,11 +171,13 @@ def invert(
     config: OptimizeConfig | None = None,
     paths: Mapping[str, str | Path] | None = None,
 ) -> Optimization:
-    """Feature inversion (Mahendran and Vedaldi, 2015; the paper's Figure 3): an image with the features of `image`.
+    """Feature inversion (Mahendran and Vedaldi, 2015; Figure 3 of the paper): an image with the features of `image`.
 
-    image: (1, 3, H, W) RGB [0, 1]. layer: NETWORK:LAYER. tv_weight: relative, see `perceptual.losses`.
+    image: (1, 3, H, W), RGB [0, 1]. layer: NETWORK:LAYER. tv_weight: relative weight of total variation, see
+        `perceptual.losses`. config, paths: as in `optimize_style`.
 
-    Raises: as `optimize_style`.
+    Raises:
+        ConfigError, WeightsError, ImageError: as `optimize_style`.
     """
     loss = LossConfig((layer,), (), weighting="relative", tv_weight=tv_weight)
     return _optimization(loss, config or OptimizeConfig(), content=image, paths=paths)
@@ -186,41 +191,48 @@ def texture(
     config: OptimizeConfig | None = None,
     paths: Mapping[str, str | Path] | None = None,
 ) -> Optimization:
-    """Style reconstruction alone (Gatys et al., 2015; the paper's Figure 4): an image with the Grams of `image`.
+    """Style reconstruction (Gatys et al., 2015; the paper's Figure 4): an image with the Gram matrices of `image`.
 
-    image: (1, 3, H, W) RGB [0, 1], whose proportions the result has; or what `losses.style_targets` made of one, for a
-    square. layers: NETWORK:LAYER. tv_weight: relative.
+    image: (1, 3, H, W), RGB [0, 1]; the result has its proportions. Or a result of `losses.style_targets`; the image is
+        then square. layers: NETWORK:LAYER. tv_weight: relative weight of total variation. config, paths: as in
+        `optimize_style`.
 
-    Raises: as `optimize_style`; ConfigError too when the start is to be the content, which there is not.
+    Raises:
+        ConfigError, WeightsError, ImageError: as `optimize_style`. ConfigError also if `config.init` is "content".
     """
     config = config or OptimizeConfig()
     if config.init == "content":
-        raise ConfigError("A texture has no content to start from: leave --init at noise.")
+        raise ConfigError("A texture has no content image to start from: use --init noise.")
     loss = LossConfig((), layers, weighting="relative", style_weight=1.0, tv_weight=tv_weight)
     return _optimization(loss, config, style=image, paths=paths)
 
 
 def white_noise(size: Size, seed: int) -> Tensor:
-    """Uniform noise (1, 3, height, width) over [0, 1], the same for the same size and seed."""
+    """Uniform noise (1, 3, height, width) in [0, 1]. The same size and seed give the same noise."""
     return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
 def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Tensor) -> dict[str, list[float]]:
-    """References of relative weights from one image (1, 3, H, W), and white noise of its size, for `set_references`.
+    """Reference values of relative weights from one image, for `PerceptualLoss.set_references`.
 
-    As in training, content is 1 where the features are as far as those of an unrelated picture of the same kind, which
-    the image's half turn is; style and variation are 1 at the image itself. A term that vanishes there (a picture that
-    is its own half turn, a plain colour) is 1 at the white noise, and so are all without an image.
+    content: (1, 3, H, W), or None. noise: white noise of the same size.
+
+    As in training, the content term is 1 at an unrelated image of the same kind; the image rotated by 180 degrees is
+    used for this. The style terms and total variation are 1 at the image itself. A term that is nearly 0 there (an
+    image that equals its rotation, or a single colour) is 1 at the white noise instead. Without an image, all terms are
+    1 at the white noise.
     """
     terms.set_references({name: [1.0] for name, _ in terms.named_terms()})
-    goal = {} if content is None else terms.goal(content)
-    at_noise = terms(noise, goal)
-    own, turned = (at_noise, at_noise) if content is None else (terms(content, goal), terms(content.flip(2, 3), goal))
+    target = {} if content is None else terms.goal(content)
+    at_noise = terms(noise, target)
+    own, turned = at_noise, at_noise
+    if content is not None:
+        own, turned = terms(content, target), terms(content.flip(2, 3), target)
     references = {}
     for name, term in terms.named_terms():
         value = (turned if term.target_layers else own)[name]
-        references[name] = [(value if value > SAME * at_noise[name] else at_noise[name]).item()]
+        references[name] = [(value if value > MIN_REFERENCE_RATIO * at_noise[name] else at_noise[name]).item()]
     return references
 
 
@@ -243,18 +255,18 @@ def _optimization(
         return images.resize(content, size=size)
 
     def objective(scale: float) -> Objective:
-        here = images.scaled_size(*size, scale)
-        target = None if content is None else images.resize(content, size=here).to(device)
+        size_here = images.scaled_size(*size, scale)
+        target = None if content is None else images.resize(content, size=size_here).to(device)
         side = max(1, round(scale * (config.style_size or max(size))))
-        at_side = images.resize(style, longer_side=side) if isinstance(style, Tensor) else style
-        paintings = [] if at_side is None else [at_side]
+        painting = images.resize(style, longer_side=side) if isinstance(style, Tensor) else style
+        paintings = [] if painting is None else [painting]
         terms = style_transfer_loss(loss, paintings, paths=paths, device=device)
-        goal = {} if target is None else terms.goal(target)
+        target_features = {} if target is None else terms.goal(target)
         if references:
             terms.set_references(references)
         elif loss.weighting == "relative":
-            noise = white_noise(here, config.seed).to(device)
+            noise = white_noise(size_here, config.seed).to(device)
             terms.set_references(measure_references(terms, target, noise))
-        return lambda image: terms(image.to(device), goal)
+        return lambda image: terms(image.to(device), target_features)
 
     return Optimization(objective, start, size, config)

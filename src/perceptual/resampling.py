@@ -1,8 +1,8 @@
-"""MATLAB's `imresize`, bicubic: how the low-resolution pictures of super-resolution are made, and the baseline.
+"""MATLAB's bicubic `imresize`, which makes the low-resolution images of super-resolution and is the baseline.
 
-Keys's kernel with a = -0.5, stretched when shrinking (antialiasing). It makes the files of the benchmarks bit for bit:
-rows first, then columns, 8-bit levels rounded half up after each, and the border
-repeated (newer releases of MATLAB mirror it).
+Keys's kernel with a = -0.5, stretched when reducing (antialiasing). It reproduces the files of the benchmarks exactly:
+rows first, then columns; 8-bit levels are rounded half up after each direction; the border is repeated (newer releases
+of MATLAB mirror it).
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ Pixels = TypeVar("Pixels", Tensor, "np.ndarray[tuple[int, ...], np.dtype[np.uint
 
 
 def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int] | None = None) -> Pixels:
-    """Resize like MATLAB's imresize(image, scale) or imresize(image, size), bicubic with antialiasing.
+    """Resize like MATLAB's imresize(image, scale) or imresize(image, size): bicubic with antialiasing.
 
-    image: a tensor (..., H, W) or a numpy array (H, W) or (H, W, C). uint8 is computed in float64 and rounded half up
-        after each direction, as MATLAB does; floats keep their type and are not clamped.
-    scale: output over input size; the output has ceil(H * scale) rows. size: (height, width) instead.
+    image: a tensor (..., H, W) or a NumPy array (H, W) or (H, W, C). uint8 is computed in float64 and rounded half up
+        after each direction, as in MATLAB; floats keep their type and are not clamped.
+    scale: output size / input size; the output has ceil(H * scale) rows. size: (height, width), instead of `scale`.
 
     Raises:
-        ConfigError: neither or both of scale and size, one that is no number or leaves no pixel, or no picture.
+        ConfigError: both or neither of `scale` and `size` are given, one is invalid or leaves no pixels, or `image` is
+            not an image.
     """
     _check(image, scale, size)
     if isinstance(image, np.ndarray):
@@ -47,7 +48,7 @@ def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int]
         wanted = f"{size[1]} x {size[0]}" if size else f"{scales[0]:g} times that"
         raise ConfigError(f"A picture of {width} x {height} px cannot be resized to {wanted}.")
     out = image.double() if whole else image
-    for axis in sorted((0, 1), key=lambda axis: scales[axis]):  # the stronger reduction first; rows first when equal
+    for axis in sorted((0, 1), key=lambda axis: scales[axis]):  # the stronger reduction first; rows first if equal
         out = _along(out, axis - 2, size[axis], scales[axis])
         if whole:
             out = (out + 0.5).floor().clamp(0, 255)
@@ -55,19 +56,19 @@ def imresize(image: Pixels, scale: float | None = None, *, size: tuple[int, int]
 
 
 def degrade(image: Tensor, scale: int, *, blur: float = 0.0) -> Tensor:
-    """A low-resolution picture as super-resolution is trained and measured on: (N, 3, H, W) in [0, 1] -> H / scale.
+    """Make a low-resolution image for super-resolution: (N, 3, H, W) in [0, 1] -> (N, 3, H / scale, W / scale).
 
-    blur: sigma in pixels of a Gaussian before the bicubic reduction; the paper trains with 1.0 (section 4.2), the
-    benchmarks and we with 0. The result is rounded half up to 8-bit levels, as in a file; `imresize` of uint8 rounds
-    and clips between its passes too, which differs where black meets white.
+    blur: sigma in pixels of a Gaussian blur before the bicubic reduction. The paper trains with 1.0 (section 4.2); the
+    benchmarks and our networks use 0. The result is rounded half up to 8-bit levels, as in a file. `imresize` of uint8
+    also rounds and clips between rows and columns, which differs at edges between black and white.
 
     Raises:
-        ConfigError: the height or width is no multiple of the scale, or the scale is no whole number from 1 up.
+        ConfigError: H or W is not a multiple of the scale, or the scale is not a whole number of 1 or more.
     """
     _check_scale(scale)
     height, width = image.shape[-2:]
     if height % scale or width % scale:
-        raise ConfigError(f"{width} x {height} px is no multiple of {scale}: crop it first, see `modcrop`.")
+        raise ConfigError(f"{width} x {height} px is not a multiple of {scale}: crop it first with `modcrop`.")
     if blur:
         image = gaussian_blur(image, blur)
     return ((imresize(image, 1 / scale) * 255 + 0.5).floor() / 255).clamp(0, 1)
@@ -77,7 +78,7 @@ def modcrop(image: Tensor, scale: int) -> Tensor:
     """Crop (..., H, W) at the bottom and right to multiples of `scale`.
 
     Raises:
-        ConfigError: the scale is no whole number from 1 up.
+        ConfigError: the scale is not a whole number of 1 or more.
     """
     _check_scale(scale)
     height, width = image.shape[-2:]
@@ -85,13 +86,14 @@ def modcrop(image: Tensor, scale: int) -> Tensor:
 
 
 def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """Blur (N, C, H, W) with a Gaussian of `sigma` pixels, cut at four sigma; the border is repeated."""
+    """Blur (N, C, H, W) with a Gaussian of `sigma` pixels, truncated at four sigma; the border is repeated."""
     radius = math.ceil(4 * sigma)
     return gaussian_mean(F.pad(image, (radius,) * 4, mode="replicate"), sigma, radius)
 
 
 def gaussian_mean(image: Tensor, sigma: float, radius: int) -> Tensor:
-    """Gaussian means of (N, C, H, W) over windows of 2 * radius + 1 pixels, where they fit whole."""
+    """Gaussian means of (N, C, H, W) over windows of 2 * radius + 1 pixels, only where the window fits completely:
+    (N, C, H - 2 * radius, W - 2 * radius)."""
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
@@ -100,7 +102,7 @@ def gaussian_mean(image: Tensor, sigma: float, radius: int) -> Tensor:
 
 
 def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:
-    """Resample one axis to `length`: a weighted sum of the 4 / scale pixels around each output's place."""
+    """Resample one axis to `length`: each output pixel is a weighted sum of the nearest 4 / scale pixels."""
     stretch = min(scale, 1.0)
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / scale - 0.5
     first = torch.floor(place - 2 / stretch).long()
@@ -126,9 +128,9 @@ def _keys(x: Tensor) -> Tensor:
 
 
 def _check(image: object, scale: float | None, size: tuple[int, int] | None) -> None:
-    """What `imresize` takes."""
+    """Check the arguments of `imresize`."""
     if (scale is None) == (size is None):
-        raise ConfigError("imresize takes a scale or a size, one of the two.")
+        raise ConfigError("imresize needs either a scale or a size: give one of them.")
     if scale is not None and not isinstance(scale, (int, float)):
         raise ConfigError(f"The scale of imresize is {scale!r}: give a number, such as 0.5.")
     if size is not None and (not isinstance(size, Sequence) or len(size) != 2 or not all(map(_whole, size))):
@@ -150,5 +152,5 @@ def _check_scale(scale: int) -> None:
 
 
 def _ceil(value: float) -> int:
-    """Rounded up, but for what floating point adds: 1 / 3 of 480 is 160."""
+    """Round up, but ignore rounding errors of floating point: 480 * (1 / 3) is 160."""
     return math.ceil(value - 1e-9)

@@ -1,4 +1,4 @@
-"""The command `perceptual`; the only room that prints."""
+"""The command `perceptual`. Only this package prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-try:  # Ctrl-C while these load is no reason for a traceback
+try:  # Ctrl-C while these modules load prints one line, not a traceback
     import tyro
 
     from perceptual.cli.evaluate import evaluate_sr
@@ -35,22 +35,22 @@ except KeyboardInterrupt:
 
 
 def styles(arguments: Sequence[str]) -> int:
-    """perceptual styles: the shipped networks that paint, with their cards."""
+    """perceptual styles: list the shipped style networks with their cards. Returns the exit code."""
     return _cards("style", "perceptual styles", arguments)
 
 
 def upscalers(arguments: Sequence[str]) -> int:
-    """perceptual upscalers: the shipped networks that enlarge, with their cards."""
+    """perceptual upscalers: list the shipped super-resolution networks with their cards. Returns the exit code."""
     return _cards("upscale", "perceptual upscalers", arguments)
 
 
 def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
     def listing(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
-        """List the networks that come with perceptual, or show the whole card of some.
+        """List the networks that come with perceptual, or print the full cards of some networks.
 
         Args:
-            names: Shipped styles and networks, or trained files, whose cards to show in full; all in brief when left
-                out.
+            names: Names of shipped styles or networks, or trained files: print their full cards. Default: a short list
+                of all shipped networks.
             json: Print the cards as JSON.
         """
         return names, json
@@ -76,7 +76,7 @@ def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
 
 
 def version(arguments: Sequence[str]) -> int:
-    """perceptual --version."""
+    """perceptual --version: print the version. Returns the exit code."""
     from importlib.metadata import version as installed
 
     show(f"perceptual {installed('perceptual')}")
@@ -86,18 +86,18 @@ def version(arguments: Sequence[str]) -> int:
 def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
     """{name: (function of its arguments, one line for --help)}, with a command for every task of the registry."""
     return {
-        "stylize": (stylize, "paint photographs in a style"),
-        "upscale": (upscale, "enlarge pictures"),
-        "video": (video, "paint or enlarge a film, with its sound"),
-        "webcam": (webcam, "paint what a camera sees, live in a window"),
-        "styles": (styles, "list the styles that come with perceptual, with their cards"),
-        "upscalers": (upscalers, "list the networks that enlarge, with their cards"),
+        "stylize": (stylize, "paint photos in a style"),
+        "upscale": (upscale, "enlarge photos"),
+        "video": (video, "paint or enlarge a video and keep its sound"),
+        "webcam": (webcam, "paint the camera image live in a window"),
+        "styles": (styles, "list the shipped styles and their cards"),
+        "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
         **train_commands(),
-        "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
-        "optimize invert": (invert, "rebuild a picture from its features at one layer"),
-        "optimize texture": (texture, "make a texture with the style of a picture"),
-        "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with its tables and figures"),
-        "reproduce": (reproduce, "repeat an experiment of the paper: its figure, its numbers, and how ours differ"),
+        "optimize style": (optimize_style, "paint one photo by optimising its pixels (Gatys et al.); slow"),
+        "optimize invert": (invert, "reconstruct a photo from its features at one layer"),
+        "optimize texture": (texture, "make a texture with the style of an image"),
+        "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with tables and figures"),
+        "reproduce": (reproduce, "repeat an experiment of the paper and compare figures and numbers"),
         "weights": (weights, "list the loss networks that training uses"),
         "weights fetch": (fetch, "download the weights of a loss network"),
         "--version": (version, "print the version"),
@@ -105,7 +105,11 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. Errors that a user can mend are one sentence on stderr."""
+    """Run the command line and return the exit code.
+
+    arguments: words after `perceptual`; those of the process if None. A PerceptualError is printed on stderr as one
+    sentence. Other exceptions are bugs and are raised.
+    """
     try:
         code = _run(list(sys.argv[1:] if arguments is None else arguments))
         if sys.stdout is not None:
@@ -116,19 +120,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("perceptual: stopped.")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as in `perceptual styles | head -1`
+    except BrokenPipeError:  # the reader of the output has ended, as in `perceptual styles | head -1`
         drop_stdout()
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
             raise
-        drop_stdout()  # only printing writes without the name of a file
+        drop_stdout()  # an OSError without a file name comes from printing
         say(f"perceptual: {cannot_print(error)}")
     return FAILED
 
 
 def _run(words: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
+        sys.stdout.reconfigure(errors="backslashreplace")  # do not fail on file names that the terminal cannot show
     for count in (2, 1):
         name = " ".join(words[:count])
         if len(words) >= count and name in (known := commands()):
@@ -145,17 +149,17 @@ def _help(words: Sequence[str]) -> int:
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return USAGE
-    show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n", lines=True)
+    show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` lists its options)\n", lines=True)
     for name, (_, about) in commands().items():
         show(f"  {name:16} {about}")
     return 0 if words else USAGE
 
 
 def others_run(loadavg: Path = Path("/proc/loadavg")) -> bool:
-    """Whether other work has the processors: threads that wait for each other should then sleep.
+    """True if other programs use the processors, so that waiting OpenMP threads should sleep.
 
-    By default they spin, which is quicker on an idle computer. Beside other work a spinning thread takes the time of
-    the one that it waits for, and a picture takes several times as long.
+    By default they spin, which is faster on an idle computer. On a busy one, a spinning thread takes time from the
+    thread that it waits for, and a photo takes several times as long.
     """
     for sample in range(3):
         time.sleep(0.003 * bool(sample))
@@ -169,17 +173,17 @@ def others_run(loadavg: Path = Path("/proc/loadavg")) -> bool:
 
 
 def entry() -> None:
-    """Entry point of the installed command.
+    """Entry point of the installed command. Sets up the process, runs `main` and exits.
 
-    Two things that a short command waits for in vain: the collector, which would look through PyTorch's modules ten
-    times while they load, and taking them all down again at the end. Freed memory is kept for the next layer.
+    Short commands skip two things that take time: the garbage collector would scan PyTorch's modules ten times while
+    they load, and Python would unload them at the end. Freed memory is kept for the next layer.
     """
     keep_memory()
     gc.set_threshold(100_000, 50, 50)
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported
     code = main()
-    ends_clean = ("stylize", "upscale", "video", "styles", "upscalers")  # which leave nothing to close
+    ends_clean = ("stylize", "upscale", "video", "styles", "upscalers")  # these leave nothing open
     if sys.argv[1:2] and sys.argv[1] in ends_clean:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""perceptual evaluate sr: super-resolution measured by the paper's protocol."""
+"""perceptual evaluate sr: measure super-resolution by the paper's protocol."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class _Evaluate(EvaluateConfig):
     """Measure super-resolution by the usual protocol (paper, section 4.2): the tables and crops of Figures 8 and 9.
 
-    For each scale a page with PSNR, SSIM, perceptual distances and seconds, the paper's figures beside ours, crops side
-    by side, and the numbers of every picture. Example: perceptual evaluate sr --data sr/ --out figures/
+    Writes one page for each scale: PSNR, SSIM, perceptual distances and seconds, next to the paper's numbers; crops
+    side by side; and the numbers of every image. Example: perceptual evaluate sr --data sr/ --out figures/
     """
 
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
@@ -35,7 +35,10 @@ class _Evaluate(EvaluateConfig):
 
 
 def evaluate_sr(arguments: Sequence[str]) -> int:
-    """perceptual evaluate sr: a folder of pictures in, pages with tables and crops out."""
+    """perceptual evaluate sr: measure on a folder of images and write pages with tables and crops.
+
+    Returns the exit code.
+    """
     config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
     if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
@@ -63,7 +66,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         with closing(steps(scale)) as work, stop_on_signal() as stopping:
             for _ in with_bar(work, f"x{scale}"):
                 if stopping:
-                    say("Stopped early; nothing of this scale was written.")
+                    say("Stopped early; nothing was written for this scale.")
                     return INTERRUPTED
     for path in written:
         tell(path)

@@ -1,4 +1,4 @@
-"""The commands that optimise the pixels of one picture: `perceptual optimize style`, `invert` and `texture`."""
+"""The commands that optimise the pixels of one image: `perceptual optimize style`, `invert` and `texture`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Files:
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The picture to write. Beside it lie a trace with every term of each iteration (.jsonl) and the previews."""
+    """The image to write. A log with every term of each iteration (.jsonl) and the previews are written next to it."""
     weights: tuple[str, ...] = ()
-    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    """Weight files of loss networks, as NAME=FILE. Others come from the cache or are downloaded."""
     overwrite: bool = False
-    """Write although --out exists."""
+    """Overwrite --out if it exists."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Style(OptimizeConfig, _Files):
-    """Paint one photograph in the style of one painting by optimising its pixels: the paper's baseline, equation 5.
+    """Paint one photo in the style of one painting by optimising its pixels: the paper's baseline, equation 5.
 
-    The method of Gatys et al. needs no training and any painting will do, but takes minutes a picture. Ctrl-C keeps the
-    best so far. Example: perceptual optimize style photo.jpg painting.jpg -o out.png --size 256
+    The method of Gatys et al. works with any painting and needs no training, but takes minutes per photo. Ctrl-C stops
+    and keeps the best result so far.
+    Example: perceptual optimize style photo.jpg painting.jpg -o out.png --size 256
     """
 
     content: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONTENT")]
-    """The photograph."""
+    """The photo."""
     style: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STYLE")]
     """The painting."""
     loss: tyro.conf.OmitArgPrefixes[LossConfig] = BASELINE_LOSS
@@ -48,36 +49,36 @@ class _Style(OptimizeConfig, _Files):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Invert(OptimizeConfig, _Files):
-    """Rebuild a picture from its features at one layer of a loss network alone (the paper's Figure 3).
+    """Reconstruct an image from its features at one layer of a loss network (the paper's Figure 3).
 
     Example: perceptual optimize invert photo.jpg --layer relu3_3 -o out.png --size 256
     """
 
     image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """The picture whose features to rebuild."""
+    """The image to reconstruct from its features."""
     layer: str = "vgg16:relu3_3"
-    """The layer, as NETWORK:LAYER; `perceptual weights NETWORK` lists them."""
+    """The layer, as NETWORK:LAYER; `perceptual weights NETWORK` lists the layers."""
     tv_weight: Weight = INVERT_TV
-    """Weight of total variation, 0 to 1e+12, relative to that of the picture."""
+    """Weight of total variation, 0 to 1e+12, relative to the total variation of the image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Texture(OptimizeConfig, _Files):
-    """Make a picture with the style of another, and nothing of its content (the paper's Figure 4).
+    """Make an image with the style of another image but without its content (the paper's Figure 4).
 
     Example: perceptual optimize texture painting.jpg -o out.png --layers relu1_2 relu2_2 --size 256
     """
 
     image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """The picture whose style to rebuild."""
+    """The image with the style."""
     layers: tuple[str, ...] = LossConfig.style_layers
-    """Layers of the style reconstruction loss, as NETWORK:LAYER; one alone shows what it holds."""
+    """Layers of the style reconstruction loss, as NETWORK:LAYER. A single layer shows what this layer captures."""
     tv_weight: Weight = 0.0
-    """Weight of total variation, 0 to 1e+12, relative to that of white noise."""
+    """Weight of total variation, 0 to 1e+12, relative to the total variation of white noise."""
 
 
 def optimize_style(arguments: Sequence[str]) -> int:
-    """perceptual optimize style CONTENT STYLE: a painting of one photograph."""
+    """perceptual optimize style CONTENT STYLE: paint one photo. Returns the exit code."""
     config = tyro.cli(_Style, args=arguments, prog="perceptual optimize style")
     from perceptual import images, optimize
 
@@ -89,7 +90,7 @@ def optimize_style(arguments: Sequence[str]) -> int:
 
 
 def invert(arguments: Sequence[str]) -> int:
-    """perceptual optimize invert IMAGE: a picture with the same features."""
+    """perceptual optimize invert IMAGE: reconstruct an image from its features. Returns the exit code."""
     config = tyro.cli(_Invert, args=arguments, prog="perceptual optimize invert")
     from perceptual import images, optimize
 
@@ -100,7 +101,7 @@ def invert(arguments: Sequence[str]) -> int:
 
 
 def texture(arguments: Sequence[str]) -> int:
-    """perceptual optimize texture IMAGE: a picture with the same style."""
+    """perceptual optimize texture IMAGE: make an image with the same style. Returns the exit code."""
     config = tyro.cli(_Texture, args=arguments, prog="perceptual optimize texture")
     from perceptual import images, optimize
 
@@ -111,12 +112,12 @@ def texture(arguments: Sequence[str]) -> int:
 
 
 def _side_paths(out: Path) -> tuple[Path, Path]:
-    """The trace and the folder of previews beside a picture."""
+    """The log file and the folder of previews that belong to an output image."""
     return out.with_name(f"{out.name}.jsonl"), out.with_name(f"{out.name}.previews")
 
 
 def _check(config: _Files, layers: Sequence[str], inputs: Sequence[Path]) -> dict[str, Path]:
-    """Say before the work what would stop it at its end, and get the loss networks; returns their files."""
+    """Check the output before the work starts, and download missing loss networks; returns their weight files."""
     from perceptual import images
     from perceptual.files import check_folder, check_new, check_no_input
 
@@ -133,7 +134,7 @@ def _check(config: _Files, layers: Sequence[str], inputs: Sequence[Path]) -> dic
 
 
 def _run(run: Optimization, config: _Files, picture: Picture) -> int:
-    """Optimise with a bar, previews and a trace; Ctrl-C ends it between two iterations and keeps the best so far."""
+    """Optimise with a progress bar, previews and a log. Ctrl-C stops after an iteration and keeps the best result."""
     from perceptual import images
     from perceptual.errors import PerceptualError
     from perceptual.files import append_line, one_run, remove_previews
@@ -143,7 +144,7 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
     with one_run(config.out), stop_on_signal() as stopping, closing(run.run()) as steps:
         try:
             for step in with_bar(steps, "optimising"):
-                if not written:  # what is wrong with the input has been said by now
+                if not written:  # the input is valid, so the files of an older run can be deleted
                     trace.unlink(missing_ok=True)
                     remove_previews(previews)
                 for line in run.trace[written:]:
@@ -153,7 +154,7 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
                     images.write(previews / f"{step.index:06d}.png", step.preview)
                 if stopping:
                     break
-        except PerceptualError as error:  # what has been reached is still worth keeping
+        except PerceptualError as error:  # the best result so far is written before the error is raised
             failure = error
     if run.trace:
         images.write(config.out, dataclasses.replace(picture, pixels=run.best))

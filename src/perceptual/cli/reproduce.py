@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Reproduce(ReproduceConfig):
-    """Repeat an experiment of the paper: a picture, its numbers, and a page with the paper's beside ours.
+    """Repeat an experiment of the paper: write its figure, its numbers, and a page that compares them with the paper.
 
-    NAME is one of EXPERIMENTS. Interrupted, the same command goes on with the parts that are done.
+    NAME is one of EXPERIMENTS. After an interruption, the same command continues from the finished parts.
     Example: perceptual reproduce figure5 --out figures/
     """
 
@@ -37,7 +37,10 @@ class _Reproduce(ReproduceConfig):
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    """perceptual reproduce NAME: an experiment in, a page with its figure and numbers out."""
+    """perceptual reproduce NAME: run an experiment and write a page with its figure and numbers.
+
+    Returns the exit code.
+    """
     from perceptual.reproduce import EXPERIMENTS
     from perceptual.reproduce import reproduce as run
 
@@ -56,7 +59,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     with closing(steps()) as work, stop_on_signal() as stopping:
         for step in with_bar(work, config.name):
             if stopping and step.index != step.total:
-                say("Stopped early; the same command goes on with the parts that are done.")
+                say("Stopped early; run the same command again to continue from the finished parts.")
                 return INTERRUPTED
     for path in written:
         tell(path)

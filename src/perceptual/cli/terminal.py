@@ -1,4 +1,4 @@
-"""What a person at a terminal sees while a command works: messages, bars, and Ctrl-C between two steps."""
+"""Output on the terminal while a command works: messages, progress bars, and stopping by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Text with control characters, such as those that colour or clear a terminal or turn text round, as \\u001b.
+    """Replace control characters by escapes such as \\u001b, for example those that clear a terminal or reverse text.
 
-    Names of files, cards and answers of servers may hold them. lines: line breaks stay; else they are \\u000a.
+    File names, cards and replies of servers may contain such characters. lines: keep line breaks; otherwise they
+    become \\u000a.
     """
     text = text if lines else text.replace("\n", "\\u000a")
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def say(text: str, *, lines: bool = False) -> None:
-    """Print a line on stderr, or several, as `printable`; a terminal that has gone is no reason to end."""
+    """Print a message on stderr, made safe by `printable`. A closed terminal is ignored."""
     with suppress(OSError):
         _say(_console, text, lines=lines)
 
 
 def show(text: object, *, lines: bool = False) -> None:
-    """Print a line of what was asked for on stdout, or several, as `printable`, at once."""
+    """Print a requested result on stdout, made safe by `printable`, and flush."""
     print(printable(str(text), lines=lines), flush=True)
 
 
 def tell(text: object) -> None:
-    """Print a line about a result of longer work, as `show`.
+    """Print a line about a result of longer work, like `show`, but do not stop the work if printing fails.
 
-    A reader that has gone, as in `| head -1`, has what it wants, and the work goes on. What a full disk lacks is said
-    once.
+    A closed pipe, as in `| head -1`, is ignored. Other errors, such as a full disk, are reported once.
     """
     try:
         show(text)
@@ -64,12 +64,12 @@ def _say(console: Console, text: str, *, lines: bool = False) -> None:
 
 
 def cannot_print(error: OSError) -> str:
-    """The sentence for a stdout that takes no more."""
-    return f"The list of results cannot be printed ({(error.strerror or str(error)).lower()}): send it somewhere else."
+    """The error message for a stdout that cannot be written."""
+    return f"The results cannot be printed ({(error.strerror or str(error)).lower()}): redirect them to another place."
 
 
 def drop_stdout() -> None:
-    """Send what is printed from now on nowhere, also what Python prints at its end."""
+    """Discard everything that is printed on stdout from now on, including the flush when Python exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -78,8 +78,9 @@ def drop_stdout() -> None:
 
 @contextmanager
 def stop_on_signal() -> Generator[list[int], None, None]:
-    """Collect Ctrl-C, SIGTERM and the end of the terminal in a list, so that work can end between two steps; a second
-    one ends it at once.
+    """Collect Ctrl-C, SIGTERM and SIGHUP in a list, so that work can stop after the current step.
+
+    A second signal raises KeyboardInterrupt at once.
     """
     received: list[int] = []
 
@@ -87,10 +88,10 @@ def stop_on_signal() -> Generator[list[int], None, None]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        say("Stopping after this step; once more stops at once.")
+        say("Stopping after this step. Press Ctrl-C again to stop at once.")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, note) for number in numbers}
     try:
@@ -101,22 +102,24 @@ def stop_on_signal() -> Generator[list[int], None, None]:
 
 
 def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "") -> Generator[Step, None, None]:
-    """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere.
+    """Yield the steps, and show a progress bar with losses and remaining time. Without a terminal, print a line at most
+    every 30 s.
 
-    unit: what the steps count, such as frames, to say how many of them come in a second.
+    title: text before the bar. done: steps that were done by an earlier run. unit: what a step is, such as "frames", to
+    show the rate in units per second instead of the losses.
     """
     began = time.monotonic()
     if not _console.is_terminal:
-        shown, told = 0.0, done
+        printed_at, printed_index = 0.0, done
         for step in steps:
             if step.message:
                 say(step.message)
-            if (time.monotonic() - shown > 30 or step.index == step.total) and step.index != told:
-                shown, told = time.monotonic(), step.index
+            if (time.monotonic() - printed_at > 30 or step.index == step.total) and step.index != printed_index:
+                printed_at, printed_index = time.monotonic(), step.index
                 note = _rate(step.index - done, began, unit) if unit else _losses(step)
                 left = ""
                 if step.total:
-                    left = f"{(shown - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
+                    left = f"{(printed_at - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
                 say(f"{title} {step.index}/{step.total or '?'}  {note}  {left}".rstrip())
             yield step
         return
@@ -128,7 +131,7 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
         bar = None
         for step in steps:
-            if bar is None:  # no bar for work that ends before its first step
+            if bar is None:  # created late, so that work without steps shows no bar
                 bar = progress.add_task(title, completed=done, note="")
             if step.message:
                 _say(progress.console, step.message)
@@ -139,7 +142,7 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
 
 
 def _rate(count: int, began: float, unit: str) -> str:
-    return f"{count / max(1e-3, time.monotonic() - began):.1f} {unit} a second"
+    return f"{count / max(1e-3, time.monotonic() - began):.1f} {unit} per second"
 
 
 def _losses(step: Step) -> str:

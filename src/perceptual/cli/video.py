@@ -1,4 +1,4 @@
-"""perceptual video: a film in, a painted or enlarged one out."""
+"""perceptual video: paint or enlarge a video."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Video(VideoConfig):
-    """Paint or enlarge a film, with its sound.
+    """Paint or enlarge a video and keep its sound.
 
-    Each frame keeps its time; sound, subtitles, chapters and the film's title are copied as they are. Ctrl-C keeps what
-    is done. Example: perceptual video film.mp4 --style wave -o painted.mp4
+    Each frame keeps its time. Sound, subtitles, chapters and the title are copied. Ctrl-C stops and keeps the part that
+    is done. A damaged video: the readable frames are kept, a warning is printed, and the exit code is 1.
+    Example: perceptual video video.mp4 --style wave -o painted.mp4
     """
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """The film: any that FFmpeg reads, an animation, a folder of frames, or frame_%04d.png; --fps frames a second, 25
-    when left out."""
+    """The video: any file that FFmpeg reads, an animation, a folder of images, or a pattern such as frame_%04d.png. For
+    images, --fps is their frame rate (default: 25 frames per second)."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The file to write: .mp4, .m4v, .mov, .mkv, .webm, .avi, .gif, .apng or .webp; or frame_%04d.png for pictures."""
+    """The file to write: .mp4, .m4v, .mov, .mkv, .webm, .avi, .gif, .apng or .webp; or frame_%04d.png for one image per
+    frame."""
 
 
 def video(arguments: Sequence[str]) -> int:
-    """perceptual video: a film in, a film out; exit code 1 if parts of it could not be read."""
+    """perceptual video: convert a video. Returns the exit code, which is 1 if parts of the input could not be read."""
     config = tyro.cli(_Video, args=arguments, prog="perceptual video")
     from perceptual.video import Conversion
 
-    conversion = Conversion(config.input, config.out, config=config)  # what cannot be is said before a network loads
+    conversion = Conversion(config.input, config.out, config=config)  # checks the files before a network is loaded
     conversion.convert, conversion.settle = _stages(config)
     began = time.monotonic()
     title = "enlarging" if config.enlarges else "painting"
-    with stop_on_signal() as stopping, closing(conversion.run()) as run:  # which ends the film under the former
+    with stop_on_signal() as stopping, closing(conversion.run()) as run:  # closing finishes the output file
         for _ in with_bar(run, title, unit="frames"):
             if stopping:
                 break
@@ -56,7 +58,7 @@ def video(arguments: Sequence[str]) -> int:
 
 
 def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor] | None]:
-    """What is done to each picture, and what then makes it steady."""
+    """The function that paints or enlarges each frame, and the one that reduces flicker (None if not wanted)."""
     if config.enlarges:
         return enlarging(open_upscaler(config.enlarging), config.enlarging), None
     from perceptual.motion import Steady
@@ -69,7 +71,7 @@ def _summary(conversion: Conversion, took: float) -> str:
     if not frames:
         return "Stopped before the first frame; nothing was written."
     counted = f"{frames} frame{'s' * (frames != 1)}"
-    text = f"Wrote {conversion.target}: {counted} in {took:.1f} s ({rate:.1f} frames a second)."
+    text = f"Wrote {conversion.target}: {counted} in {took:.1f} s ({rate:.1f} frames per second)."
     if conversion.stopped:
-        text += f" Stopped early: it holds the first {float(conversion.seconds):.1f} s of the film."
+        text += f" Stopped early: it contains the first {float(conversion.seconds):.1f} s."
     return text

@@ -1,4 +1,4 @@
-"""perceptual webcam: a live window."""
+"""perceptual webcam: paint the camera image in a live window."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from perceptual.config import WebcamConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Webcam(WebcamConfig):
-    """Paint what a camera sees, live in a window.
+    """Paint the camera image live in a window.
 
-    Keys: left and right for another style, up and down for its strength, s saves the picture, space freezes it, h shows
-    all keys, q ends. Example: perceptual webcam --style wave
+    Keys: left and right change the style, up and down its strength, s saves the image, space freezes it, h shows all
+    keys, q quits. Example: perceptual webcam --style wave
     """
 
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = WebcamConfig.out
-    """The folder for pictures that are saved."""
+    """The folder for saved images."""
 
 
 def webcam(arguments: Sequence[str]) -> int:
-    """perceptual webcam: a camera, or a film in its place, painted in a window until that is closed."""
+    """perceptual webcam: paint a camera or a video file in a window until it is closed. Returns the exit code."""
     config = tyro.cli(_Webcam, args=arguments, prog="perceptual webcam")
     from perceptual.webcam import Camera, Shown, run
 
@@ -40,6 +40,8 @@ def webcam(arguments: Sequence[str]) -> int:
                 say(last.message)
             if stopping:
                 break
-    rate = f", {last.index / last.seconds:.1f} a second at {last.width} x {last.height} px" if last.seconds else ""
+    rate = ""
+    if last.seconds:
+        rate = f", {last.index / last.seconds:.1f} frames per second at {last.width} x {last.height} px"
     say(f"{last.index} frame{'s' * (last.index != 1)} in {last.seconds:.1f} s{rate}.")
     return INTERRUPTED if stopping else 0

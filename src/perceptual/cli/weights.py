@@ -1,4 +1,4 @@
-"""The commands about the weights of loss networks, and what the commands that use them need."""
+"""The commands for the weights of loss networks, and functions that other commands use to get them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from perceptual.errors import ConfigError
 
 
 def weights(arguments: Sequence[str]) -> int:
-    """perceptual weights: which loss networks there are, which are on this computer, and their layers."""
+    """perceptual weights: list the loss networks, their weight files and their layers. Returns the exit code."""
 
     def listing(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
-        """List the loss networks, what they are and where their weights lie.
+        """List the loss networks, with a description and the location of the weight file.
 
         Args:
-            names: Loss networks whose layers to list too; all networks without their layers when left out.
+            names: Names of loss networks: list these with their layers. Default: all networks without layers.
         """
         return names
 
@@ -38,13 +38,13 @@ def weights(arguments: Sequence[str]) -> int:
 
 
 def fetch(arguments: Sequence[str]) -> int:
-    """perceptual weights fetch NAME ...: download weights of loss networks into the cache."""
+    """perceptual weights fetch NAME ...: download weights of loss networks into the cache. Returns the exit code."""
 
     def names(names: tyro.conf.Positional[tuple[str, ...]]) -> tuple[str, ...]:
-        """Download the weights of loss networks, checked against their SHA-256; an interrupted download goes on.
+        """Download the weights of loss networks and check their SHA-256. An interrupted download is continued.
 
         Args:
-            names: Loss networks, as `perceptual weights` lists them.
+            names: Names of loss networks; `perceptual weights` lists them.
         """
         return names
 
@@ -62,7 +62,11 @@ def fetch(arguments: Sequence[str]) -> int:
 
 
 def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    """Weight files by loss network, from the NAME=FILE of --weights."""
+    """Parse the NAME=FILE of --weights into {name of loss network: file}.
+
+    Raises:
+        ConfigError: a part has no "=".
+    """
     paths = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
@@ -73,7 +77,11 @@ def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 
 def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    """Weight files by loss network, each of a network that there is."""
+    """Like `weight_paths`, and check that the loss networks exist.
+
+    Raises:
+        ConfigError: a part has no "=", or there is no such loss network.
+    """
     from perceptual.losses.weights import PRETRAINED
 
     paths = weight_paths(pairs)
@@ -83,7 +91,13 @@ def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
-    """Download what the layers' loss networks lack, with a bar."""
+    """Download missing weights of the loss networks of some layers, with a progress bar.
+
+    layers: as NETWORK:LAYER. paths: weight files by network, which are not downloaded.
+
+    Raises:
+        ConfigError: a layer is unknown, or `paths` has a network that no layer uses. WeightsError: a download failed.
+    """
     from perceptual.losses.networks import check_layer, missing_networks, split_layer
     from perceptual.losses.weights import fetch as fetch_weights
 

@@ -1,20 +1,21 @@
-"""PerceptualLoss, which adds terms up and names each, and the objectives of the paper.
+"""`PerceptualLoss`, a weighted sum of named terms, and the objectives of the paper.
 
-A term looks at the features of the output and of the target by name; "pixels" is the image itself. PerceptualLoss runs
-each loss network once over the output and once, no deeper than needed, over the target.
+A term compares features of the output and of the target by layer name; "pixels" is the image itself. PerceptualLoss
+runs each loss network once on the output and once on the target, only up to the deepest layer that is needed.
 
-**Relative weights.** The raw size of a term depends on the layer, the loss network, the style image and the pixel
-range, by many powers of ten, which is why weights copied from elsewhere fail. `PerceptualLoss.calibrate` measures one
-reference value per term (per style for style terms) on some photographs, before training:
+**Relative weights.** The raw value of a term depends on the layer, the loss network, the style image and the pixel
+range. The values differ by many powers of ten, so weights cannot be copied from one setting to another.
+`PerceptualLoss.calibrate` therefore measures a reference value for each term (for style terms: for each style) on some
+photos before training:
 
-    content and pixel terms   the mean distance between one photograph and the next, an unrelated one
-    style terms               the mean distance of the photographs themselves from the style (the loss at y = y_c)
-    total variation           the mean total variation of the photographs themselves
+    content and pixel terms   the mean distance between each photo and the next, unrelated photo
+    style terms               the mean distance of the photos from the style (the loss at y = y_c)
+    total variation           the mean total variation of the photos
 
-The weighted total divides each term by its reference: content 1 then means "as far from the photograph as another
-photograph is", style 1 "as far from the style as the photograph is", whatever the network and the painting. A style
-weight of 1 counts 5 times (`StyleLoss.relative_weight`), which makes 1 a plain
-choice; less is gentler, more is stronger.
+The weighted total divides each term by its reference. A content loss of 1 then means "as far from the photo as another
+photo", and a style loss of 1 means "as far from the style as the photo", for every network and painting. The style
+weight is multiplied by 5 (`StyleLoss.relative_weight`), so that 1 is a good start; a smaller weight gives less style, a
+larger one more.
 """
 
 from __future__ import annotations
@@ -38,25 +39,27 @@ from perceptual.losses.terms import (
     Term,
 )
 
-PICTURES = (-1.0, 2.0)  # limits of the values of pictures; bicubic interpolation may leave [0, 1] a little
-OUTPUTS = (-16.0, 16.0)  # limits of the output of a network that is not trained yet
+PICTURES = (-1.0, 2.0)  # accepted values of images; bicubic interpolation can slightly exceed [0, 1]
+OUTPUTS = (-16.0, 16.0)  # accepted values of the output of a network, which may be untrained
 
 
 class PerceptualLoss(nn.Module):
     """A weighted sum of named terms.
 
     Args:
-        terms: {name: (term, weight)}; any names but "total".
-        networks: the loss networks that the terms' layers name; made from these layers when left out.
-        paths: weight files by network name, for those that are not in the cache.
-        relative: the terms are to be divided by references, so `calibrate` or `set_references` must come first.
+        terms: {name: (term, weight)}. The name "total" is reserved.
+        networks: the loss networks of the layers of the terms; by default they are created.
+        paths: weight files by network name, for networks that are not in the cache.
+        relative: divide the terms by their references. Call `calibrate` or `set_references` before the first use.
 
-    Images in float16, bfloat16 and float32 give losses in float32; float64 keeps float64 but for the features of loss
-    networks, which are float32. Values of a target outside [-1, 2] are refused, and those of the first output outside
-    [-16, 16]. On a GPU only the first images are looked at, because looking waits for the GPU.
+    Losses are float32 for images in float16, bfloat16 and float32. For float64 they are float64, except that the
+    features of loss networks are float32. An ImageError is raised if a target has values outside [-1, 2] or the first
+    output has values outside [-16, 16]. On a GPU only the first images are checked, because the check has to wait for
+    the GPU.
 
     Raises:
-        ConfigError: no terms, or a name or weight that cannot be. TypeError: not a term with its weight.
+        ConfigError: there are no terms, or a name or a weight is invalid. TypeError: a value of `terms` is not a pair
+            of term and weight.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class PerceptualLoss(nn.Module):
         self.networks = networks or (LossNetworks(deep, paths=paths) if deep else None)
 
     def named_terms(self) -> list[tuple[str, Term]]:
-        """(name, term) in the order given."""
+        """(name, term) of all terms, in the given order."""
         terms = [(name, self.terms[key]) for name, key in self._keys.items()]
         return [(name, term) for name, term in terms if isinstance(term, Term)]
 
@@ -95,10 +98,10 @@ class PerceptualLoss(nn.Module):
                 f"The term {name!r} is a {type(term).__name__}: give a name and a Term, such as PixelLoss()."
             )
         if name == "total" or name in self._keys:
-            raise ConfigError(f'No term may be called "{name}": the name is taken.')
+            raise ConfigError(f'The name "{name}" is taken: give the term another name.')
         if not isinstance(weight, (int, float)) or not math.isfinite(weight):
             raise ConfigError(f"The weight of {name!r} is {weight!r}: give a finite number.")
-        key = name.replace(".", "_")  # PyTorch refuses some names of modules: with a dot, "", "pop", "keys"
+        key = name.replace(".", "_")  # PyTorch does not allow some module names: with a dot, "", "pop", "keys"
         while not key or hasattr(self.terms, key):
             key += "_"
         self.terms[key], self.weights[name], self._keys[name] = term, weight, key
@@ -107,7 +110,7 @@ class PerceptualLoss(nn.Module):
         return tuple(dict.fromkeys(layer for _, term in self.named_terms() for layer in getattr(term, which)))
 
     def _check(self, image: Tensor, name: str, limits: tuple[float, float]) -> None:
-        """As `check_image`; the values of outputs, and of all images on a GPU, only for the first."""
+        """Call `check_image`. The values of outputs, and of all images on a GPU, are checked only once."""
         check_image(image, name)
         if torch.compiler.is_compiling():
             return
@@ -116,7 +119,7 @@ class PerceptualLoss(nn.Module):
             self._looked_at.add(name)
 
     def features(self, image: Tensor, layers: Sequence[str]) -> Features:
-        """{layer: features} of an image (N, 3, H, W), RGB [0, 1]; "pixels" is the image itself."""
+        """The features of images (N, 3, H, W), RGB [0, 1], as {layer: (N, C, h, w)}; "pixels" is the image itself."""
         check_image(image)
         deep = [layer for layer in layers if layer != PIXELS]
         found = self.networks(image, deep) if deep and self.networks is not None else {}
@@ -124,7 +127,7 @@ class PerceptualLoss(nn.Module):
 
     @torch.no_grad()
     def goal(self, target: Tensor) -> Features:
-        """What the terms compare with, of a target (N, 3, H, W) RGB [0, 1]: to be kept when it stays the same."""
+        """The features of a target (N, 3, H, W), RGB [0, 1], that the terms need. Keep them to reuse one target."""
         self._check(target, "target", PICTURES)
         return self.features(target.detach(), self.target_layers)
 
@@ -136,19 +139,22 @@ class PerceptualLoss(nn.Module):
         *,
         beside: Features | None = None,
     ) -> dict[str, Tensor]:
-        """output, target: (N, 3, H, W) RGB [0, 1], or what `goal` gave for the target; style: (N, styles) weights, None
-        for the first style; beside: what terms look at beside the output's features, such as TemporalLoss.
+        """Compute all terms.
 
-        Returns {name: mean over the batch, unweighted} for every term, and "total", the weighted sum; each a scalar
-        tensor through which gradients flow to `output`.
+        output: (N, 3, H, W), RGB [0, 1]. target: the same, or the result of `goal`; None if no term needs a target.
+        style: (N, styles), weights of the styles; None for the first style. beside: further inputs of terms by name,
+            see TemporalLoss.
+
+        Returns {name: value} with the unweighted mean over the batch for every term, and "total", the weighted sum.
+        Each value is a scalar tensor; gradients flow to `output`.
 
         Raises:
-            ConfigError: the target or the style does not fit, or `calibrate` has to come first.
-            TypeError: an image that is no tensor of floats. ImageError: of another shape, too small, or
-                with values far outside [0, 1].
+            ConfigError: the target or the style does not fit the output, or `calibrate` was not called.
+            TypeError: an image is not a tensor of floats.
+            ImageError: an image has the wrong shape, is too small, or has values far outside [0, 1].
         """
         if not self.calibrated:
-            raise ConfigError("Relative weights need their references: call calibrate(photographs) first.")
+            raise ConfigError("Relative weights need reference values: call calibrate(photographs) first.")
         self._check(output, "output", OUTPUTS)
         self._check_style(style, len(output))
         goal = self._goal_for(output, target)
@@ -163,52 +169,62 @@ class PerceptualLoss(nn.Module):
         return {**values, "total": total}
 
     def _goal_for(self, output: Tensor, target: Tensor | Features | None) -> Features:
-        """What `goal` gives for the target, or the target where it is such already."""
+        """The features of the target, which may already be features."""
         if isinstance(target, dict):
             if missing := [layer for layer in self.target_layers if layer not in target]:
-                raise ConfigError(f"The target lacks {missing[0]}: give an image, or what `goal` of this loss returns.")
+                raise ConfigError(f"The target lacks {missing[0]}: give an image, or the result of this loss's `goal`.")
             return target
         if not self.target_layers:
             return {}
         if target is not None:
             self._check(target, "target", PICTURES)
         if target is None or target.shape[-2:] != output.shape[-2:]:
-            raise ConfigError("The losses compare with a target: give one of the same height and width as the output.")
+            raise ConfigError("The losses need a target: give an image of the same height and width as the output.")
         if len(target) not in (1, len(output)):
-            raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give one, or one for each.")
+            raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give 1 or {len(output)}.")
         return self.goal(target)
 
     def _check_style(self, style: Tensor | None, count: int) -> None:
         styles = max(len(term.reference) for _, term in self.named_terms())
         if style is not None and tuple(style.shape) not in ((count, styles), (1, styles)):
             raise ConfigError(f"The style weights have the shape {tuple(style.shape)}: give ({count}, {styles}), a row "
-                              "for each output and a number for each style.")  # fmt: skip
+                              "for each output and a column for each style.")  # fmt: skip
 
     @torch.no_grad()
     def calibrate(self, photographs: Iterable[Tensor]) -> dict[str, list[float]]:
-        """Measure every term's reference (see above) on batches of at least 2 photographs; returns them by name."""
+        """Measure the reference value of every term on batches of photos; returns them by name of the term.
+
+        photographs: batches (N, 3, H, W), RGB [0, 1], N >= 2.
+
+        Raises:
+            ConfigError: a batch has fewer than 2 photos, or there are no photos.
+        """
         sums: dict[str, Tensor] = {}
         photographs_seen = 0
         for batch in photographs:
             self._check(batch, "batch of photographs", PICTURES)
             if len(batch) < 2:
-                raise ConfigError("Relative weights are measured on batches of at least 2 photographs.")
+                raise ConfigError("Relative weights need batches of at least 2 photos: give a larger batch.")
             seen = self.features(batch, tuple({*self.layers, *self.target_layers}))
             for name, term in self.named_terms():
                 value = len(batch) * term.measure(seen)
                 sums[name] = sums[name] + value if name in sums else value
             photographs_seen += len(batch)
         if not photographs_seen:
-            raise ConfigError("Relative weights need photographs to measure their references on.")
+            raise ConfigError("Relative weights need photos to measure reference values: give at least one batch.")
         self.set_references({name: (value / photographs_seen).tolist() for name, value in sums.items()})
         return self.references()
 
     def references(self) -> dict[str, list[float]]:
-        """The reference values by term, for the card."""
+        """The reference values by name of the term, for the card."""
         return {name: term.reference.tolist() for name, term in self.named_terms()}
 
     def set_references(self, references: Mapping[str, Sequence[float]]) -> None:
-        """Put back values that `references` gave; zeros (a constant image) count as 1."""
+        """Set the reference values from the result of `references`. Values of 0, as for a constant image, become 1.
+
+        Raises:
+            ConfigError: the number of values of a term is wrong, or a value is not finite.
+        """
         for name, term in self.named_terms():
             value = torch.tensor(references.get(name, ())).to(term.reference)
             if value.shape != term.reference.shape or not value.isfinite().all():
@@ -227,13 +243,13 @@ def style_transfer_loss(
 ) -> PerceptualLoss:
     """The objective of style transfer (paper, eq. 5) for one or several style images.
 
-    styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared. Or what
-        `style_targets` made of such an image, under a convention that scales Gram matrices alike.
-    more: terms beside those of `config`.
+    config: layers and weights. styles: images (1, 3, h, w), RGB [0, 1], of any size, or results of `style_targets` with
+        the same scale of Gram matrices. paths: weight files by network name. device: where the loss is computed.
+        more: terms in addition to those of `config`.
 
     Raises:
-        ConfigError: no style, or one without the matrices of a layer. WeightsError: weights of a loss network are
-            missing. TypeError, ImageError: a style image that is no tensor (1, 3, h, w) of floats in [0, 1].
+        ConfigError: there is no style, or a style lacks the Gram matrix of a layer. WeightsError: the weights of a loss
+            network are missing. TypeError, ImageError: a style image is not a tensor (1, 3, h, w) of floats in [0, 1].
     """
     specs = (*objective_of(config), *more)
     compared = layers_of(specs, "style")
@@ -251,13 +267,13 @@ def style_transfer_loss(
 def reconstruction_loss(
     objective: str | Mapping[str, float], scale: int, *, paths: Mapping[str, str | Path] | None = None
 ) -> PerceptualLoss:
-    """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original picture.
+    """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original image.
 
-    objective: such as "feature=1,l1=0.5" (`losses.language`), or weights by name. scale: how many times the network
-    enlarges. paths: weight files of loss networks.
+    objective: such as "feature=1,l1=0.5" (`losses.language`), or {name: weight}. scale: factor by which the network
+        enlarges. paths: weight files by network name.
 
     Raises:
-        ConfigError: an unknown name. WeightsError: weights of a loss network are missing.
+        ConfigError: a name is unknown. WeightsError: the weights of a loss network are missing.
     """
     if not isinstance(objective, str):
         objective = ",".join(f"{name}={weight}" for name, weight in objective.items())
@@ -266,10 +282,10 @@ def reconstruction_loss(
 
 @torch.no_grad()
 def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> Features:
-    """The Gram matrices (1, C, C) of a style image (1, 3, h, w) by style layer, as NETWORK:LAYER.
+    """The Gram matrices of a style image (1, 3, h, w), RGB [0, 1], as {NETWORK:LAYER: (1, C, C)}.
 
     Raises:
-        TypeError: no tensor of floats. ImageError: of another shape, or with values far outside [0, 1].
+        TypeError: not a tensor of floats. ImageError: wrong shape, or values far outside [0, 1].
     """
     check_image(style, "style image", PICTURES)
     features = networks(style, layers_of(objective_of(config), "style"))

@@ -1,4 +1,4 @@
-"""The terms of perceptual losses: small modules that look at the features of an output and of a target by name."""
+"""The terms of perceptual losses: small modules that compare the features of an output and a target by layer name."""
 
 from __future__ import annotations
 
@@ -42,13 +42,20 @@ class Materials:
 
 
 class Term(nn.Module):
-    """One term of an objective: (features of the output, features of the target, style weights) -> (N,).
+    """Base class of the terms of an objective.
 
-    layers, target_layers: the features that it needs, as NETWORK:LAYER or "pixels".
-    reference: buffer (1,) or (styles,), what relative weighting divides the term by; 1 until calibrated.
+    A call maps (features of the output, features of the target, style weights (N, styles) or None) to one loss per
+    image, (N,).
 
-    Class attributes: `takes_layers`, whether an objective may name layers for it (`losses.language`);
-    `relative_weight`, the factor of its weight under relative weighting.
+    Args:
+        layers, target_layers: layers of the output and of the target that the term needs, as NETWORK:LAYER or "pixels".
+        references: number of reference values, 1 or the number of styles.
+
+    Attributes: `reference`, a buffer (1,) or (styles,): relative weighting divides the term by it. It is 1 before
+    `PerceptualLoss.calibrate`.
+
+    Class attributes: `takes_layers`, True if an objective can name layers for the term (`losses.language`);
+    `relative_weight`, a factor of its weight under relative weighting.
     """
 
     takes_layers: ClassVar[bool] = False
@@ -74,14 +81,17 @@ class Term(nn.Module):
         raise NotImplementedError
 
     def measure(self, photographs: Features) -> Tensor:
-        """The reference value of relative weighting on a batch of photographs: (1,) or (styles,)."""
+        """The reference value for relative weighting, from the features of a batch of photos: (1,) or (styles,).
+
+        By default it is the mean loss between each photo and the next one in the batch.
+        """
         others = {name: value.roll(1, 0) for name, value in photographs.items()}
         value: Tensor = self(photographs, others, None)
         return value.mean(0, keepdim=True)
 
 
 class FeatureLoss(Term):
-    """Feature reconstruction loss at one layer (paper, eq. 2)."""
+    """Feature reconstruction loss at one layer (paper, eq. 2). layer: NETWORK:LAYER."""
 
     takes_layers = True
 
@@ -98,7 +108,7 @@ class FeatureLoss(Term):
 
 
 class PixelLoss(Term):
-    """Squared error over C * H * W of the images themselves, on [0, 1] pixels (paper, section 3.2)."""
+    """Squared error of the pixels in [0, 1], divided by C * H * W (paper, section 3.2)."""
 
     def __init__(self) -> None:
         super().__init__((PIXELS,), (PIXELS,))
@@ -108,14 +118,17 @@ class PixelLoss(Term):
 
 
 class AbsoluteLoss(PixelLoss):
-    """Absolute error over C * H * W of the images themselves, on [0, 1] pixels."""
+    """Absolute error of the pixels in [0, 1], divided by C * H * W."""
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return absolute_distance(output[PIXELS], target[PIXELS])
 
 
 class DistanceLoss(Term):
-    """The perceptual distance of `metrics.PerceptualDistance`: normalised features, the mean over some layers."""
+    """The distance of `perceptual.PerceptualDistance`: normalised features, averaged over several layers.
+
+    network: a loss network, such as "vgg16".
+    """
 
     takes_layers = True
 
@@ -133,9 +146,11 @@ class DistanceLoss(Term):
 
 
 class TextureLoss(Term):
-    """Style reconstruction loss (paper, eq. 4) from the target picture itself, the mean over some layers.
+    """Style reconstruction loss (paper, eq. 4) with the target image as the style, averaged over several layers.
 
-    Each layer counts relative to the size of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
+    Each layer is divided by the squared norm of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
+
+    network: a loss network, such as "vgg16".
     """
 
     takes_layers = True
@@ -152,23 +167,27 @@ class TextureLoss(Term):
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         values = []
         for layer in self.layers:
-            goal = gram_matrix(target[layer])
-            values.append(gram_distance(gram_matrix(output[layer]), goal) / goal.square().sum((1, 2)).clamp_min(1e-12))
+            gram = gram_matrix(target[layer])
+            values.append(gram_distance(gram_matrix(output[layer]), gram) / gram.square().sum((1, 2)).clamp_min(1e-12))
         return torch.stack(values).mean(0)
 
 
 class GridLoss(Term):
-    """What repeats every `period` pixels in the difference of the images: the cross-hatch that feature losses leave.
+    """Strength of the pattern that repeats every `period` pixels in the difference between output and target.
 
-    A feature loss hardly sees it, because the loss network pools; this term sees nothing else.
+    Networks trained with a feature loss can draw such a cross-hatch pattern. Feature losses hardly see it, because the
+    loss network pools.
 
     Args:
-        period: in pixels; images must have as many on each side.
+        period: in pixels; each side of the images must be at least this long.
+
+    Raises:
+        ConfigError: `period` is not a whole number of 1 or more. ImageError: when called, an image is too small.
     """
 
     def __init__(self, period: int) -> None:
         if not isinstance(period, int) or period < 1:
-            raise ConfigError(f"The period of a GridLoss is {period!r}; give a whole number of pixels, 1 or more.")
+            raise ConfigError(f"The period of GridLoss is {period!r}; give a whole number of pixels, 1 or more.")
         super().__init__((PIXELS,), (PIXELS,))
         self.period = period
 
@@ -187,11 +206,11 @@ class StyleLoss(Term):
 
     Args:
         layer: NETWORK:LAYER.
-        targets: Gram matrices of the style images, (styles, C, C), under the same convention; `gram` makes one.
-        convention: "paper" (eq. 4 as printed), "code" (its mean over C x C) or "gatys".
+        targets: Gram matrices of the style images, (styles, C, C), computed by `gram` with the same convention.
+        convention: "paper" (eq. 4 as printed), "code" (the mean over C x C) or "gatys".
 
     Raises:
-        ConfigError: an unknown convention, or targets of another shape; when called, of another layer.
+        ConfigError: unknown convention, or wrong shape of the targets; when called, the targets are of another layer.
     """
 
     takes_layers = True
@@ -217,38 +236,38 @@ class StyleLoss(Term):
         if convention not in STYLE_CONVENTIONS:
             raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
         if targets.ndim != 3 or not len(targets) or targets.shape[1] != targets.shape[2]:
-            raise ConfigError(f"The targets of a StyleLoss have the shape {tuple(targets.shape)}: give Gram matrices, "
-                              "(styles, C, C), as StyleLoss.gram makes them.")  # fmt: skip
+            raise ConfigError(f"The targets of StyleLoss have the shape {tuple(targets.shape)}: give Gram matrices, "
+                              "(styles, C, C), made by StyleLoss.gram.")  # fmt: skip
         super().__init__((layer,), (), len(targets))
         self.convention = convention
         self.register_buffer("targets", targets)
 
     @staticmethod
     def gram(features: Tensor, convention: str = "paper") -> Tensor:
-        """Gram matrices (N, C, C) of features (N, C, H, W), scaled as the convention wants."""
+        """Gram matrices (N, C, C) of features (N, C, H, W), with the scale of the convention."""
         return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         gram = self._gram_of(output)
-        goal = self.targets[:1] if style is None else mix(style, self.targets)
-        return gram_distance(gram, goal.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
+        target_gram = self.targets[:1] if style is None else mix(style, self.targets)
+        return gram_distance(gram, target_gram.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
 
     def _gram_of(self, features: Features) -> Tensor:
         layer = self.layers[0]
         if features[layer].shape[1] != self.targets.shape[-1]:
-            raise ConfigError(f"{layer} has {features[layer].shape[1]} channels, and the targets of its StyleLoss have "
-                              f"{self.targets.shape[-1]}: make them from features of this layer.")  # fmt: skip
+            raise ConfigError(f"{layer} has {features[layer].shape[1]} channels, but the targets of its StyleLoss have "
+                              f"{self.targets.shape[-1]}: compute them from features of this layer.")  # fmt: skip
         return self.gram(features[layer], self.convention)
 
     def measure(self, photographs: Features) -> Tensor:
-        """The mean distance of photographs from each style: (styles,)."""
+        """The mean distance of the photos from each style: (styles,)."""
         gram = self._gram_of(photographs)
         reduction = STYLE_CONVENTIONS[self.convention][1]
-        return torch.stack([gram_distance(gram, goal.expand_as(gram), reduction).mean() for goal in self.targets])
+        return torch.stack([gram_distance(gram, target.expand_as(gram), reduction).mean() for target in self.targets])
 
 
 class TotalVariation(Term):
-    """Total variation (paper, section 3.2), summed, on 0..255 pixels as the paper's strengths 1e-6 to 1e-4 expect."""
+    """Total variation (paper, section 3.2), summed over pixels of 0..255 as in the paper (weights 1e-6 to 1e-4)."""
 
     def __init__(self) -> None:
         super().__init__((PIXELS,))
@@ -258,9 +277,12 @@ class TotalVariation(Term):
 
 
 class LatticeLoss(Term):
-    """How much the output repeats every 2 or 4 pixels (`functional.lattice_energy`); 0 where no grid shows.
+    """Strength of patterns in the output that repeat every 2 or 4 pixels (`functional.lattice_energy`).
 
-    Its reference is always 1: photographs have none of it.
+    It is 0 if there is no such pattern. Its reference is always 1, because photos have no such pattern.
+
+    Raises:
+        ImageError: when called, an image is too small.
     """
 
     def __init__(self) -> None:
@@ -276,20 +298,25 @@ class LatticeLoss(Term):
 
 
 class TemporalLoss(Term):
-    """Squared difference of two paintings of a moving picture, one moved along (after Ruder et al., 2016).
+    """Squared difference between the result for a moved image and the moved result for the image (after Ruder et al.,
+    2016). It trains networks that do not flicker in videos.
 
-    It looks at "moved", the painting of the moved picture, and "carried", the moved painting of the first, which the
-    caller of `PerceptualLoss` gives beside the output; both without what a motion brings in from outside.
+    It compares two images (N, 3, H, W) that the caller passes to `PerceptualLoss` as `beside`: "moved", the result for
+    the moved image, and "carried", the moved result for the original image. Both are without the margin that the motion
+    brings in from outside.
+
+    Raises:
+        ConfigError: when called, one of the two images is missing.
     """
 
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         if "moved" not in output or "carried" not in output:
-            raise ConfigError("A TemporalLoss compares two paintings: call the loss with beside={'moved': ..., "
+            raise ConfigError("TemporalLoss compares two images: call the loss with beside={'moved': ..., "
                               "'carried': ...}.")  # fmt: skip
         return feature_distance(output["moved"], output["carried"])
 
     def measure(self, photographs: Features) -> Tensor:
-        """The mean distance between one photograph and the next: (1,)."""
+        """The mean distance between each photo and the next one in the batch: (1,)."""
         pixels = photographs[PIXELS]
         return feature_distance(pixels, pixels.roll(1, 0)).mean(0, keepdim=True)
 
@@ -311,11 +338,11 @@ TERMS: dict[str, type[Term]] = {
 
 
 def full_name(layer: str) -> str:
-    """ "relu3_3" -> "vgg16:relu3_3", the paper's loss network; "pixels" and full names as they are."""
+    """Add the paper's loss network to a layer without one: "relu3_3" -> "vgg16:relu3_3". Other names are unchanged."""
     return layer if layer == PIXELS else ":".join(split_layer(layer))
 
 
 def _check_side(image: Tensor, least: int) -> None:
     if min(image.shape[-2:]) < least:
-        raise ImageError(f"An image of {image.shape[-1]} x {image.shape[-2]} px is too small to look for a grid: "
-                         f"each side must have at least {least} px.")  # fmt: skip
+        raise ImageError(f"An image of {image.shape[-1]} x {image.shape[-2]} px is too small for the grid losses: each "
+                         f"side must have at least {least} px.")  # fmt: skip

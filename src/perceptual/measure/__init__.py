@@ -1,1 +1,1 @@
-"""Measurements: metrics of images, and the tables of super-resolution."""
+"""Measurements: image metrics, and tables for super-resolution."""

@@ -1,7 +1,8 @@
-"""How far a picture is from the true one: PSNR and SSIM as super-resolution reports them, and perceptual distances.
+"""Image metrics: PSNR and SSIM as in the super-resolution literature, perceptual distances, and flicker of videos.
 
-The protocol (Dong et al. and MATLAB's rgb2ycbcr; the paper, section 4.2): 8-bit levels rounded half up, the Y channel
-of YCbCr in 16..235 kept as a float, a border of `scale` pixels left out, peak 255, and the mean of the images' values.
+The protocol (Dong et al. and MATLAB's rgb2ycbcr; the paper, section 4.2): pixels are rounded half up to 8-bit levels,
+the Y channel of YCbCr in 16..235 is kept as a float, a border of `scale` pixels is left out, the peak is 255, and the
+values of several images are averaged.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def y_channel(image: Tensor) -> Tensor:
     """MATLAB's Y of YCbCr: RGB (N, 3, H, W) in [0, 1] -> (N, 1, H, W) in 16..235, ITU-R BT.601, not rounded.
 
     Raises:
-        TypeError: no tensor of floats. ImageError: of another shape.
+        TypeError: not a tensor of floats. ImageError: the shape is not (N, 3, H, W).
     """
     check_image(image)
     weights = image.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
@@ -46,16 +47,16 @@ def y_channel(image: Tensor) -> Tensor:
 
 
 def psnr(output: object, target: object, *, border: int = 0, color: Color = "y") -> float:
-    """Peak signal-to-noise ratio in dB, the mean over the images of a batch; infinite when they are equal.
+    """Peak signal-to-noise ratio in dB, the mean over the images of a batch; infinite for equal images.
 
-    output, target: any kinds of picture that `perceptual.Stylizer` takes, of equal size. Floats are rounded half up to
-        8-bit levels first. A grey target (mode L, one channel) is taken as it is, a coloured output's luma with it.
-    border: pixels left out on each side; super-resolution leaves out as many as its scale.
-    color: "y", or "rgb", the squared error over all three channels.
+    output, target: images of equal size, of any kind that `perceptual.Stylizer` accepts. Floats are first rounded half
+        up to 8-bit levels. If the target is grey (mode L, one channel), it is compared with the luma of the output.
+    border: number of pixels to leave out on each side. In super-resolution it equals the scale.
+    color: "y" (the Y channel) or "rgb" (squared error over all three channels).
 
     Raises:
-        ImageError: not pictures, of different sizes, or nothing is left within the border. ConfigError: unknown color,
-            or a border that is no whole number from 0 up.
+        ImageError: an argument is not an image, the sizes differ, or the border leaves no pixels.
+        ConfigError: `color` is unknown, or `border` is not a whole number of 0 or more.
     """
     one, other = _levels(output, target, border=border, color=color)
     errors = (one - other).square().mean(dim=(1, 2, 3))
@@ -63,17 +64,18 @@ def psnr(output: object, target: object, *, border: int = 0, color: Color = "y")
 
 
 def ssim(output: object, target: object, *, border: int = 0, color: Color = "y") -> float:
-    """Structural similarity (Wang et al., 2004), the mean over the images of a batch; 1 when they are equal.
+    """Structural similarity (Wang et al., 2004), the mean over the images of a batch; 1 for equal images.
 
-    A Gaussian window of 11 x 11 and sigma 1.5 where it fits whole, K1 = 0.01, K2 = 0.03, L = 255, in float64, without
-    down-sampling: the authors' ssim_index.m. Parameters and errors as `psnr`.
+    As in the authors' ssim_index.m: a Gaussian window of 11 x 11 pixels with sigma 1.5, only where it fits completely,
+    K1 = 0.01, K2 = 0.03, L = 255, without down-sampling; computed in float64. Parameters and errors as in `psnr`.
 
     Raises:
-        ImageError: also when less than 11 x 11 pixels are left within the border.
+        ImageError: as `psnr`, and if fewer than 11 x 11 pixels are left inside the border.
     """
     one, other = _levels(output, target, border=border, color=color)
     if min(one.shape[-2:]) < 11:
-        raise ImageError(f"SSIM needs 11 x 11 pixels, and {one.shape[-1]} x {one.shape[-2]} are left: give more.")
+        raise ImageError(f"SSIM needs at least 11 x 11 pixels, not {one.shape[-1]} x {one.shape[-2]}: give a larger "
+                         "image or a smaller border.")  # fmt: skip
     products = torch.cat([one, other, one * one, other * other, one * other], dim=1)
     mean_1, mean_2, square_1, square_2, product = gaussian_mean(products, 1.5, 5).chunk(5, dim=1)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -84,19 +86,19 @@ def ssim(output: object, target: object, *, border: int = 0, color: Color = "y")
 
 
 class PerceptualDistance(nn.Module):
-    """How different two pictures look to a loss network; 0 for equal ones, and less is closer.
+    """Perceptual distance of two images in a loss network: 0 for equal images; smaller means more similar.
 
-    At each layer the features are scaled to length 1 at every place, and their squared difference is summed over the
-    channels and averaged over the places (Zhang et al., 2018, eq. 1, without learned weights); then the mean over the
+    At each layer the feature vectors are scaled to length 1 at every position. Their squared difference is summed over
+    channels and averaged over positions (Zhang et al., 2018, eq. 1, without learned weights), then averaged over the
     layers.
 
     Args:
         network: a loss network, such as "vgg16" or "squeezenet1_1".
-        layers: the layers to compare; some at each size of the network when left out.
-        paths: weight files by network name, for those that are not in the cache.
+        layers: the layers to compare; default: one layer at each resolution of the network.
+        paths: weight files by network name, for networks that are not in the cache.
 
     Raises:
-        ConfigError: no such network or layer. WeightsError: its weights are missing.
+        ConfigError: there is no such network or layer. WeightsError: the weights are missing.
     """
 
     def __init__(
@@ -111,36 +113,41 @@ class PerceptualDistance(nn.Module):
     def lpips(
         cls, network: str = "vgg16-torchvision", *, paths: Mapping[str, str | Path] | None = None
     ) -> PerceptualDistance:
-        """LPIPS 0.1 (Zhang et al., 2018): the distance with the weights of channels that the package `lpips` brings.
+        """LPIPS 0.1 (Zhang et al., 2018): the distance with the learned channel weights of the package `lpips`.
 
-        network: vgg16-torchvision or squeezenet1_1-torchvision, the networks that those weights were learnt for.
+        network: vgg16-torchvision or squeezenet1_1-torchvision; the weights were learned for these networks.
+        paths: weight files by network name, for networks that are not in the cache.
 
         Raises:
             ConfigError: another network, or the package is not installed. WeightsError: weights are missing.
         """
         if network not in LPIPS_LAYERS:
-            raise ConfigError(f"LPIPS knows no network {network!r}; choose one of {', '.join(LPIPS_LAYERS)}.")
+            raise ConfigError(f"LPIPS does not support the network {network!r}; choose {' or '.join(LPIPS_LAYERS)}.")
         name, layers = LPIPS_LAYERS[network]
         package = find_spec("lpips")
         if package is None or not package.submodule_search_locations:
-            raise ConfigError("LPIPS needs its package: pip install 'perceptual[lpips]'.")
+            raise ConfigError("LPIPS needs the package lpips: pip install 'perceptual[lpips]'.")
         file = Path(package.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
         if not os.path.isfile(file):
-            raise WeightsError(f"{file} is not there: install the package lpips again.")
-        learnt = read_tensors(file)
-        found = [learnt.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
+            raise WeightsError(f"{file} is missing: install the package lpips again.")
+        learned = read_tensors(file)
+        found = [learned.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
         channels = [value for value in found if isinstance(value, Tensor)]
         if len(channels) < len(layers):
-            raise WeightsError(f"{file} does not hold the weights of LPIPS: install the package lpips again.")
+            raise WeightsError(f"{file} does not contain the weights of LPIPS: install the package lpips again.")
         distance = cls(network, layers, paths=paths)
         for k, value in enumerate(channels):
-            distance.register_buffer(f"channels{k}", value, persistent=False)  # the package's file holds them
+            distance.register_buffer(f"channels{k}", value, persistent=False)  # stored in the file of the package
         distance.share = 1.0
         return distance
 
     @torch.no_grad()
     def forward(self, output: object, target: object) -> float:
-        """output, target: pictures of any kind and equal size. The mean over the images of a batch."""
+        """The distance of two images of equal size and of any kind; for batches the mean over the images.
+
+        Raises:
+            ImageError: an argument is not an image, or the sizes differ.
+        """
         device = next(self.networks.parameters()).device
         pictures = [images.from_any(image).to(device) for image in (output, target)]
         _check_sizes(*pictures)
@@ -155,27 +162,28 @@ class PerceptualDistance(nn.Module):
 def temporal_error(
     frames: Iterable[object], paintings: Iterable[object], *, motion: Iterable[Tensor] | None = None
 ) -> float:
-    """How much a film flickers: the difference of each painting from the one before, moved along with the picture.
+    """Flicker of a painted video: the difference between each painted frame and the one before, warped by the motion.
 
-    The root of the mean square over what is visible in both, in levels of 0..255, and its mean over the film (the
-    stability error of Huang et al., 2017, and the warping error of Lai et al., 2018, squared there); 0 for a painting
-    that moves with the picture.
+    The root mean square over the pixels that are visible in both frames, in levels of 0..255, averaged over the video.
+    It is the stability error of Huang et al. (2017) and the square root of the warping error of Lai et al. (2018). It
+    is 0 if the painting moves exactly with the video.
 
-    frames, paintings: pictures of equal size, of any kind that `perceptual.Stylizer` takes, in order, two or more.
-    motion: where each pixel of a frame was in the one before, (H, W, 2) as x and y in pixels, for every frame but the
-        first, where that is known; else it is found in the frames.
+    frames, paintings: the original and the painted frames in order, two or more, of equal size and of any kind that
+        `perceptual.Stylizer` accepts.
+    motion: the known motion for every frame except the first: (H, W, 2), position (x, y) in pixels of each pixel in
+        the frame before. By default it is estimated from the frames.
 
     Raises:
-        ImageError: not pictures, batches of several, of different sizes, fewer than two, or no pixel is visible in two
-            frames.
+        ImageError: an argument is not an image or is a batch of several images, the sizes differ, there are fewer than
+            two frames, or no pixel is visible in two frames.
     """
     flow, given = Flow(), None if motion is None else _known(motion)
     before: Tensor | None = None
     errors = []
     for count, (frame, painting) in enumerate(itertools.zip_longest(frames, paintings), 1):
         if frame is None or painting is None:
-            raise ImageError("There are more frames than paintings, or fewer: give one painting for each frame.")
-        pixels, painted = (_picture_of_film(image, count) for image in (frame, painting))
+            raise ImageError("The numbers of frames and paintings differ: give one painting for each frame.")
+        pixels, painted = (_frame_levels(image, count) for image in (frame, painting))
         _check_sizes(pixels, painted)
         found = flow(pixels) if given is None else next(given)
         if found is not None and before is not None:
@@ -189,30 +197,29 @@ def temporal_error(
                 errors.append(float(difference.square().mean().sqrt()))
         before = painted
     if not errors:
-        raise ImageError("Nothing is visible in two frames: give at least two frames of one film, of one size.")
+        raise ImageError("No pixel is visible in two frames: give at least two frames of one video, of one size.")
     return sum(errors) / len(errors)
 
 
-def _picture_of_film(image: object, count: int) -> Tensor:
-    """Any kind of picture as levels (1, 3, H, W) on the CPU."""
+def _frame_levels(image: object, count: int) -> Tensor:
+    """Any kind of image as uint8 levels (1, 3, H, W) on the CPU. count: number of the frame, for the error message."""
     pixels = images.like(images.from_any(image), _BYTES).cpu()
     if len(pixels) != 1:
-        raise ImageError(f"A film is given one picture after the other, and picture {count} is a batch of "
-                         f"{len(pixels)}: give its pictures one by one.")  # fmt: skip
+        raise ImageError(f"Frame {count} is a batch of {len(pixels)} images: give the frames one by one.")
     return pixels
 
 
 def _known(motion: Iterable[Tensor]) -> Iterator[tuple[Array, Array] | None]:
-    """What `Flow` would give for the frames of a film of known motion."""
+    """The results that `Flow` would give for a video of known motion."""
     yield None
     for places in motion:
         array = places.float().cpu().numpy()
         yield array, visible(array)
-    raise ImageError("There are more frames than motions: give one for every frame but the first.")
+    raise ImageError("There are more frames than motions: give one motion for every frame except the first.")
 
 
 def _levels(output: object, target: object, *, border: int, color: Color) -> tuple[Tensor, Tensor]:
-    """Both as 8-bit levels (N, 1 or 3, h, w) in float64, Y where wanted, without the border."""
+    """Both images as 8-bit levels (N, 1 or 3, h, w) in float64 without the border; the Y channel if color is "y"."""
     if color not in ("y", "rgb"):
         raise ConfigError(f"color is {color!r}; choose y or rgb.")
     if not isinstance(border, (int, np.integer)):
@@ -229,7 +236,7 @@ def _levels(output: object, target: object, *, border: int, color: Color) -> tup
     _check_sizes(*pair)
     height, width = pair[0].shape[-2:]
     if min(height, width) <= 2 * border:
-        raise ImageError(f"Nothing is left of {width} x {height} px within a border of {border}: give a smaller one.")
+        raise ImageError(f"A border of {border} px leaves no pixels of {width} x {height} px: give a smaller border.")
     one, other = (p[..., border : height - border, border : width - border] for p in pair)
     return one, other
 
@@ -237,4 +244,4 @@ def _levels(output: object, target: object, *, border: int, color: Color) -> tup
 def _check_sizes(one: Tensor, other: Tensor) -> None:
     if one.shape != other.shape:
         sizes = " and ".join(f"{image.shape[-1]} x {image.shape[-2]}" for image in (one, other))
-        raise ImageError(f"The pictures differ in size or number ({sizes} px): compare pictures of one size.")
+        raise ImageError(f"The images differ in size or number ({sizes} px): compare images of one size.")

@@ -1,7 +1,7 @@
-"""Super-resolution measured by the usual protocol: sets of pictures, ways to enlarge them, and a row for each pair.
+"""Measuring super-resolution by the usual protocol: every method enlarges every image of some data sets.
 
-The pictures are cropped to multiples of the scale, reduced by MATLAB's imresize, enlarged, and compared by PSNR and
-SSIM on Y without a border of `scale` pixels (see `metrics`), and by perceptual distances.
+Images are cropped to multiples of the scale, reduced by MATLAB's imresize and enlarged. The result is compared with the
+original by PSNR and SSIM on Y without a border of `scale` pixels (see `metrics`), and by perceptual distances.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Method = Callable[[Tensor], Tensor]  # (1, 3, h, w) in [0, 1] -> (1, 3, scale * 
 
 
 class Original(NamedTuple):
-    """A high-resolution picture: its name, and how to read it as (1, 1 or 3, H, W) in [0, 1]."""
+    """A high-resolution image. read: returns its pixels (1, 1 or 3, H, W) in [0, 1]."""
 
     name: str
     read: Callable[[], Tensor]
@@ -50,7 +50,10 @@ Sets = Mapping[str, Sequence[Original]]
 
 @dataclass(frozen=True)
 class Row:
-    """One picture enlarged in one way. seconds: of enlarging alone; distances: by name."""
+    """The result of one method for one image.
+
+    psnr in dB; ssim; seconds: time of the enlargement only; distances: perceptual distances by name.
+    """
 
     set: str
     image: str
@@ -63,29 +66,29 @@ class Row:
 
 
 def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
-    """The pictures of each set in a folder: of its folders, or of itself where it holds pictures.
+    """The data sets in a folder, as {name: images}: one for each subfolder, or the folder itself if it has images.
 
-    A set may keep its pictures in folders x2, x3, x4 (or image_SRF_2 ...): that of `scale` is taken, or the first with
-    high-resolution pictures; files that end in LR, and folders that begin so, are low-resolution, which we make
-    ourselves.
+    A data set may have folders x2, x3, x4 (or image_SRF_2 ...). The folder of `scale` is used, or the one of the
+    smallest scale. Files that end in LR and folders that start with LR contain low-resolution images. They are skipped,
+    because the low-resolution images are computed here.
 
     Raises:
-        DataError: no folder, or no picture in it.
+        DataError: there is no such folder, or no image in it.
     """
     if not os.path.isdir(folder):
-        raise DataError(f"{folder} is not a folder: give one with pictures, or with folders of them.")
+        raise DataError(f"{folder} is not a folder: give a folder of images, or of subfolders with images.")
     found: dict[str, list[Path]] = {}
     try:
-        pictures = finding.find([folder])
+        files = finding.find([folder])
     except ImageError as error:
-        raise DataError(f"{folder} holds no picture: give a folder with pictures, or with folders of them.") from error
-    for picture in pictures:
-        folders = picture.relative.parts[:-1]
-        if not _LOW.search(picture.path.stem) and not any(part.startswith("LR") for part in folders):
+        raise DataError(f"{folder} contains no images: give a folder of images, or of subfolders with them.") from error
+    for file in files:
+        folders = file.relative.parts[:-1]
+        if not _LOW.search(file.path.stem) and not any(part.startswith("LR") for part in folders):
             above = [part for part in folders if part != "HR" and not _SCALE.fullmatch(part)]
-            found.setdefault(above[0] if above else Path(os.path.realpath(folder)).name, []).append(picture.path)
+            found.setdefault(above[0] if above else Path(os.path.realpath(folder)).name, []).append(file.path)
     if not found:
-        raise DataError(f"{folder} holds low-resolution pictures (..._LR) only: give the high-resolution ones.")
+        raise DataError(f"{folder} contains only low-resolution images (..._LR): give the high-resolution ones.")
     chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}
     return {name: [Original(path.stem, partial(_read, path)) for path in paths] for name, paths in chosen.items()}
 
@@ -96,7 +99,7 @@ def _read(path: Path) -> Tensor:
 
 
 def _of_scale(paths: Sequence[Path], scale: int) -> list[Path]:
-    """Of folders x2, x3 ... the one to take; all pictures where there are none."""
+    """The files of the folder to use among x2, x3 ...; all files if there are no such folders."""
     by_scale: dict[int, list[Path]] = {}
     for path in paths:
         if match := _SCALE.fullmatch(path.parent.name):
@@ -107,7 +110,7 @@ def _of_scale(paths: Sequence[Path], scale: int) -> list[Path]:
 
 
 def bicubic(scale: int) -> Method:
-    """MATLAB's imresize of 8-bit pictures."""
+    """A method that enlarges 8-bit images by MATLAB's imresize."""
 
     def enlarge(low: Tensor) -> Tensor:
         levels = (low * 255 + 0.5).floor().to(torch.uint8)
@@ -117,16 +120,20 @@ def bicubic(scale: int) -> Method:
 
 
 def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
-    """Bicubic interpolation, and the networks that come with perceptual, by the loss that trained them, or "srcnn".
+    """Bicubic interpolation and the shipped networks, by the loss that they were trained with, or "srcnn".
 
-    At a scale between the networks' own, the next larger one of each, its result made smaller: "pixel, from x4".
+    For a scale between those of the networks, the next larger network is used and its result is reduced; the name is
+    then, for example, "pixel, from x4".
+
+    Raises:
+        ConfigError: there is no such device.
     """
-    choose_device(device)  # refuses one that is not there
+    choose_device(device)  # raises a ConfigError if the device is missing
     methods = {"bicubic": bicubic(scale)}
     for loss in METHODS:
         try:
             upscaler = Upscaler.at_scale(scale, loss, device=device)
-        except ConfigError:  # none of that loss, or none so large
+        except ConfigError:  # no network of this loss, or none with a scale this large
             continue
         own = upscaler.network.scale
         methods[loss if own == scale else f"{loss}, from x{own}"] = upscaler.upscale
@@ -134,7 +141,12 @@ def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
 
 
 def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, dict[str, Method]]:
-    """Trained networks of one's own by scale and file name, or by path where a name is taken."""
+    """Trained networks as {scale: {name: method}}. The name is the file name, or the whole path if the file name is
+    used twice.
+
+    Raises:
+        CheckpointError: a file is not a checkpoint of a super-resolution network.
+    """
     found: dict[int, dict[str, Method]] = {}
     for path in networks:
         upscaler = Upscaler.load(path, device=device)
@@ -147,10 +159,12 @@ def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, 
 def distances_at_hand(
     names: Sequence[str] = (), *, paths: Mapping[str, str | Path] | None = None, device: str = "cpu"
 ) -> dict[str, PerceptualDistance]:
-    """The perceptual distances of these names, or of every loss network whose weights are on this computer.
+    """The perceptual distances with these names, or those of every loss network that has its weights on this computer.
+
+    names: loss networks, or "lpips". paths: weight files by network name, for networks that are not in the cache.
 
     Raises:
-        ConfigError: no such loss network. WeightsError: weights of a named one are missing.
+        ConfigError: there is no such loss network. WeightsError: the weights of a named network are missing.
     """
     paths = paths or {}
     known = [*DISTANCE_LAYERS]
@@ -165,16 +179,16 @@ def distances_at_hand(
 def evaluate(
     sets: Sets, methods: Mapping[str, Method], scale: int, *, distances: Mapping[str, PerceptualDistance] | None = None
 ) -> Generator[Step, None, list[Row]]:
-    """Measure each method on each picture; a generator of Steps whose value is the rows.
+    """Measure each method on each image. A generator of Steps that returns the rows.
 
-    A picture that cannot be read, or is too small, is left out, and the last Step says so.
+    Images that cannot be read or are too small are skipped; the last Step lists them.
 
     Raises:
-        ImageError: none is left.
+        ImageError: all images were skipped.
     """
     total = sum(map(len, sets.values()))
     rows: list[Row] = []
-    left_out: list[ImageError] = []
+    skipped: list[ImageError] = []
     done = 0
     for name, originals in sets.items():
         for original in originals:
@@ -182,12 +196,12 @@ def evaluate(
             try:
                 rows += [replace(row, set=name) for row in _measured(original, methods, scale, distances or {})]
             except ImageError as error:
-                left_out.append(error)
+                skipped.append(error)
             else:
                 yield Step(done, total)
-    if left_out and not rows:
-        raise left_out[-1]
-    yield Step(total, total, message=f"Left out: {' '.join(map(str, left_out))}" if left_out else None)
+    if skipped and not rows:
+        raise skipped[-1]
+    yield Step(total, total, message=f"Skipped: {' '.join(map(str, skipped))}" if skipped else None)
     return rows
 
 
@@ -207,20 +221,20 @@ def _measured(
 
 
 def pair(original: Original, scale: int) -> tuple[Tensor, Tensor]:
-    """A picture cropped to multiples of the scale, and its reduction: (1, 1 or 3, H, W) in [0, 1] both.
+    """An image cropped to multiples of the scale, and its reduction: both (1, 1 or 3, h, w) in [0, 1].
 
     Raises:
-        ImageError: it cannot be read, or is smaller than SSIM's window allows.
+        ImageError: it cannot be read, or it is too small for the window of SSIM.
     """
     pixels = modcrop(original.read(), scale)
     if min(pixels.shape[-2:]) < 11 + 2 * scale:
-        raise ImageError(f"{original.name} is too small to be measured at x{scale}: leave it out.")
+        raise ImageError(f"{original.name} is too small to be measured at x{scale}: remove it.")
     levels = (pixels * 255 + 0.5).floor().to(torch.uint8)
     return levels.float() / 255, imresize(levels, 1 / scale).float() / 255
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The means over the pictures of each set, by set and method, as dictionaries."""
+    """The means over the images of each data set: one dictionary for each data set and method."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.set, row.method), []).append(row)

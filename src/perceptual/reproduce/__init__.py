@@ -1,6 +1,6 @@
-"""The experiments of the paper, each by one command: figures 3 to 9, Table 1, and the supplement's figures 2 to 4.
+"""The experiments of the paper, one command each: figures 3 to 9, Table 1, and the supplement's figures 2 to 4.
 
-An experiment is a module with ABOUT, a line, and `run(lab)`, a generator of Steps whose value is a Report.
+An experiment is a module with ABOUT, one line of text, and `run(lab)`, a generator of Steps that returns a Report.
 """
 
 from __future__ import annotations
@@ -52,22 +52,24 @@ def reproduce(
     paths: Mapping[str, Path] | None = None,
     overwrite: bool = False,
 ) -> Generator[Step, None, list[Path]]:
-    """Run an experiment of the paper; a generator of Steps whose value is the files written, the page first.
+    """Run an experiment of the paper. A generator of Steps that returns the written files, the page first.
 
-    paths: weight files by loss network. overwrite: replace files of these names in `out` that no earlier run of this
-    experiment wrote. Interrupted, the same call goes on with the parts that are done.
+    After an interruption, the same call continues from the finished parts.
+
+    name: a key of EXPERIMENTS. out: the folder to write to. paths: weight files by loss network. overwrite: replace
+        files of these names in `out` that no earlier run of this experiment wrote.
 
     Raises:
-        ConfigError: there is no such experiment, or a setting does not fit. WeightsError, CheckpointError, ImageError:
-            what the experiment needs is not there. OutputError: a file would be replaced, or `out` cannot be written
-            to.
+        ConfigError: there is no such experiment, or a setting is invalid for it.
+        WeightsError, CheckpointError, ImageError: a file that the experiment needs is missing or damaged.
+        OutputError: a file would be replaced, or `out` cannot be written.
     """
     if name not in EXPERIMENTS:
         raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
     check_out(name, Path(out), overwrite=overwrite)
     config = config or ReproduceConfig()
     steps = EXPERIMENTS[name].run(Lab(config, Path(out), paths or {}))
-    first = next(steps)  # what can be said without touching the folder comes before
+    first = next(steps)  # errors in the settings are raised here, before the folder is created
     check_folder(out)
     yield first
     report = yield from steps

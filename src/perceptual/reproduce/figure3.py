@@ -1,4 +1,4 @@
-"""Figure 3: a photograph rebuilt from its features at one layer at a time (feature reconstruction, eq. 2)."""
+"""Figure 3: a photo reconstructed from its features at one layer at a time (feature reconstruction, eq. 2)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from perceptual.optimize import invert
 from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 
-ABOUT = "a photograph rebuilt from its features, layer by layer"
+ABOUT = "a photo reconstructed from its features, layer by layer"
 LAYERS = ("vgg16:relu2_2", "vgg16:relu3_3", "vgg16:relu4_3", "vgg16:relu5_1", "vgg16:relu5_3")
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Rebuild and draw; the value is the Report."""
+    """Reconstruct and draw. A generator of Steps that returns the Report."""
     plan = lab.plan(DEFAULT, FULL)
     yield from lab.fetch(LAYERS)
     layers = lab.reachable(LAYERS)
@@ -31,7 +31,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
                 curve = yield from _rebuild(lab, photograph, used, work.iterations)
                 distance = (curve.picture - photograph).square().mean().item()
                 row = {"photograph": name, "px": work.size, "the paper's layer": layer, "layer": used}
-                rows.append({**row, **curve.ends(), "pixel distance": distance})
+                rows.append({**row, **curve.summary(), "pixel distance": distance})
                 line.append((used, curve.picture))
             lines.append(line)
     return Report(
@@ -42,11 +42,11 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         rows,
         "From early layers the image is visually indistinguishable; from higher ones content and overall spatial "
         "structure are preserved, but colour, texture and exact shape are not.",
-        "The table has the objective, which is 1 where the features are as far as those of the photograph turned "
-        "upside down, and the mean squared distance of the pixels from the photograph's.",
+        "The table shows the objective and the mean squared difference of the pixels from the photo. The objective is "
+        "1 if the features are as far away as those of the photo turned upside down.",
         [
-            f"Photographs: {lab.told_photographs()}, the middle square.",
-            f"Total variation at {INVERT_TV} of the photograph's own; the paper does not print its weight.",
+            f"Photos: {lab.describe_photographs()}, the middle square.",
+            f"Weight of total variation: {INVERT_TV}, relative to the photo; the paper does not print its weight.",
             *lab.notes,
         ],
     )

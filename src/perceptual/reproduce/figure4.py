@@ -1,4 +1,4 @@
-"""Figure 4: textures rebuilt from the Gram matrices of a painting (style reconstruction, eq. 4), by layer and all."""
+"""Figure 4: textures from the Gram matrices of a painting (style reconstruction, eq. 4), of each layer and of all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 from perceptual.tasks.style_recipes import StyleRecipe
 
-ABOUT = "textures with the style of a painting, layer by layer and by all of them"
+ABOUT = "textures with the style of a painting, for each layer and for all layers"
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Rebuild and draw; the value is the Report."""
+    """Reconstruct and draw. A generator of Steps that returns the Report."""
     (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     styles = lab.config.styles or ("starry_night",)
     yield from lab.fetch(LossConfig.style_layers)
@@ -37,7 +37,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         for layers in choices:
             curve = yield from _rebuild(lab, targets, layers, work)
             label = layers[0] if len(layers) == 1 else f"all {len(layers)}"
-            rows.append({"style": style, "px": work.size, "layers": label, **curve.ends()})
+            rows.append({"style": style, "px": work.size, "layers": label, **curve.summary()})
             line.append((label, curve.picture))
         lines.append(line)
     return Report(
@@ -48,8 +48,8 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         rows,
         "The image preserves stylistic features but not the spatial structure; reconstruction from higher layers "
         "transfers larger-scale structure.",
-        "The table has the style reconstruction loss. Each layer's is divided by its value at white noise and their "
-        "mean counts five times, so that the start is 5.",
+        "The table shows the style reconstruction loss. The loss of each layer is divided by its value at white noise, "
+        "and the mean over the layers is multiplied by 5, so the first value is 5.",
         [
             "Style: " + ", ".join(lab.title(style) for style in styles) + ".",
             "No total variation; the paper does not print its weight.",

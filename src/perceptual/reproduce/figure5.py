@@ -1,4 +1,4 @@
-"""Figure 5: the objective (eq. 5) against iterations of the baseline, with the photographs' own and our network's."""
+"""Figure 5: the objective (eq. 5) over the iterations of the baseline, compared with the photos and our network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from perceptual.events import Step
 from perceptual.reproduce.lab import Lab, Work, mean_and_deviation
 from perceptual.reproduce.report import Report, new_figure
 
-ABOUT = "objective against iterations of the baseline, and our network's (half an hour on two cores)"
+ABOUT = "the objective over iterations of the baseline, and of our network (half an hour on two cores)"
 NETWORK = "starry_night_solo"
 DEFAULT = (Work(256, 4, 500), Work(512, 2, 120), Work(1024, 1, 50))
 FULL = tuple(Work(size, 50, 500) for size in (256, 512, 1024))
 
 
 class Panel:
-    """What is measured at one size: values of the objective, one for each photograph, and the baseline's curves."""
+    """The measurements at one size.
+
+    Attributes: `own` and `ours`, the objective of each photo and of our network's result for it; `curves`, for each
+    photo the objective of the baseline by iteration.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -28,11 +32,11 @@ class Panel:
 
     @property
     def length(self) -> int:
-        """Iterations that all curves have; one that ended before keeps its last value."""
+        """Number of values of the longest curve. A shorter curve keeps its last value."""
         return max(map(len, self.curves))
 
     def at(self, iteration: int) -> list[float]:
-        """The baseline's objective after so many iterations, by photograph."""
+        """The objective of the baseline after a number of iterations, for each photo."""
         return [curve[min(iteration, len(curve) - 1)] for curve in self.curves]
 
     def mean(self, iteration: int) -> float:
@@ -41,12 +45,12 @@ class Panel:
 
     @property
     def crossing(self) -> int | None:
-        """The first iteration after which the baseline's mean objective is below our network's; None when none is."""
-        goal = mean_and_deviation(self.ours)[0]
-        return next((k for k in range(self.length) if self.mean(k) < goal), None)
+        """The first iteration at which the mean objective of the baseline is below that of our network, else None."""
+        ours = mean_and_deviation(self.ours)[0]
+        return next((k for k in range(self.length) if self.mean(k) < ours), None)
 
     def summary(self) -> dict[str, Any]:
-        """The line of the page's table."""
+        """The row of the table on the page."""
         last = self.length - 1
         below = self.crossing
         return {
@@ -61,7 +65,7 @@ class Panel:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of the CSV."""
+        """The rows of the CSV file."""
         lines = [("photograph", "", self.own), ("network", "", self.ours)]
         lines += [("baseline", str(k), self.at(k)) for k in range(self.length)]
         keys = ("mean", "deviation")
@@ -73,20 +77,20 @@ class Panel:
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Measure and draw; the value is the Report."""
+    """Measure and draw. A generator of Steps that returns the Report."""
     plan = lab.plan(DEFAULT, FULL)
-    judge = lab.judge(NETWORK)
-    yield from lab.fetch(judge.layers)
+    comparison = lab.comparison(NETWORK)
+    yield from lab.fetch(comparison.layers)
     lab.total = sum(work.images * work.iterations for work in plan)
     panels = []
     for work in plan:
         panel = Panel(work.size)
         for seed, (_, photograph) in enumerate(lab.photographs(work.images, work.size)):
-            curve = yield from judge.curve(photograph, work.iterations, seed=seed)
+            curve = yield from comparison.curve(photograph, work.iterations, seed=seed)
             with torch.no_grad():
-                objective = judge.objective(photograph)
+                objective = comparison.objective(photograph)
                 panel.own.append(objective(photograph)["total"].item())
-                panel.ours.append(objective(judge.ours(photograph))["total"].item())
+                panel.ours.append(objective(comparison.ours(photograph))["total"].item())
             panel.curves.append(curve.totals)
         panels.append(panel)
     crossings = [panel.summary()["iterations that equal it"] for panel in panels]
@@ -94,25 +98,25 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     counts = ", ".join(f"{w.images} at {w.size} px for {w.iterations} iterations" for w in plan)
     return Report(
         "figure5",
-        f"Figure 5: the objective, by optimisation and by one pass of a network ({judge.style})",
+        f"Figure 5: the objective, by optimisation and by one pass of a network ({comparison.style})",
         draw(panels),
         [row for panel in panels for row in panel.rows()],
         [panel.summary() for panel in panels],
-        "Over 50 images of MS-COCO with Picasso's The Muse, the networks reach the objective of 50 to 100 iterations, "
-        "at 256, 512 and 1024 px alike; most optimisations have converged at 500.",
-        f"The baseline's mean objective falls below our network's after {sizes}.{plateau(panels[0])}",
+        "Over 50 images of MS-COCO with Picasso's The Muse, the networks reach the objective of 50 to 100 iterations "
+        "at 256, 512 and 1024 px; most optimisations have converged after 500 iterations.",
+        f"The mean objective of the baseline falls below that of our network after {sizes}.{plateau(panels[0])}",
         [
-            f"Photographs: {lab.told_photographs()}, their middle squares; {counts} (the paper: 50 of MS-COCO, 500).",
-            f"Style: {judge.stylizer.card.titles.get(judge.style, judge.style)} (the paper: The Muse, Picasso, which "
-            "is not free).",
-            *judge.set_up(),
+            f"Photos: {lab.describe_photographs()}, the middle squares; {counts} (the paper: 50 of MS-COCO, 500).",
+            f"Style: {comparison.stylizer.card.titles.get(comparison.style, comparison.style)} (the paper: The Muse by "
+            "Picasso, which is not free).",
+            *comparison.describe_setup(),
             *lab.notes,
         ],
     )
 
 
 def plateau(panel: Panel) -> str:
-    """How much the last fifth of the iterations still brings."""
+    """A sentence about how much the last fifth of the iterations lowers the objective; empty for short runs."""
     last = panel.length - 1
     if last < 5:
         return ""
@@ -122,7 +126,7 @@ def plateau(panel: Panel) -> str:
 
 
 def draw(panels: Sequence[Panel]) -> Any:
-    """One plot for each size."""
+    """A figure with one plot for each size."""
     figure = new_figure(4.2 * len(panels), 3.6)
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         steps = range(panel.length)

@@ -1,4 +1,4 @@
-"""Figure 6: style transfer at 256 px, the baseline and our network side by side."""
+"""Figure 6: style transfer at 256 px by the baseline and by our network, side by side."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from perceptual.reproduce import sheets
 from perceptual.reproduce.lab import Lab, Work
 from perceptual.reproduce.report import Report
 
-ABOUT = "paintings of both methods side by side, 256 px"
+ABOUT = "results of both methods side by side at 256 px"
 DEFAULT, FULL = (Work(256, 4, 150),), (Work(256, 3, 500),)
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Paint and draw; the value is the Report."""
-    paper = "Four styles, three photographs of MS-COCO each: the results are qualitatively similar to the baseline's."
+    """Paint and draw. A generator of Steps that returns the Report."""
+    paper = "Four styles, three photos of MS-COCO each: the results are similar in quality to those of the baseline."
     return (
         yield from sheets.compare(
             lab, "figure6", lab.plan(DEFAULT, FULL, one_size=True), styles=sheets.STYLES, paper=paper

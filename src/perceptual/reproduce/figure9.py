@@ -1,4 +1,4 @@
-"""Figure 9: super-resolution x8 by pixel loss and by feature loss, on free samples or the sets of --photos."""
+"""Figure 9: super-resolution x8 with pixel loss and feature loss, on sample photos or the data sets of --photos."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from perceptual.reproduce import super_resolution
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report
 
-ABOUT = "super-resolution x8 by pixel loss and by feature loss, measured"
+ABOUT = "super-resolution x8 with pixel loss and with feature loss"
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Measure and draw; the value is the Report."""
+    """Measure and draw. A generator of Steps that returns the Report."""
     return (yield from super_resolution.run(lab, 8))

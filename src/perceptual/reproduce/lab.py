@@ -1,7 +1,7 @@
-"""What the experiments share: photographs, the objective of a trained network, the baseline, and parts that are kept.
+"""Code that the experiments share: photos, the objective of a trained network, the baseline, and saved parts.
 
-A part is one piece of work, such as the baseline on one photograph, under a file name made of everything that it
-depends on: the same command in the same folder goes on with what is there.
+A part is one piece of work, such as the baseline on one photo. Its result is saved in a file named by a hash of
+everything that the result depends on, so the same command in the same folder continues from the finished parts.
 """
 
 from __future__ import annotations
@@ -39,37 +39,38 @@ from perceptual.tasks.style import read_painting, style_name
 from perceptual.tasks.style_recipes import StyleRecipe
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
-SUBSTITUTES = {"vgg16": ("vgg16-torchvision", "vgg19-distilled")}  # the nearest first; of others the last
+SUBSTITUTES = {"vgg16": ("vgg16-torchvision", "vgg19-distilled")}  # best first; for other networks vgg19-distilled
 
 
 class Work(NamedTuple):
-    """How much is done at one size."""
+    """The amount of work at one size: side in pixels, number of images, and iterations for each."""
 
     size: int
     images: int
     iterations: int
 
 
-Kept = TypeVar("Kept")
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class _Numbers:
-    """What a kept optimisation holds beside its picture."""
+    """The numbers that are saved with the image of an optimisation."""
 
     totals: Sequence[float]
     seconds: Sequence[float]
 
 
 class Curve(NamedTuple):
-    """The baseline on one photograph: objective by iteration from 0 on, seconds by iteration, and the picture."""
+    """The baseline for one photo: objective and elapsed seconds by iteration from 0 on, and the best image
+    (1, 3, H, W) in [0, 1]."""
 
     totals: list[float]
     seconds: list[float]
     picture: Tensor
 
-    def ends(self) -> dict[str, float]:
-        """Iterations, and the objective before and after them."""
+    def summary(self) -> dict[str, float]:
+        """The number of iterations, and the objective before the first and after the last."""
         return {
             "iterations": len(self.totals) - 1,
             "at white noise": self.totals[0],
@@ -78,7 +79,7 @@ class Curve(NamedTuple):
 
 
 def samples() -> list[tuple[str, Tensor]]:
-    """(name, pixels (1, 3, H, W)) of scikit-image's free sample photographs.
+    """(name, pixels (1, 3, H, W) in [0, 1]) of scikit-image's free sample photos.
 
     Raises:
         ConfigError: scikit-image is not installed.
@@ -86,16 +87,16 @@ def samples() -> list[tuple[str, Tensor]]:
     try:
         from skimage import data
     except ImportError as error:
-        raise ConfigError("The sample photographs need scikit-image: pip install 'perceptual[reproduce]'.") from error
+        raise ConfigError("The sample photos need scikit-image: pip install 'perceptual[reproduce]'.") from error
     return [(name, images.from_any(getattr(data, name)())) for name in SAMPLES]
 
 
 @dataclass
 class Lab:
-    """The settings of a run, its folder, and how far it is.
+    """The settings, the folder and the progress of one experiment.
 
-    config, out: what was asked for. paths: weight files by loss network. Attributes: `notes`, differences of set-up
-    that the experiment met and its text must tell.
+    config, out: settings and output folder. paths: weight files by loss network. Attributes: `notes`, sentences for the
+    report about differences from the paper's set-up; `total` and `done`, units of work for the Steps.
     """
 
     config: ReproduceConfig
@@ -108,14 +109,15 @@ class Lab:
         self.total = self.done = 0
 
     def plan(self, default: Sequence[Work], full: Sequence[Work], *, one_size: bool = False) -> list[Work]:
-        """The work at each size: the defaults, or the paper's, with what the settings change.
+        """The work at each size: `default`, or `full` (the paper's) with --full, changed by the other settings.
 
         Raises:
-            ConfigError: numbers that do not fit the sizes, several sizes where there is one, or too few photographs.
+            ConfigError: the number of values does not fit the number of sizes, an experiment of one size got several,
+                or there are too few photos.
         """
         chosen, config = list(full if self.config.full else default), self.config
         if one_size and len(config.sizes) > 1:
-            raise ConfigError("This experiment has one size: give one number to --sizes, and run it once for each.")
+            raise ConfigError("This experiment has one size: give --sizes one number, and run it once for each size.")
         if config.sizes:
             by_size = {work.size: work for work in chosen}
             chosen = [by_size.get(size, chosen[-1]._replace(size=size)) for size in config.sizes]
@@ -123,7 +125,7 @@ class Lab:
             values = getattr(config, name)
             if len(values) not in (0, 1, len(chosen)):
                 raise ConfigError(
-                    f"--{name} has {len(values)} numbers for {len(chosen)} sizes: give one, or one for each."
+                    f"--{name} has {len(values)} numbers for {len(chosen)} sizes: give one, or one for each size."
                 )
             if values:
                 numbers = values if len(values) > 1 else values * len(chosen)
@@ -131,13 +133,13 @@ class Lab:
         most = max(work.images for work in chosen)
         if config.photos:
             if (count := len(finding.find([config.photos]))) < most:
-                raise ConfigError(f"{config.photos} holds {count} images, not {most}: lower --images.")
+                raise ConfigError(f"{config.photos} contains {count} images, not {most}: lower --images.")
         elif most > len(SAMPLES):
-            raise ConfigError(f"There are {len(SAMPLES)} sample photographs: give --photos FOLDER for {most} images.")
+            raise ConfigError(f"There are only {len(SAMPLES)} sample photos: give --photos FOLDER for {most} images.")
         return chosen
 
     def photographs(self, count: int, size: int) -> list[tuple[str, Tensor]]:
-        """(name, pixels (1, 3, size, size)) of the first `count` photographs, their middle squares."""
+        """(name, pixels (1, 3, size, size) in [0, 1]) of the first `count` photos: their middle squares."""
         found = []
         if self.config.photos:
             paths = [file.path for file in finding.find([self.config.photos])][:count]
@@ -147,12 +149,12 @@ class Lab:
         return [(name, square(pixels, size)) for name, pixels in found]
 
     def title(self, style: str) -> str:
-        """Painting, painter and year of a style, where they are known."""
+        """Title, painter and year of a style if known, else its name."""
         titles = checkpoints.read_card(checkpoints.find_style("gallery")[0]).titles
         return titles.get(style, style)
 
     def painting(self, style: str, recipe: StyleRecipe) -> Tensor | str:
-        """The painting (1, 3, H, W) for a sheet, or its title where no folder of paintings was given."""
+        """The painting (1, 3, H, W) for a sheet, or its title if there is no --paintings."""
         if not self.config.paintings:
             return self.title(style).replace(", ", "\n")
         return read_painting(self._painting_file(style), recipe)
@@ -162,36 +164,38 @@ class Lab:
         for file in finding.find([folder]):
             if style_name(file.path) == style:
                 return file.path
-        raise ConfigError(f"{folder} holds no painting of the name {style}: call it {style}.jpg, or the like.")
+        raise ConfigError(f"{folder} has no painting named {style}: name the file {style}.jpg or similar.")
 
-    def told_photographs(self) -> str:
-        """What the photographs are, in words."""
-        return (
-            f"images of {self.config.photos.name}/" if self.config.photos else "free sample photographs of scikit-image"
-        )
+    def describe_photographs(self) -> str:
+        """A description of the photos for the report."""
+        return f"images of {self.config.photos.name}/" if self.config.photos else "free sample photos of scikit-image"
 
-    def judge(self, network: str, style: str | None = None) -> Judge:
-        """A trained network with the objective that it was trained for, in one of its styles."""
+    def comparison(self, network: str, style: str | None = None) -> Comparison:
+        """A trained network with one of its styles and the objective that it was trained for.
+
+        network: used unless --network is given. style: default is the one of --styles, else the network's first. Raises
+        a ConfigError if the card of the network has no styles or no settings, or not this style.
+        """
         file, named = checkpoints.find_style(self.config.network or network)
         stylizer = Stylizer.load(file, device=self.config.device)
         if not stylizer.styles or not stylizer.card.settings:
-            raise ConfigError(f"The card of {file.name} names no style or no objective: take a network trained by "
+            raise ConfigError(f"The card of {file.name} has no style or no objective: give a network trained by "
                               "`perceptual train style`.")  # fmt: skip
         recipe = from_dict(StyleRecipe, stylizer.card.settings)
-        return Judge(self, stylizer, recipe, style or self.one_style(named or stylizer.styles[0]))
+        return Comparison(self, stylizer, recipe, style or self.one_style(named or stylizer.styles[0]))
 
     def one_style(self, default: str) -> str:
-        """The style that is asked for, where there can be but one.
+        """The style of --styles, or `default`, for experiments with one style.
 
         Raises:
-            ConfigError: several are.
+            ConfigError: --styles has several names.
         """
         if len(self.config.styles) > 1:
-            raise ConfigError("This experiment has one style: give one name to --styles, and run it once for each.")
+            raise ConfigError("This experiment has one style: give --styles one name, and run it once for each style.")
         return self.config.styles[0] if self.config.styles else default
 
     def hashes(self, layers: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of the weight file of each loss network that these layers name.
+        """SHA-256 of the weight file of each loss network that these layers belong to.
 
         Raises:
             WeightsError: one is missing.
@@ -204,10 +208,10 @@ class Lab:
         return found
 
     def style_targets(self, style: str, recipe: StyleRecipe) -> Features:
-        """The Gram matrices of a style at the recipe's layers: of the painting if there is one, else the shipped ones.
+        """The Gram matrices of a style at the layers of the recipe: from --paintings if given, else the shipped ones.
 
         Raises:
-            ConfigError: the folder holds no such painting. CheckpointError: no such matrices come with the package.
+            ConfigError: the folder has no such painting. CheckpointError: the package has no such matrices.
         """
         layers = [full_name(layer) for layer in recipe.loss.style_layers]
         if self.config.paintings:
@@ -215,50 +219,52 @@ class Lab:
             return style_targets(recipe.loss, read_painting(self._painting_file(style), recipe), networks)
         targets = shipped.targets(style)
         if missing := [layer for layer in layers if layer not in targets]:
-            raise CheckpointError(f"The style targets of {style!r} that come with perceptual lack {missing[0]}: give "
+            raise CheckpointError(f"The shipped style targets of {style!r} do not include {missing[0]}: give "
                                   "--paintings FOLDER.")  # fmt: skip
         return targets
 
     def fetch(self, layers: Sequence[str]) -> Iterator[Step]:
-        """Download the loss networks of these layers that are not here.
+        """Download the loss networks of these layers that are missing.
 
         Raises:
-            WeightsError: one cannot be downloaded; said before any other is.
+            WeightsError: one of them has no download address (raised first, before any download), or a download failed.
         """
         missing = missing_networks(layers, self.paths)
         for name in sorted(missing, key=lambda name: weights.PRETRAINED[name].files[0].url is not None):
             yield from weights.fetch(name)
 
     def reachable(self, layers: Sequence[str], known: Container[str] | None = None) -> dict[str, str]:
-        """{layer wanted: layer to use}: itself where the weights at hand reach it, else the one of the same name of
-        torchvision's VGG-16 or of the distilled VGG-19, which `notes` tells; layers that none has are left out.
+        """{wanted layer: layer to use}.
+
+        If the weight file does not include a layer, the layer of the same name of torchvision's VGG-16 or of the
+        distilled VGG-19 is used. Layers that no file includes are left out. `notes` gets a sentence about each.
 
         known: the layers that style targets come with the package for, where others cannot be used.
 
         Raises:
-            WeightsError: the weights are missing, damaged or of something else, or no layer is in reach.
+            WeightsError: the weights are missing, damaged or of another network, or no layer can be used.
         """
         used = {}
-        self.hashes(layers)  # refuses what cannot be read; what is left to fail is the depth
+        self.hashes(layers)  # raises an error for unreadable files; after this, only the depth can be insufficient
         for layer in layers:
             network, name = split_layer(layer)
             others = (network, *SUBSTITUTES.get(network, ("vgg19-distilled",)))
             others = tuple(other for other in others if known is None or f"{other}:{name}" in known)
-            there = next((other for other in others if self.reaches(other, name)), None)
+            there = next((other for other in others if self.has_layer(other, name)), None)
             if there:
                 used[layer] = f"{there}:{name}"
             if there != network:
-                what = f"{used[layer]} stands for it" if there else "it is left out"
-                why = f"The weights of {network} at hand end before {name}"
+                what = f"{used[layer]} is used instead" if there else "it is left out"
+                why = f"The weights of {network} on this computer do not include {name}"
                 if known is not None and layer not in known:
                     why = f"Without --paintings there are no style targets of VGG-16's {name}"
                 self.notes.append(f"{why}: {what}.")
         if not used:
-            raise WeightsError(f"The weights at hand end before {layers[0]}: get whole ones.")
+            raise WeightsError(f"The weights on this computer do not include {layers[0]}: get a complete weight file.")
         return used
 
-    def reaches(self, network: str, layer: str) -> bool:
-        """Whether weights at hand reach this layer of the loss network."""
+    def has_layer(self, network: str, layer: str) -> bool:
+        """True if the weights on this computer include this layer of the loss network."""
         path = self.paths.get(network)
         if layer not in layer_names(network) or weights.locate(network, path) is None:
             return False
@@ -269,12 +275,12 @@ class Lab:
         return True
 
     def part(self, kind: str, identity: Mapping[str, Any]) -> Path:
-        """Where a part with this identity is kept."""
+        """The file of a part. kind: first word of the file name; identity: everything that the result depends on."""
         text = json.dumps(dict(identity), sort_keys=True, default=str)
         return self.out / "parts" / f"{kind}_{hashlib.sha256(text.encode()).hexdigest()[:16]}.part"
 
-    def kept(self, file: Path, kind: type[Kept]) -> tuple[dict[str, Tensor], Kept] | None:
-        """The tensors and numbers of a part; None where there is none, or it was damaged and is to be made again."""
+    def load_part(self, file: Path, kind: type[Part]) -> tuple[dict[str, Tensor], Part] | None:
+        """The tensors and numbers of a saved part. None if it is missing or damaged, so that it is computed again."""
         try:
             tensors, info = checkpoints.load_state(file)
             part = kind(**info)
@@ -284,9 +290,9 @@ class Lab:
         return tensors, part
 
     def optimize(self, run: Optimization, file: Path) -> Generator[Step, None, Curve]:
-        """Run an optimisation, or read what it gave the last time; the value is its Curve."""
+        """Run an optimisation, or load its saved result. A generator of Steps that returns the Curve."""
         planned = run.config.iterations * run.config.scales
-        tensors, numbers = self.kept(file, _Numbers) or ({}, _Numbers((), ()))
+        tensors, numbers = self.load_part(file, _Numbers) or ({}, _Numbers((), ()))
         picture = tensors.get("picture", torch.empty(0))
         if picture.dtype == torch.uint8 and picture.ndim == 4 and len(numbers.totals) == len(numbers.seconds) > 0:
             self.done += planned
@@ -302,8 +308,8 @@ class Lab:
 
 
 @dataclass
-class Judge:
-    """A style of a network with its objective: the same layers, weights, references and pixel range for both sides."""
+class Comparison:
+    """A network and the baseline for one of its styles, with the same layers, weights, references and pixel range."""
 
     lab: Lab
     stylizer: Stylizer
@@ -316,7 +322,7 @@ class Judge:
 
     @cached_property
     def target(self) -> Features:
-        """The Gram matrices of the style, at the size of painting that was trained with."""
+        """The Gram matrices of the style, at the size of the painting that was used in training."""
         return self.lab.style_targets(self.style, self.recipe)
 
     @property
@@ -330,7 +336,7 @@ class Judge:
         return (*self.loss.content_layers, *self.loss.style_layers)
 
     def baseline(self, photograph: Tensor, iterations: int, *, seed: int = 0) -> Optimization:
-        """The optimisation method on one photograph (1, 3, H, W), from white noise (paper, section 4.1)."""
+        """The baseline: optimisation for one photo (1, 3, H, W), starting from white noise (paper, section 4.1)."""
         at = self.stylizer.styles.index(self.style)
         references = {k: v if len(v) == 1 else [v[at]] for k, v in self.stylizer.card.references.items()}
         config = OptimizeConfig(
@@ -345,7 +351,7 @@ class Judge:
         )
 
     def curve(self, photograph: Tensor, iterations: int, *, seed: int = 0) -> Generator[Step, None, Curve]:
-        """The baseline as a part that is kept; its value is the Curve."""
+        """Run the baseline, or load its saved result. A generator of Steps that returns the Curve."""
         identity = {
             "loss": to_dict(self.loss),
             "references": self.stylizer.card.references,
@@ -359,36 +365,36 @@ class Judge:
         run = self.baseline(photograph, iterations, seed=seed)
         return (yield from self.lab.optimize(run, self.lab.part("baseline", identity)))
 
-    def set_up(self) -> list[str]:
-        """The objective, the network and the optimiser, in words, beside the paper's."""
+    def describe_setup(self) -> list[str]:
+        """Sentences for the report about the objective, the network and the optimiser, compared with the paper."""
         loss, card = self.loss, self.stylizer.card
         return [
             f"Layers: content {', '.join(loss.content_layers)}; style {', '.join(loss.style_layers)}.",
             f"Weights: {loss.weighting}, content {loss.content_weight:g}, style {loss.style_weight:g}, total variation "
-            f"{loss.tv_weight:g}, as the network was trained with; both sides have the same.",
+            f"{loss.tv_weight:g}, as in the training of the network; both methods use the same.",
             f"Network: {self.stylizer.network.config.architecture}, {card.steps} steps of recipe {card.recipe!r}"
-            f"{', begun from a trained network' if card.began_from else ''} (the paper: 40,000 steps of batch 4).",
-            "Optimiser: the projected L-BFGS of perceptual.lbfgs, with Armijo's rule and 10 remembered steps.",
+            f"{', starting from a trained network' if card.began_from else ''} (the paper: 40,000 steps of batch 4).",
+            "Optimiser: the projected L-BFGS of perceptual.lbfgs, with Armijo's rule and a history of 10 steps.",
         ]
 
     def ours(self, photograph: Tensor) -> Tensor:
-        """The network's painting of a photograph (1, 3, H, W), clipped to [0, 1]."""
+        """The result of the network for a photo (1, 3, H, W), clipped to [0, 1]."""
         return self.stylizer.stylize(photograph, style=self.style)
 
     def objective(self, photograph: Tensor) -> Objective:
-        """Equation 5 with this photograph as content target: images (1, 3, H, W) to terms."""
+        """Equation 5 with this photo (1, 3, H, W) as the content target: a function from images to named terms."""
         return self.baseline(photograph, 1).objective(1.0)
 
 
 def square(pixels: Tensor, size: int) -> Tensor:
-    """The middle square of (1, 3, H, W), scaled to `size`."""
+    """The middle square of an image (1, 3, H, W), scaled to (1, 3, size, size)."""
     side = min(pixels.shape[-2:])
     top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
     return images.resize(pixels[..., top : top + side, left : left + side], size=(size, size))
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (of the sample; 0 for one value)."""
+    """Mean and sample standard deviation; the latter is 0 for a single value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 

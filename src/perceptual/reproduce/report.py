@@ -1,4 +1,4 @@
-"""What an experiment leaves: a picture (PNG and PDF), its numbers (CSV and JSON), and a page of Markdown about them."""
+"""The output of an experiment: a figure (PNG and PDF), its numbers (CSV and JSON), and a page in Markdown."""
 
 from __future__ import annotations
 
@@ -35,8 +35,14 @@ ENDS = ("md", "png", "pdf", "csv", "json")
 class Report:
     """The result of one experiment.
 
-    name: such as figure5. title: a line. figure: matplotlib's. rows: the numbers, one dictionary for each line of the
-    CSV. table: the few of them that the page shows. paper: what the paper found. differences: of set-up, a line each.
+    name: name of the files, such as figure5.
+    title: title of the page.
+    figure: a figure of matplotlib.
+    rows: all numbers, one dictionary for each row of the CSV file.
+    table: the rows that the page shows.
+    paper: what the paper found, as text.
+    found: what was found here, as text.
+    differences: sentences about differences from the paper's set-up.
     """
 
     name: str
@@ -70,7 +76,11 @@ def _is_report(path: Path, name: str) -> bool:
 
 
 def write(report: Report, out: Path, config: Config) -> list[Path]:
-    """Write NAME.png, .pdf, .csv, .json and .md into the folder `out`; returns them, the page first."""
+    """Write NAME.png, .pdf, .csv, .json and .md to the folder `out`; returns the paths, the page first.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     paths = [out / f"{report.name}.{end}" for end in ENDS]
     for path, options in ((paths[1], {"dpi": 150}), (paths[2], {"dpi": 200, "metadata": {"CreationDate": None}})):
         with write_beside(path) as temporary:
@@ -80,8 +90,8 @@ def write(report: Report, out: Path, config: Config) -> list[Path]:
     writer = csv.DictWriter(lines, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(report.rows)
-    numbers: dict[str, Any] = {"name": report.name, "machine": machine(config.device), "settings": told(config)}
-    numbers |= {"table": list(report.table)}
+    numbers: dict[str, Any] = {"name": report.name, "machine": machine(config.device)}
+    numbers |= {"settings": non_default_settings(config), "table": list(report.table)}
     texts = (
         _page(report, config),
         lines.getvalue(),
@@ -118,7 +128,7 @@ Measured on {machine(config.device)}. All numbers: [{report.name}.csv]({report.n
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Rows of like keys as a Markdown table; numbers with four digits."""
+    """A Markdown table of rows with the same keys; floats are shown with four significant digits."""
     if not rows:
         return ""
     names = list(rows[0])
@@ -126,8 +136,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def told(config: Config) -> dict[str, Any]:
-    """The settings that are not the defaults; of files and folders only the names, and nothing of the device."""
+def non_default_settings(config: Config) -> dict[str, Any]:
+    """The settings that differ from the defaults, except weights and device. Paths are reduced to their last part."""
     default, chosen = to_dict(type(config)()), to_dict(config)
     for key in ("photos", "paintings", "data"):
         if chosen.get(key):
@@ -140,16 +150,16 @@ def told(config: Config) -> dict[str, Any]:
 
 
 def command(name: str, config: Config) -> str:
-    """The command that gives this report."""
+    """The command line that creates a report."""
     first = ["reproduce", name] if isinstance(config, ReproduceConfig) else ["evaluate", "sr"]
     words = ["perceptual", *first, "--out", "FOLDER"]
-    for key, value in told(config).items():
+    for key, value in non_default_settings(config).items():
         words += [f"--{key}", *map(str, value if isinstance(value, list) else [] if value is True else [value])]
     return shlex.join(words)
 
 
 def machine(device: str = "auto") -> str:
-    """What a device is and what runs on it, in words."""
+    """A description of a device and the versions of the software, for the report."""
     processor = platform.processor() or platform.machine()
     if os.path.isfile("/proc/cpuinfo"):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -160,7 +170,7 @@ def machine(device: str = "auto") -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of matplotlib, in inches, that knows no screen.
+    """An empty figure of matplotlib that needs no screen. width, height: in inches.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -173,7 +183,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float = 2.0) -> Figure:
-    """Pictures (1, 3, H, W), or a text in the place of one, row by row, each with its label above."""
+    """A figure with rows of (label, image or text); the label is above the image.
+
+    Images are (1, 3, H, W) in [0, 1]; each is shown `inches` wide.
+    """
     columns = max(map(len, rows))
     figure = new_figure(inches * columns, inches * 1.14 * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -191,7 +204,7 @@ def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float =
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no not-a-number."""
+    """Replace infinity and not-a-number by text, because JSON does not support them."""
     if isinstance(value, Mapping):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Figures 6 and 7: photograph, style, the baseline's painting and our network's side by side, at 256 and at 512 px.
+"""Figures 6 and 7: photo, painting, and the results of the baseline and of our network side by side, at 256 and 512 px.
 
-Both sides are measured at deeper layers of VGG-16 too, where a whole one is at hand: these are no part of the content
-target, so neither side was made for them.
+Where a whole VGG-16 is on this computer, both results are measured at its deeper layers too. These layers are not part
+of the content target, so neither result was made for them.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from torch import Tensor
 
 from perceptual.events import Step
 from perceptual.losses import FeatureLoss, PerceptualLoss
-from perceptual.reproduce.lab import Judge, Lab, Work
+from perceptual.reproduce.lab import Comparison, Lab, Work
 from perceptual.reproduce.report import Report, sheet
 
 NETWORK = "gallery"
 DEEP = ("relu4_3", "relu5_1", "relu5_3")
 STYLES = ("starry_night", "wave", "the_scream", "composition_vii")
 
-TOLD = "The table has the objective (eq. 5) of each picture; what the pictures look like is to be judged by eye."
-DEEP_TOLD = (
+DEEP_ABOUT = (
     " The last columns have the feature reconstruction loss (eq. 2) at deeper layers of VGG-16, the baseline's / our "
     "network's. 0 is the photograph, and 1 is as far from it as the photograph turned by 180 degrees."
 )
@@ -31,24 +30,30 @@ DEEP_TOLD = (
 def compare(
     lab: Lab, name: str, plan: Sequence[Work], *, styles: Sequence[str], paper: str
 ) -> Generator[Step, None, Report]:
-    """Paint each style's photographs by both methods: the k-th style the k-th one, or all of them in full."""
+    """Paint photos by both methods. A generator of Steps that returns the Report.
+
+    The k-th style paints the k-th photo; with --full, every style paints every photo. name: "figure6" or "figure7".
+    plan: the size and the number of photos and iterations. styles: default names of styles. paper: what the paper
+    found.
+    """
     (work, *_) = plan
-    judges = [lab.judge(NETWORK, style) for style in lab.config.styles or styles]
-    yield from lab.fetch(judges[0].layers)
+    comparisons = [lab.comparison(NETWORK, style) for style in lab.config.styles or styles]
+    yield from lab.fetch(comparisons[0].layers)
     photographs = lab.photographs(work.images, work.size)
-    chosen = [photographs if lab.config.full else [photographs[k % len(photographs)]] for k in range(len(judges))]
+    chosen = [photographs if lab.config.full else [photographs[k % len(photographs)]] for k in range(len(comparisons))]
     lab.total, deep = work.iterations * sum(map(len, chosen)), _deep_loss(lab)
-    rows, lines = list[dict[str, Any]](), list[list[tuple[str, Tensor | str]]]()
-    for judge, mine in zip(judges, chosen, strict=True):
-        for photograph_name, photograph in mine:
-            curve = yield from judge.curve(photograph, work.iterations)
-            ours = judge.ours(photograph)
-            told = _distances(deep, photograph, curve.picture, ours)
-            rows.append(_row(judge, photograph_name, photograph, ours, curve.totals) | told)
+    rows: list[dict[str, Any]] = []
+    lines: list[list[tuple[str, Tensor | str]]] = []
+    for comparison, group in zip(comparisons, chosen, strict=True):
+        for photograph_name, photograph in group:
+            curve = yield from comparison.curve(photograph, work.iterations)
+            ours = comparison.ours(photograph)
+            distances = _distances(deep, photograph, curve.picture, ours)
+            rows.append(_row(comparison, photograph_name, photograph, ours, curve.totals) | distances)
             lines.append(
                 [
                     (photograph_name, photograph),
-                    (judge.style, lab.painting(judge.style, judge.recipe)),
+                    (comparison.style, lab.painting(comparison.style, comparison.recipe)),
                     (f"optimisation, {work.iterations} iterations", curve.picture),
                     ("our network, one pass", ours),
                 ]
@@ -56,39 +61,42 @@ def compare(
     return Report(
         name,
         f"Figure {name[-1]}: style transfer at {work.size} px",
-        sheet(lines, inches=max(2.6, work.size / 150)),  # at 150 dots an inch no picture is made smaller
+        sheet(lines, inches=max(2.6, work.size / 150)),  # at 150 dpi no image is reduced
         rows,
         rows,
         paper,
-        TOLD + (DEEP_TOLD if deep else ""),
+        "The table shows the objective (eq. 5) of each image. Judge the quality of the images by eye."
+        + (f" {DEEP_ABOUT}" if deep else ""),
         [
-            f"Photographs: {lab.told_photographs()}, their middle squares (the paper: MS-COCO); {work.iterations} "
+            f"Photos: {lab.describe_photographs()}, the middle squares (the paper: MS-COCO); {work.iterations} "
             "iterations of the baseline (the paper: 500).",
-            *judges[0].set_up(),
+            *comparisons[0].describe_setup(),
             *lab.notes,
         ],
     )
 
 
-def _row(judge: Judge, name: str, photograph: Tensor, ours: Tensor, totals: Sequence[float]) -> dict[str, Any]:
+def _row(
+    comparison: Comparison, name: str, photograph: Tensor, ours: Tensor, totals: Sequence[float]
+) -> dict[str, Any]:
     with torch.no_grad():
-        objective = judge.objective(photograph)
-        own, mine = objective(photograph)["total"].item(), objective(ours)["total"].item()
-    below = next((k for k, total in enumerate(totals) if total < mine), None)
+        objective = comparison.objective(photograph)
+        own, network = objective(photograph)["total"].item(), objective(ours)["total"].item()
+    below = next((k for k, total in enumerate(totals) if total < network), None)
     return {
-        "style": judge.style,
+        "style": comparison.style,
         "photograph": name,
         "px": photograph.shape[-1],
         "objective at the photograph": own,
         "at the baseline's end": totals[-1],
-        "at our network's": mine,
+        "at our network's": network,
         "iterations that equal it": f"more than {len(totals) - 1}" if below is None else below,
     }
 
 
 def _deep_loss(lab: Lab) -> PerceptualLoss | None:
     """The feature reconstruction loss at the deeper layers of VGG-16; None where no whole VGG-16 is at hand."""
-    network = next((name for name in ("vgg16", "vgg16-torchvision") if lab.reaches(name, DEEP[-1])), None)
+    network = next((name for name in ("vgg16", "vgg16-torchvision") if lab.has_layer(name, DEEP[-1])), None)
     if network is None:
         return None
     layers = [f"{network}:{layer}" for layer in DEEP]

@@ -1,4 +1,4 @@
-"""Figures 8 and 9: super-resolution by pixel loss and by feature loss, measured, with crops side by side."""
+"""Figures 8 and 9: super-resolution with pixel loss and with feature loss: measurements, and crops side by side."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from perceptual.measure.super_resolution import (
     shipped_methods,
 )
 from perceptual.reproduce.lab import Lab, samples
-from perceptual.reproduce.report import Report, new_figure, sheet, told
+from perceptual.reproduce.report import Report, new_figure, non_default_settings, sheet
 
-CROP = 80  # pixels of a crop's side in the sheet, of the high-resolution picture
-SHOWN = 4  # pictures in the sheet
+CROP = 80  # side of a crop in the figure, in pixels of the high-resolution image
+SHOWN = 4  # number of images in the figure
 
-# The paper prints 0.7301, 0.682 and 63.17 where 0.7031, 0.6682 and 0.6317 stand here: misprints, by its other figures.
-# PSNR / SSIM of the paper's Figures 8 (x4) and 9 (x8) by set and method; its SRCNN is the released one of Dong et al.
+# PSNR / SSIM of the paper's Figures 8 (x4) and 9 (x8) by data set and method. Its SRCNN is the model released by Dong
+# et al. The paper prints 0.7301, 0.682 and 63.17 instead of 0.7031, 0.6682 and 0.6317; its other numbers show that
+# these are misprints.
 PAPER: dict[int, dict[str, dict[str, tuple[float, float]]]] = {
     4: {
         "Set5": {
@@ -67,27 +68,28 @@ PAPER: dict[int, dict[str, dict[str, tuple[float, float]]]] = {
     },
 }
 DIFFERENCES = (
-    "Pictures are reduced by bicubic interpolation without blur, here and in the paper's table; its networks were "
-    "trained on blurred ones, ours were not.",
-    "The networks are ours: six residual blocks at the small size, no batch norm, pixel shuffle, added to the bicubic "
-    "enlargement. Pixel loss is the absolute error, feature loss a mixture that has half the paper's in it.",
-    "The paper's SRCNN is the one that its authors released, trained on ImageNet; ours is trained here.",
-    "No histogram matching: `benchmarks/upscale_artefacts.py` measures what it does.",
+    "Images are reduced by bicubic interpolation without blur, here and in the paper's table. The paper's networks "
+    "were trained on blurred images, ours were not.",
+    "The networks are ours: six residual blocks at the small size, no batch normalisation, pixel shuffle; the output "
+    "is added to the bicubic enlargement. Our pixel loss is the absolute error. Our feature loss is a mixture; half of "
+    "it is the paper's feature loss.",
+    "The paper's SRCNN is the model released by its authors, trained on ImageNet; ours was trained by this project.",
+    "No histogram matching: `benchmarks/upscale_artefacts.py` measures its effect.",
     "The paper prints 0.7301 and 0.682 for bicubic interpolation on Set14 and BSD100, and 63.17 for its feature loss "
-    "on BSD100; 0.7031, 0.6682 and 0.6317 are taken to be meant.",
+    "on BSD100. These seem to be misprints of 0.7031, 0.6682 and 0.6317.",
 )
 FOUND = {
-    4: "Its feature loss gives sharper edges and finer detail than its pixel loss, at a lower PSNR and SSIM, and "
-    "leaves a slight cross-hatch pattern that shows when enlarged.",
-    8: "As at x4, sharper edges and finer detail by feature loss; its SSIM is higher on Set5 and Set14.",
+    4: "Feature loss gives sharper edges and finer detail than pixel loss, at a lower PSNR and SSIM, and leaves a "
+    "slight cross-hatch pattern that is visible when enlarged.",
+    8: "As at x4, feature loss gives sharper edges and finer detail; its SSIM is higher on Set5 and Set14.",
 }
 
 
 def read(data: Path | None, scale: int) -> Sets:
-    """The sets of a folder, or scikit-image's samples.
+    """The data sets of a folder, or scikit-image's sample photos if `data` is None.
 
     Raises:
-        DataError: no pictures there. ConfigError: scikit-image is not installed.
+        DataError: the folder has no images. ConfigError: scikit-image is not installed.
     """
     if data:
         return read_sets(data, scale)
@@ -95,14 +97,17 @@ def read(data: Path | None, scale: int) -> Sets:
 
 
 def run(lab: Lab, scale: int, *, choose: Callable[[Sets], Sets] = lambda sets: sets) -> Generator[Step, None, Report]:
-    """Figure 8 or 9 as an experiment; the value is the Report. choose: what to measure of the sets.
+    """Figure 8 or 9 as an experiment. A generator of Steps that returns the Report.
+
+    choose: selects the images to measure from the data sets.
 
     Raises:
-        ConfigError: a setting that has no part in it.
+        ConfigError: a setting other than --photos and --network was given.
     """
     config = lab.config
-    if ignored := [name for name, value in told(config).items() if value and name not in ("photos", "network")]:
-        raise ConfigError(f"Super-resolution has no --{ignored[0]}: give --photos and --network only.")
+    changed = non_default_settings(config)
+    if ignored := [name for name, value in changed.items() if value and name not in ("photos", "network")]:
+        raise ConfigError(f"--{ignored[0]} has no effect on super-resolution: give only --photos and --network.")
     networks = (Path(config.network),) if config.network else ()
     settings = EvaluateConfig(networks=networks, device=config.device)
     return (yield from measure(choose(read(config.photos, scale)), scale, settings, lab.paths))
@@ -114,12 +119,12 @@ def report_name(scale: int) -> str:
 
 
 def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, Path]) -> Generator[Step, None, Report]:
-    """Measure every network of a scale on the sets; a generator of Steps whose value is the report.
+    """Measure all networks of a scale on the data sets. A generator of Steps that returns the Report.
 
     Raises:
-        ConfigError, WeightsError, CheckpointError, ImageError: what is asked for is not there, or cannot be read.
+        ConfigError, WeightsError, CheckpointError, ImageError: a requested network or file is missing or damaged.
     """
-    new_figure(1, 1)  # says that matplotlib is missing before the work
+    new_figure(1, 1)  # raises an error before the work if matplotlib is missing
     methods = shipped_methods(scale, device=config.device)
     methods |= own_methods(config.networks, device=config.device).get(scale, {})
     distances = distances_at_hand(config.distances, paths=paths, device=config.device)
@@ -135,15 +140,16 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
         sheet([_crops(original, scale, methods) for original in shown], inches=1.6),
         [_flat(row) for row in rows],
         [_with_papers(line, scale) for line in means(rows)],
-        FOUND.get(scale, "It measures x4 and x8 only."),
-        f"PSNR and SSIM on Y, {scale} pixels of border left out; perceptual distances are of normalised features, 0 "
-        f"for equal pictures. The crops are {CROP} px wide, where there is most detail, with PSNR / SSIM of the whole.",
+        FOUND.get(scale, "The paper measures x4 and x8 only."),
+        f"PSNR and SSIM on Y without a border of {scale} pixels. Perceptual distances compare normalised features and "
+        f"are 0 for equal images. The crops are {CROP} px wide and show the place with the most detail; their PSNR / "
+        "SSIM is that of the whole image.",
         [*DIFFERENCES, *_cards()],
     )
 
 
 def _cards() -> list[str]:
-    """What the shipped networks are."""
+    """A sentence about each shipped network."""
     found = {name: read_card(path) for name, path in shipped.networks("upscale").items()}
     return [
         f"{name}: {card.network.architecture}, {card.steps} steps of {card.settings['train']['batch']} crops of "
@@ -157,7 +163,7 @@ def _same(pixels: Tensor) -> Tensor:
 
 
 def _crops(original: Original, scale: int, methods: Mapping[str, Method]) -> list[tuple[str, Tensor | str]]:
-    """A row of the sheet: the place of greatest detail in the original and in each method's result."""
+    """A row of the figure: the crop with the most detail, of the original and of the result of each method."""
     high, low = pair(original, scale)
     top, left = busiest(high, CROP)
 
@@ -173,7 +179,7 @@ def _crops(original: Original, scale: int, methods: Mapping[str, Method]) -> lis
 
 
 def busiest(image: Tensor, side: int) -> tuple[int, int]:
-    """Top and left of the square of an image (1, C, H, W) where it varies most, on a grid of a quarter side."""
+    """(top, left) of the square with the most detail in an image (1, C, H, W), on a grid of a quarter of `side`."""
     grey, step = image.mean(1, keepdim=True), max(1, side // 4)
     down, across = (grey - grey.roll(1, -2)).abs(), (grey - grey.roll(1, -1)).abs()
     sums = F.avg_pool2d(down + across, (min(side, grey.shape[-2]), min(side, grey.shape[-1])), step)
@@ -182,7 +188,7 @@ def busiest(image: Tensor, side: int) -> tuple[int, int]:
 
 
 def _with_papers(line: Mapping[str, Any], scale: int) -> dict[str, Any]:
-    """A line of the table with the paper's figures beside."""
+    """A row of the table, with the paper's numbers."""
     papers = PAPER.get(scale, {}).get(line["set"], {}).get(line["method"])
     shown = {"set": line["set"], "method": METHODS.get(line["method"], line["method"]), "images": line["images"]}
     shown |= {"PSNR": f"{line['psnr']:.2f}", "SSIM": f"{line['ssim']:.4f}"}
@@ -195,7 +201,7 @@ def _with_papers(line: Mapping[str, Any], scale: int) -> dict[str, Any]:
 def by_picture(
     rows: Sequence[Mapping[str, Any]], papers: Mapping[str, Mapping[str, tuple[float, float]]]
 ) -> list[dict[str, Any]]:
-    """A table with a line for each picture and method; papers: the paper's PSNR and SSIM by set and method."""
+    """A table with a row for each image and method. papers: the paper's PSNR and SSIM by data set and method."""
     table = []
     for row in rows:
         theirs = papers.get(row["set"], {}).get(row["method"])

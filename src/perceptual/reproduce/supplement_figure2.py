@@ -31,7 +31,7 @@ TICK = 5  # steps between two values of a curve
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Train both and draw; the value is the Report."""
+    """Train both networks and draw. A generator of Steps that returns the Report."""
     (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     base = Style.recipe("paper" if lab.config.full else "sketch")
     yield from lab.fetch((*base.loss.content_layers, *base.loss.style_layers))
@@ -39,7 +39,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     style = lab.one_style(STYLE)
     lab.total = len(BLOCKS) * work.iterations
     curves, pictures = {}, {}
-    photograph = square(samples()[0][1], 256)  # also where others are trained on, which may not be for passing on
+    photograph = square(samples()[0][1], 256)  # a free photo, because the training photos may not be redistributable
     folder = _folder(lab)
     for name, blocks in BLOCKS.items():
         network = replace(Style.recipe("paper").network, architecture=f"c9s1-32 d64 d128 {blocks} u64 u32 c9s1-3")
@@ -55,12 +55,13 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         _draw(curves, {"photograph": photograph, **pictures}),
         [{"step": step, **{name: curve[step] for name, curve in curves.items()}} for step in curves["residual"]],
         summary,
-        "The residual network trains faster; both eventually reach similar training losses, after 40,000 steps.",
-        "Means of the training loss over fifths of the run, and the sample photograph in the style at its end.",
+        "The residual network trains faster; after 40,000 steps both reach similar training losses.",
+        "The table shows the mean training loss over each fifth of the run. The figure also shows the sample photo in "
+        "the style at the end.",
         [
             f"{work.iterations} steps at {work.size} px, batch {train.batch}, Adam at {train.learning_rate:g} (the "
             "paper: 40,000 at 256 px).",
-            f"Trained on {len(Photographs(folder, 32))} photographs: {lab.told_photographs()} (the paper: MS-COCO).",
+            f"Trained on {len(Photographs(folder, 32))} photos: {lab.describe_photographs()} (the paper: MS-COCO).",
             f"Layers: content {', '.join(base.loss.content_layers)}; style {', '.join(base.loss.style_layers)}; "
             f"{base.loss.weighting} weights.",
             f"Style: {lab.title(style)}{', as in the paper' if style == STYLE else ' (the paper: The Great Wave)'}.",
@@ -70,7 +71,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 
 
 def _folder(lab: Lab) -> Path:
-    """The photographs to train on; the samples are written out."""
+    """The folder of photos to train on. Without --photos, the sample photos are written to a folder."""
     if lab.config.photos:
         return lab.config.photos
     folder = lab.out / "parts" / "photographs"
@@ -81,7 +82,7 @@ def _folder(lab: Lab) -> Path:
 
 
 def _train(lab: Lab, name: str, recipe: StyleRecipe, style: str, folder: Path) -> Generator[Step, None, Path]:
-    """A training run that is kept and goes on where it stopped; the value is its checkpoint."""
+    """Train a network, or continue an interrupted run. A generator of Steps that returns the checkpoint."""
     targets = lab.style_targets(style, recipe)
     identity = {
         "recipe": to_dict(recipe),

@@ -1,4 +1,4 @@
-"""The supplement's Figure 4: an example of super-resolution x4 of each set, with the paper's PSNR and SSIM."""
+"""The supplement's Figure 4: one example of super-resolution x4 from each data set, with the paper's PSNR and SSIM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perceptual.reproduce import super_resolution
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report
 
-ABOUT = "an example of super-resolution x4 of Set5, Set14 and BSD100, with the paper's numbers"
+ABOUT = "examples of super-resolution x4 from Set5, Set14 and BSD100, with the paper's numbers"
 PAPER = {  # PSNR / SSIM by set and method
     "Set5": {
         "bicubic": (30.18, 0.8737),
@@ -34,46 +34,46 @@ PAPER = {  # PSNR / SSIM by set and method
         "feature": (30.85, 0.8125),
     },
 }
-NEAR = 0.05  # dB between the bicubic interpolation here and in the paper, for a picture to be taken for the paper's
+NEAR = 0.05  # dB; an image is taken for the paper's if its PSNR by bicubic interpolation differs by less
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Measure and draw; the value is the Report."""
-    report = yield from super_resolution.run(lab, 4, choose=_papers)
+    """Measure and draw. A generator of Steps that returns the Report."""
+    report = yield from super_resolution.run(lab, 4, choose=_choose)
     found = {row["set"]: row["psnr"] for row in report.rows if row["method"] == "bicubic"}
-    alike = {name: PAPER[name] for name, value in found.items() if name in PAPER and _far(name, value) < NEAR}
-    others = [name for name in found if name not in alike]
+    same = {name: PAPER[name] for name, value in found.items() if name in PAPER and _difference(name, value) < NEAR}
+    others = [name for name in found if name not in same]
     return replace(
         report,
         name="supplement-figure4",
         title="Supplement, Figure 4: examples of super-resolution x4",
-        table=super_resolution.by_picture(report.rows, alike),
-        paper="One picture of each set: SRCNN has the highest PSNR and SSIM, and feature loss the lowest.",
+        table=super_resolution.by_picture(report.rows, same),
+        paper="One image of each data set: SRCNN has the highest PSNR and SSIM, and feature loss the lowest.",
         differences=[
             *report.differences,
-            "The paper does not name its pictures: these are those whose PSNR by bicubic interpolation is nearest to "
-            "the one that it prints.",
-            *[f"{name}: none has the paper's PSNR by bicubic interpolation, so no number of it stands beside."
+            "The paper does not name its images: the images shown here are those with the PSNR by bicubic "
+            "interpolation that is closest to the printed one.",
+            *[f"{name}: no image has the paper's PSNR by bicubic interpolation, so the paper's numbers are not shown."
               for name in others],
         ],
     )  # fmt: skip
 
 
-def _papers(sets: Sets) -> Sets:
-    """Of each set the picture that the paper shows, or the first where it shows none."""
+def _choose(sets: Sets) -> Sets:
+    """One image of each data set: the one that the paper shows, or the first if the paper shows none."""
     return {name: [_nearest(name, originals)] if name in PAPER else originals[:1] for name, originals in sets.items()}
 
 
 def _nearest(name: str, originals: Sequence[Original]) -> Original:
-    def far(original: Original) -> float:
+    def difference(original: Original) -> float:
         try:
             high, low = pair(original, 4)
-        except ImageError:  # which `evaluate` names
+        except ImageError:  # `evaluate` reports it
             return float("inf")
-        return _far(name, psnr(bicubic(4)(low.expand(-1, 3, -1, -1)), high, border=4))
+        return _difference(name, psnr(bicubic(4)(low.expand(-1, 3, -1, -1)), high, border=4))
 
-    return min(originals, key=far)
+    return min(originals, key=difference)
 
 
-def _far(name: str, decibels: float) -> float:
+def _difference(name: str, decibels: float) -> float:
     return abs(decibels - PAPER[name]["bicubic"][0])

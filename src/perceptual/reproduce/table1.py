@@ -1,7 +1,7 @@
-"""Table 1: seconds for an image, by a network and by 100, 300 and 500 iterations of the baseline; the speed-up.
+"""Table 1: seconds per image of a network and of 100, 300 and 500 iterations of the baseline, and the speed-up.
 
-Two comparisons: like for like, the paper's network in float32 against its loss network, VGG-16 to relu4_3; and our
-network, as it paints, against the objective that it was trained for.
+Two comparisons: first the paper's network in float32 against the paper's objective (VGG-16 up to relu4_3); second our
+network, as it is normally used, against the objective that it was trained for.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from perceptual.events import Step
 from perceptual.losses.networks import LossNetwork, split_layer
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, optimize_style
-from perceptual.reproduce.lab import Judge, Lab, Work
+from perceptual.reproduce.lab import Comparison, Lab, Work
 from perceptual.reproduce.report import Report, machine, new_figure
 from perceptual.tasks.style import Style
 
-ABOUT = "seconds for an image by both methods, and the speed-up, on this computer"
+ABOUT = "seconds per image by both methods, and the speed-up, on this computer"
 NETWORK = "starry_night_solo"
 COUNTS = (100, 300, 500)
 PAPER = {256: (0.015, 15.86), 512: (0.05, 54.85), 1024: (0.21, 214.44)}  # seconds, Titan X: ours, 500 iterations
@@ -37,21 +37,21 @@ FULL = tuple(Work(size, 1, 500) for size in PAPER)
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:
-    """Time and draw; the value is the Report."""
+    """Measure the times and draw. A generator of Steps that returns the Report."""
     plan = lab.plan(DEFAULT, FULL)
-    judge = lab.judge(NETWORK)
-    yield from lab.fetch(judge.layers)
+    comparison = lab.comparison(NETWORK)
+    yield from lab.fetch(comparison.layers)
     lab.total = sum(work.iterations for work in plan)
     rows = []
     papers = _papers_loss(lab)
     if papers is None:
         lab.notes.append(
-            "No weights of VGG-16 to relu4_3 are at hand, so the comparison like for like is left out: "
-            "`perceptual weights fetch vgg16-torchvision` brings them."
+            "The comparison with the paper's network is left out, because there are no weights of VGG-16 up to relu4_3 "
+            "on this computer: `perceptual weights fetch vgg16-torchvision` downloads them."
         )
     for work in plan:
         ((_, photograph),) = lab.photographs(1, work.size)
-        times = yield from _times(judge, photograph, work, papers)
+        times = yield from _times(comparison, photograph, work, papers)
         rows.append(_row(work.size, times))
     measured = ", ".join(f"{work.iterations} at {work.size} px" for work in plan)
     return Report(
@@ -60,16 +60,18 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
         _draw(rows),
         rows,
         rows,
-        "On a GTX Titan X a network takes 0.015, 0.05 and 0.21 s at 256, 512 and 1024 px, the baseline 15.86, 54.85 "
-        "and 214.44 s for 500 iterations: three orders of magnitude; a pass takes about half the time of an iteration.",
-        f"Medians of passes and iterations taken in turn, {measured}; where fewer iterations were run than the column "
-        "says, the median of one times their number. The set-up (loading, the target's features) counts on no side.",
+        "On a GTX Titan X a network takes 0.015, 0.05 and 0.21 s at 256, 512 and 1024 px. The baseline takes 15.86, "
+        "54.85 and 214.44 s for 500 iterations: three orders of magnitude more. A pass of the network takes about half "
+        "the time of an iteration.",
+        f"Medians of alternating passes and iterations ({measured}). If fewer iterations were run than a column says, "
+        "the value is the median of one iteration times this number. The set-up (loading, features of the target) is "
+        "not counted for either method.",
         [
             f"Machine: {machine(lab.config.device)}.",
-            "Like for like: the paper's network (recipe paper, untrained: time does not depend on the weights), eager "
-            "in float32, and iterations of its objective. The other columns compare our network, with fewer filters "
-            "and 8 bits where the processor has them, with its own, lighter objective.",
-            *judge.set_up(),
+            "The columns of the paper's network: the paper's network (recipe paper; untrained, because the time does "
+            "not depend on the weights), eager in float32, and iterations of the paper's objective. The other columns: "
+            "our network, with fewer filters and in int8 if the processor supports it, and its own, smaller objective.",
+            *comparison.describe_setup(),
             *lab.notes,
         ],
     )
@@ -77,13 +79,13 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
 
 @dataclass(frozen=True)
 class _Times:
-    """What is kept of a measurement: seconds of each iteration and of each pass."""
+    """The saved numbers of a measurement: seconds of each iteration and of each pass."""
 
     times: Mapping[str, Sequence[float]]
 
 
 def _papers_loss(lab: Lab) -> LossConfig | None:
-    """The paper's objective in VGG-16 weights that reach relu4_3; None where there are none."""
+    """The paper's objective, with a weight file of VGG-16 that includes relu4_3; None if there is none."""
     loss = Style.recipe("paper").loss
     layers = {split_layer(layer)[1] for layer in (*loss.content_layers, *loss.style_layers)}
     for network in ("vgg16", "vgg16-torchvision"):
@@ -99,16 +101,16 @@ def _papers_loss(lab: Lab) -> LossConfig | None:
 
 
 class _Papers:
-    """The paper's side: passes of its network in float32, and iterations of its objective on the same photograph."""
+    """The paper's network in float32, and iterations of the paper's objective, for one photo."""
 
-    def __init__(self, judge: Judge, photograph: Tensor, work: Work, loss: LossConfig) -> None:
-        self.device = judge.stylizer.device
+    def __init__(self, comparison: Comparison, photograph: Tensor, work: Work, loss: LossConfig) -> None:
+        self.device = comparison.stylizer.device
         self.network = channels_last(TransformationNetwork(Style.recipe("paper").network).eval().to(self.device))
         self.photograph = photograph.to(self.device)
         config = OptimizeConfig(size=None, iterations=work.iterations, preview_every=0, device=str(self.device))
         run: Optimization = optimize_style(
-            photograph, photograph.flip(3), loss=loss, config=config, paths=judge.lab.paths
-        )  # any style takes the same time
+            photograph, photograph.flip(3), loss=loss, config=config, paths=comparison.lab.paths
+        )  # the style image does not matter for the time
         self.steps = run.run()
         next(self.steps)
         self.forward()
@@ -130,37 +132,41 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _times(
-    judge: Judge, photograph: Tensor, work: Work, loss: LossConfig | None
+    comparison: Comparison, photograph: Tensor, work: Work, loss: LossConfig | None
 ) -> Generator[Step, None, dict[str, list[float]]]:
-    """Seconds of iterations of the baseline, and of a pass of the network after each; with `loss`, the paper's too."""
-    lab = judge.lab
-    network = to_dict(judge.stylizer.network.config)
-    identity = {"network": network, "loss": to_dict(judge.loss), "weights": lab.hashes(judge.layers), **work._asdict()}
+    """Seconds of each iteration of the baseline and of a pass of the network after it, by name.
+
+    With `loss` (the paper's objective), the paper's network and objective are timed too.
+    """
+    lab = comparison.lab
+    network = to_dict(comparison.stylizer.network.config)
+    weights = lab.hashes(comparison.layers)
+    identity = {"network": network, "loss": to_dict(comparison.loss), "weights": weights, **work._asdict()}
     identity["papers"] = loss and to_dict(loss)
     file = lab.part("times", {**identity, "machine": machine(lab.config.device)})
-    kept = lab.kept(file, _Times)
+    kept = lab.load_part(file, _Times)
     if kept is not None and all(kept[1].times.get(name) for name in ("network", "iterations")):
         lab.done += work.iterations
         yield Step(lab.done, lab.total)
         return {name: list(values) for name, values in kept[1].times.items()}
     passes, iterations, papers_passes, papers_iterations = [], [], [], []
-    papers = _Papers(judge, photograph, work, loss) if loss else None
-    steps = judge.baseline(photograph, work.iterations).run()
+    papers = _Papers(comparison, photograph, work, loss) if loss else None
+    steps = comparison.baseline(photograph, work.iterations).run()
     next(steps)  # the objective at white noise, and the set-up
-    judge.ours(photograph)
+    comparison.ours(photograph)
     for index in itertools.count(1):
         began = time.perf_counter()
         step = next(steps, None)
-        if step is None or step.message or index > work.iterations:  # a message: no step is lower any more
+        if step is None or step.message or index > work.iterations:  # a message: no step lowers the objective
             break
         iterations.append(time.perf_counter() - began)
-        passes.append(_timed(lambda: judge.ours(photograph)))
+        passes.append(_timed(lambda: comparison.ours(photograph)))
         if papers is not None:
             papers_iterations.append(_timed(papers.iterate))
             papers_passes.append(_timed(papers.forward))
         yield Step(lab.done + index, lab.total, step.losses)
     if not iterations:
-        raise TrainingError("No iteration lowers the objective, so there is none to time: choose another network.")
+        raise TrainingError("No iteration lowers the objective, so there is nothing to time: choose another network.")
     lab.done += work.iterations
     times = {"network": passes, "iterations": iterations}
     if papers is not None:

@@ -1,7 +1,7 @@
-"""Films: read, painted or enlarged frame by frame, and written with their sound; the only room that knows PyAV.
+"""Video: read, painted or enlarged frame by frame, and written with its sound. Only this package imports PyAV.
 
-file -> `Reader` -> (1, 3, H, W) uint8 -> what is done to each picture -> `Writer`, which copies sound, subtitles and
-the rest as they are. `convert_video` runs all of it, each part in a thread of its own.
+file -> `Reader` -> frames (1, 3, H, W), uint8 -> conversion of each frame -> `Writer`, which also copies sound,
+subtitles and other streams. `convert_video` runs all steps, each in its own thread.
 
 Raises:
     VideoError: PyAV is not installed.
@@ -12,10 +12,10 @@ from perceptual.errors import VideoError
 try:
     import av  # noqa: F401
 except ImportError as error:
-    raise VideoError("Films need PyAV: pip install 'perceptual[video]'.") from error
+    raise VideoError("Videos need PyAV: pip install 'perceptual[video]'.") from error
 
+from perceptual.video.base import Frame
 from perceptual.video.convert import Conversion, convert_video
-from perceptual.video.film import Frame
 from perceptual.video.reader import Reader
 from perceptual.video.source import Info
 from perceptual.video.writer import Writer

@@ -1,4 +1,4 @@
-"""The colours of a film: which matrix and range turn its YUV into RGB and back, and the tags that say so."""
+"""The colours of a video: conversion between YUV and RGB by its matrix and range, and its colour tags."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from torch import Tensor
 
 from perceptual.errors import ConfigError
 from perceptual.motion import pixels_of, tensor_of
-from perceptual.video.filters import Filters, Step, ToPalette
+from perceptual.video.filters import Filters, FilterStep, ToPalette
 from perceptual.video.tones import HDR, PEAK, ToSDR
 
-UNSPECIFIED, LIMITED, FULL = 2, 1, 2  # of matrix, primaries and transfer; of the range, whose 0 is unspecified
-RGB = 0  # a matrix, in the numbers of H.273 as all here
+# All matrices, primaries and transfers are in the numbers of the standard H.273.
+UNSPECIFIED = 2  # for matrix, primaries and transfer
+LIMITED, FULL = 1, 2  # values of range; 0 means unspecified
+RGB = 0  # the matrix of RGB
 _BT709, _BT601 = 1, 5
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # what swscale calls them; 5 and 6 are the same
-_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}  # what its filter calls these
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # H.273 -> number in swscale; 5 and 6 are the same matrix
+_NAMES = {1: "bt709", 4: "fcc", 5: "bt601", 7: "smpte240m", 9: "bt2020"}  # number in swscale -> name in its filter
 
 Matrix = tuple[int, int, int, int]
 
-# Without the two flags swscale is up to 3 levels off there and back, with them 2 at most and mostly 1.
-_HOW = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
+# With ACCURATE_RND and FULL_CHR_H_INT a conversion to RGB and back changes pixels by 2 levels at most, mostly by 1;
+# without them by up to 3.
+_SWSCALE_FLAGS = int(Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT)
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How a film's numbers stand for colours, as its file says it: H.273's matrix, primaries and transfer; range."""
+    """The colour tags of a video: matrix, primaries and transfer in the numbers of H.273, and the range."""
 
     matrix: int = UNSPECIFIED
     range: int = 0
@@ -38,7 +41,7 @@ class Colours:
 
     @classmethod
     def of(cls, frame: VideoFrame) -> Colours:
-        """The tags of a decoded frame; of one in RGB only those that make sense for YUV."""
+        """The tags of a decoded frame. An RGB frame has primaries and transfer only."""
         if frame.format.is_rgb:
             return cls(primaries=frame.color_primaries, transfer=frame.color_trc)
         full = FULL if frame.format.name.startswith("yuvj") else frame.color_range
@@ -46,25 +49,28 @@ class Colours:
 
     @property
     def hdr(self) -> str | None:
-        """HLG or PQ, where the film has high dynamic range."""
+        """ "HLG" or "PQ" if the video has high dynamic range, else None."""
         return HDR.get(self.transfer)
 
     @property
-    def shown(self) -> Colours:
-        """The colours that the levels of `ToRGB` have, and that an output is tagged with: BT.709 in place of HDR."""
+    def converted(self) -> Colours:
+        """The tags of the frames that `ToRGB` returns and of the output: the same, or BT.709 for HDR input."""
         return Colours(_BT709, LIMITED, _BT709, _BT709) if self.hdr else self
 
     def swscale_matrix(self, width: int, height: int) -> int:
-        """Where the file does not say, what players take: BT.709 for high definition, else BT.601."""
+        """The matrix in swscale's numbers. Without a tag: BT.709 for high definition, else BT.601, as in players."""
         return _MATRICES.get(self.matrix, _BT709 if width >= 1280 or height > 576 else _BT601)
 
 
 class ToRGB:
-    """Decoded frames into (1, 3, H, W) uint8 levels, upright, a view of (1, H, W, 3) memory.
+    """Converts decoded frames to RGB tensors (1, 3, H, W), uint8, upright; a view of (1, H, W, 3) memory.
 
-    size: (width, height) to scale to, before turning; matrix: how to turn them, as `display_matrix` gives it; peak: the
-    brightest light of a film in HDR, in cd/m2. Levels are then those of `Colours.shown`, BT.709; interlaced: the two
-    fields of a frame have colours of their own.
+    Args:
+        colours: the tags of the video. HDR input is converted to BT.709.
+        size: (width, height) to scale to, before the rotation.
+        matrix: the rotation, from `display_matrix`.
+        peak: the brightest light of an HDR video, in cd/m2.
+        interlaced: convert the colours of the two fields separately.
     """
 
     def __init__(
@@ -81,29 +87,37 @@ class ToRGB:
         if colours.hdr:
             self._filters = ToSDR(colours.transfer, peak, colours.matrix, size)
         elif interlaced:
-            self._filters = _woven("in", colours, size, "rgb24")
+            self._filters = _interlaced_scaler("in", colours, size, "rgb24")
 
     def __call__(self, frame: VideoFrame) -> Tensor:
-        """One frame; it may be of another size and kind than the ones before."""
-        how: dict[str, Any] = {}
+        """Convert one frame. Its size and pixel format may differ from those of the frames before.
+
+        Raises:
+            ConfigError: the size is too large for FFmpeg or for the memory.
+        """
+        options: dict[str, Any] = {}
         if not frame.format.is_rgb:
-            how["src_colorspace"] = self._colours.swscale_matrix(frame.width, frame.height)
-            how["src_color_range"] = self._colours.range or LIMITED
+            options["src_colorspace"] = self._colours.swscale_matrix(frame.width, frame.height)
+            options["src_color_range"] = self._colours.range or LIMITED
         width, height = self._size
         try:
             if self._filters:
                 rgb = next(self._filters(frame))
             else:
-                rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_HOW, **how)
+                rgb = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_SWSCALE_FLAGS, **options)
         except (FFmpegError, MemoryError) as error:
             raise ConfigError(f"Frames of {width} x {height} px are too large: give a smaller --size.") from error
         return tensor_of(np.ascontiguousarray(upright(rgb.to_ndarray(), self._matrix)))
 
 
 class FromRGB:
-    """(1, 3, H, W) uint8 levels into frames of a pixel format and of (width, height), ready for an encoder.
+    """Converts RGB tensors (1, 3, H, W), uint8, to frames for an encoder.
 
-    fields: tff or bff, where a frame holds two fields, which have colours of their own.
+    Args:
+        colours: the tags of the output.
+        pixel_format: FFmpeg's name of the pixel format, such as yuv420p.
+        size: (width, height) to scale to.
+        fields: "tff" or "bff" if the frames are interlaced; the colours of the two fields are converted separately.
     """
 
     def __init__(
@@ -112,29 +126,29 @@ class FromRGB:
         self._colours, self._format, self._scaler = colours, pixel_format, VideoReformatter()
         self._filters: Filters | None = None
         if fields:
-            self._filters = _woven("out", colours, size, pixel_format, ("setfield", {"mode": fields}))
+            self._filters = _interlaced_scaler("out", colours, size, pixel_format, ("setfield", {"mode": fields}))
         elif pixel_format == "pal8":
             self._filters = ToPalette()
         self._size = size
 
     def __call__(self, pixels: Tensor) -> VideoFrame:
-        """One picture."""
+        """Convert one frame."""
         frame = VideoFrame.from_numpy_buffer(pixels_of(pixels.cpu()), "rgb24")
-        how: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if self._colours.matrix != RGB:
-            how["dst_colorspace"] = self._colours.swscale_matrix(*self._size)
-            how["dst_color_range"] = self._colours.range or LIMITED
+            options["dst_colorspace"] = self._colours.swscale_matrix(*self._size)
+            options["dst_color_range"] = self._colours.range or LIMITED
         if self._filters:
-            made = next(self._filters(frame))
+            out = next(self._filters(frame))
         else:
-            made = self._scaler.reformat(frame, *self._size, self._format, interpolation=_HOW, **how)
-        made.colorspace, made.color_range = self._colours.matrix, self._colours.range
-        made.color_primaries, made.color_trc = self._colours.primaries, self._colours.transfer
-        return made
+            out = self._scaler.reformat(frame, *self._size, self._format, interpolation=_SWSCALE_FLAGS, **options)
+        out.colorspace, out.color_range = self._colours.matrix, self._colours.range
+        out.color_primaries, out.color_trc = self._colours.primaries, self._colours.transfer
+        return out
 
 
-def _woven(side: str, colours: Colours, size: tuple[int, int], pixels: str, *more: Step) -> Filters:
-    """FFmpeg's scaler for frames of two fields, whose YUV is on a side of it, "in" or "out"."""
+def _interlaced_scaler(side: str, colours: Colours, size: tuple[int, int], pixels: str, *more: FilterStep) -> Filters:
+    """FFmpeg's scale filter in interlaced mode. side: where the YUV is, "in" or "out"."""
     scale = {"w": str(size[0]), "h": str(size[1]), "interl": "1", "flags": "bicubic+accurate_rnd+full_chroma_int"}
     if colours.matrix != RGB:
         scale[f"{side}_color_matrix"] = _NAMES[colours.swscale_matrix(*size)]
@@ -143,22 +157,22 @@ def _woven(side: str, colours: Colours, size: tuple[int, int], pixels: str, *mor
 
 
 def display_matrix(frame: VideoFrame) -> Matrix:
-    """How the picture is to be turned, as phones note it: x' = a x + c y and y' = b x + d y, in signs.
+    """The rotation that a phone stored in the file, as (a, b, c, d) of -1, 0 or 1: x' = a x + c y and y' = b x + d y.
 
-    To be asked of one frame, not of all: PyAV ties a frame that has been asked into a circle, and only Python's
-    collector sets its memory free.
+    Call it for one frame only: reading side data puts a frame into a reference cycle in PyAV, and its memory is not
+    freed until Python's garbage collector runs.
     """
-    noted: Any = frame.side_data
-    if "DISPLAYMATRIX" not in noted:
+    side_data: Any = frame.side_data
+    if "DISPLAYMATRIX" not in side_data:
         return 1, 0, 0, 1
-    a, b, _, c, d, *_ = np.frombuffer(noted["DISPLAYMATRIX"], np.int32).tolist()
+    a, b, _, c, d, *_ = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32).tolist()
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return (-1 if a < 0 else 1), 0, 0, (-1 if d < 0 else 1)
     return 0, (-1 if b < 0 else 1), (-1 if c < 0 else 1), 0
 
 
 def upright(array: np.ndarray[Any, Any], matrix: Matrix) -> np.ndarray[Any, Any]:
-    """A view of (H, W, 3), turned and flipped as the display matrix says."""
+    """A view of the array (H, W, 3), rotated and flipped by the display matrix."""
     a, b, c, d = matrix
     if a == 0:
         array = array.swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""A film through a network: read, changed and written at once, frame by frame, in bounded memory."""
+"""Converting a video: frames are read, changed and written one after the other, in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,32 +17,37 @@ from perceptual.devices import out_of_memory
 from perceptual.errors import OutputError, VideoError
 from perceptual.events import Step
 from perceptual.files import write_beside
-from perceptual.video.film import Film, Frame
+from perceptual.video.base import Frame, Video
 from perceptual.video.frames import FrameWriter, check_frames
+from perceptual.video.image_sequence import RATE, ImageSequence, is_image_sequence, is_pattern
 from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Reader
-from perceptual.video.source import check_there
-from perceptual.video.stills import RATE, Stills, is_pattern, is_stills
+from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target
 
-_COPIES = 100  # of one picture that are written before the caller is asked again
+_COPIES = 100  # copies of one frame that are written between two Steps
 
 
 class Conversion:
-    """One film to be converted; `run` does it.
+    """The conversion of one video; `run` does the work.
 
-    convert: uint8 (1, 3, H, W) -> uint8 (1, 3, h, w), called for one frame after the other; h and w may differ from H
-        and W and stay the same. settle: (frame, what convert made of it) -> what is written, likewise in order; it runs
-        while `convert` is at the next frame. config: which part of the film, and how it is written; what is said there
-        of painting is the caller's business.
+    Args:
+        source: a video file, a folder of images, or a pattern such as frame_%04d.png.
+        target: the file to write, or a pattern such as frame_%04d.png.
+        convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8. Called for each frame in order. h and w may
+            differ from H and W, but must be the same for all frames.
+        settle: (frame, converted frame) -> frame to write. Called for each frame in order, while `convert` works on
+            the next frame.
+        config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
+            ignored here; `convert` implements them.
 
-    Attributes: `target`; and when `run` has ended `frames`, the number written; `seconds` of output; `stopped`, whether
-    it was closed before its end; `damage`, the number of places in the film that could not be read.
+    Attributes: `target`, and after `run`: `frames`, the number of frames written; `seconds` of output; `stopped`, True
+    if `run` was closed before its end; `damage`, the number of places in the input that could not be read.
 
     Raises:
-        ConfigError: the output's name or the settings do not go together.
+        ConfigError: the name of the output and the settings do not fit together.
         OutputError: the output is the input.
-        VideoError: there is no such film.
+        VideoError: there is no such video.
     """
 
     def __init__(
@@ -57,32 +62,33 @@ class Conversion:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
-        self._messages, self._told_of_fields = list[str](), False
+        self._messages, self._reported_interlaced = list[str](), False
         if is_pattern(self.target):
             check_frames(self.target, self.config)
         else:
             check_target(self.target, self.config)
         if not is_pattern(self.source):
-            check_there(self.source)
+            check_exists(self.source)
         if os.path.exists(self.target) and os.path.samefile(self.source, self.target):
             raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
 
     def run(self) -> Generator[Step, None, None]:
-        """Convert the film; yields a Step after each frame, and after a hundred copies of one.
+        """Convert the video. Yields a Step after each frame, and after every 100 copies of a repeated frame.
 
-        Closing the generator ends the film soon after the last frame yielded, with the few that were on their way and
-        the sound up to there: a whole file. Any error leaves no file, and an older one as it was.
+        Closing the generator ends the output soon after the last yielded frame. It is then a complete file with a few
+        more frames and the sound up to that time. After an error there is no output file, and an older file with
+        that name is unchanged.
 
         Raises:
-            VideoError: the film cannot be read, or does not fit into memory.
-            ConfigError: the output cannot hold the film's sound.
+            VideoError: the video cannot be read, or a frame does not fit into memory.
+            ConfigError: the output format does not support the sound.
             OutputError: the output cannot be written.
         """
         config = self.config
-        with self._film() as reader, self._output(reader) as writer:
+        with self._open_input() as reader, self._output(reader) as writer:
             reader.keep_interlaced = config.keep_interlaced
-            self._messages = self._told_of(reader)
-            yield Step(0, reader.info.frames, message=self._said(reader, writer))
+            self._messages = self._notices(reader)
+            yield Step(0, reader.info.frames, message=self._take_messages(reader, writer))
             try:
                 yield from self._steps(reader, writer)
             except GeneratorExit:
@@ -96,63 +102,63 @@ class Conversion:
                 raise VideoError(f"{self.source} does not fit into memory: give a smaller {flag}.") from error
             writer.finish(whole=not self.stopped)
             self.frames, self.seconds = writer.frames, writer.reached
-            short = not self.stopped and reader.cut_short(writer.heard)
+            short = not self.stopped and reader.cut_short(writer.sound_reached)
             self.damage = reader.damage + writer.damage + short
-            message = self._trouble(reader, short)
+            message = self._problem(reader, short)
         if not self.stopped and (message or self.frames != reader.info.frames):
             yield Step(self.frames, self.frames, message=message)
 
-    def _film(self) -> Film:
+    def _open_input(self) -> Video:
         config = self.config
         start, end = config.span
-        size = None if config.enlarges else config.size  # else it is that of the enlarged film
-        if is_stills(self.source):
-            return Stills(self.source, start=start, end=end, size=size, rate=config.rate)
+        size = None if config.enlarges else config.size  # when enlarging, the output is scaled to config.size instead
+        if is_image_sequence(self.source):
+            return ImageSequence(self.source, start=start, end=end, size=size, rate=config.rate)
         constant = self.target.suffix.lower() == ".avi"
         return Reader(self.source, start=start, end=end, size=size, rate=config.rate, constant=constant)
 
     @contextmanager
-    def _output(self, film: Film) -> Iterator[Writer | FrameWriter]:
+    def _output(self, video: Video) -> Iterator[Writer | FrameWriter]:
         if is_pattern(self.target):
-            with FrameWriter(self.target, film, self.config) as frames:
+            with FrameWriter(self.target, video, self.config) as frames:
                 yield frames
         else:
-            with write_beside(self.target) as temporary, Writer(temporary, film, self.config) as writer:
+            with write_beside(self.target) as temporary, Writer(temporary, video, self.config) as writer:
                 yield writer
 
-    def _told_of(self, film: Film) -> list[str]:
-        """What becomes of the film's kind of colours and times, in a sentence each."""
-        told, info = [], film.info
+    def _notices(self, video: Video) -> list[str]:
+        """Messages about how the colours and the times of the input are changed."""
+        notices, info = [], video.info
         if info.hdr:
-            told.append(f"The film is in HDR ({info.hdr}): it is converted to SDR (BT.709).")
+            notices.append(f"The video is in HDR ({info.hdr}): it is converted to SDR (BT.709).")
         if info.transparent:
-            told.append("The film is transparent in parts: its transparency is left out.")
-        if isinstance(film, Stills) and film.assumed:
-            told.append(f"The frames are taken to be {RATE} a second: --fps gives another rate.")
-        return told
+            notices.append("The video has transparent parts: the transparency is left out.")
+        if isinstance(video, ImageSequence) and video.assumed:
+            notices.append(f"The frame rate is assumed to be {RATE} frames per second: --fps sets another one.")
+        return notices
 
-    def _said(self, film: Film, writer: Writer | FrameWriter) -> str | None:
-        """What a person should know and has not been told, in a line each."""
-        if film.interlaced and not self._told_of_fields:
-            self._told_of_fields = True
+    def _take_messages(self, video: Video, writer: Writer | FrameWriter) -> str | None:
+        """The messages for the user since the last call, one per line; None if there are none."""
+        if video.interlaced and not self._reported_interlaced:
+            self._reported_interlaced = True
             if not self.config.keep_interlaced:
                 self._messages.append(
-                    "The film is interlaced: it is deinterlaced (--keep-interlaced leaves it as it is)."
+                    "The video is interlaced: it is deinterlaced (--keep-interlaced keeps it interlaced)."
                 )
             else:
                 tagged = isinstance(writer, Writer) and writer.tags_fields
-                but = "" if tagged else ", which the output does not say: it is written as progressive"
-                self._messages.append(f"The film is interlaced and is left so{but}.")
-        said, self._messages = [*self._messages, writer.said()], []
-        return "\n".join(each for each in said if each) or None
+                but = "" if tagged else ", but the output is tagged as progressive"
+                self._messages.append(f"The video is interlaced and stays interlaced{but}.")
+        messages, self._messages = [*self._messages, writer.take_messages()], []
+        return "\n".join(message for message in messages if message) or None
 
-    def _steps(self, reader: Film, writer: Writer | FrameWriter) -> Generator[Step, None, None]:
+    def _steps(self, reader: Video, writer: Writer | FrameWriter) -> Generator[Step, None, None]:
         def convert(frame: Frame) -> tuple[Frame, Tensor]:
             return frame, self.convert(frame.pixels)
 
-        def settle(both: tuple[Frame, Tensor]) -> Frame:  # the last to need what the film shows
-            frame, made = both
-            return replace(frame, pixels=self.settle(frame.pixels, made) if self.settle else made)
+        def settle(both: tuple[Frame, Tensor]) -> Frame:  # the original pixels are not needed after this stage
+            frame, converted = both
+            return replace(frame, pixels=self.settle(frame.pixels, converted) if self.settle else converted)
 
         def write(frame: Frame) -> Iterator[int]:
             for first in range(0, frame.times, _COPIES):
@@ -164,21 +170,22 @@ class Conversion:
             return settle(convert(frame))
 
         stages: list[Callable[[Any], Any]] = [convert, settle, write] if self.settle else [change, write]
-        total = reader.info.frames
+        expected = reader.info.frames
         with closing(in_stages(reader, *stages)) as work:
             for done in work:
                 self.frames = done
-                yield Step(done, total if total and done <= total else None, message=self._said(reader, writer))
+                total = expected if expected and done <= expected else None
+                yield Step(done, total, message=self._take_messages(reader, writer))
 
-    def _trouble(self, reader: Film, short: bool) -> str | None:
+    def _problem(self, reader: Video, short: bool) -> str | None:
         if short and reader.info.seconds:
             return (
-                f"{self.source} breaks off after {float(reader.reached):.1f} of {float(reader.info.seconds):.1f} s; "
-                f"the output holds what is there."
+                f"{self.source} is incomplete: it ends after {float(reader.reached):.1f} of "
+                f"{float(reader.info.seconds):.1f} s. The output contains this part."
             )
         if self.damage:
             parts = "1 damaged part" if self.damage == 1 else f"{self.damage} damaged parts"
-            return f"{parts} of {self.source} could not be read whole; the output holds the rest."
+            return f"{self.source} has {parts}. The output contains the rest."
         return None
 
 
@@ -190,12 +197,12 @@ def convert_video(
     settle: Callable[[Tensor, Tensor], Tensor] | None = None,
     config: VideoConfig | None = None,
 ) -> Generator[Step, None, Conversion]:
-    """Convert a film, as `Conversion` and its `run`; returns the Conversion, with what there is to tell.
+    """Convert a video: creates a `Conversion` with these arguments, runs it, and returns it.
 
-    >>> finish(convert_video("film.mp4", "dark.mp4", lambda pixels: pixels // 2))
+    >>> finish(convert_video("video.mp4", "dark.mp4", lambda pixels: pixels // 2))
 
     Raises:
-        VideoError, ConfigError, OutputError: as there.
+        VideoError, ConfigError, OutputError: as `Conversion` and its `run`.
     """
     conversion = Conversion(source, target, convert, settle=settle, config=config)
     yield from conversion.run()

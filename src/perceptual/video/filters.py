@@ -1,4 +1,4 @@
-"""FFmpeg's filters on decoded frames: a chain of them that fits itself to each frame's size and format."""
+"""Chains of FFmpeg filters for decoded frames. A chain adapts to the size and format of each frame."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from av.error import BlockingIOError as NotYet
 from av.error import EOFError as Ended
 from av.filter import Graph
 
-_TICK = Fraction(1, 1000)  # filters want times; those that they get here only count frames
+_TICK = Fraction(1, 1000)  # filters need times; here a time is just the number of the frame
 
-
-Step = tuple[str, dict[str, str]]
+FilterStep = tuple[str, dict[str, str]]
 
 
 class Filters:
-    """A chain of filters: (name, options) each, as FFmpeg writes them. It is built anew where frames change their kind.
+    """A chain of filters. It is rebuilt when the size, the format or the colours of the frames change.
 
-    Frames go in one after the other; those that come out are in the same order and have no times of their own.
+    Frames come out in the order in which they went in, without meaningful times.
+
+    Args:
+        steps: (name, options) of each filter, in FFmpeg's names.
     """
 
-    def __init__(self, *steps: Step) -> None:
+    def __init__(self, *steps: FilterStep) -> None:
         self._steps, self._graph, self._count = steps, Graph(), 0
         self._kind: tuple[int, int, str, int, int] | None = None
 
     def __call__(self, frame: VideoFrame) -> Iterator[VideoFrame]:
-        """Put one frame in; what comes out."""
+        """Push one frame in and yield the frames that come out, if any."""
         kind = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
         if kind != self._kind:
             yield from self.flush()
@@ -39,7 +41,7 @@ class Filters:
         yield from self._pull()
 
     def flush(self) -> Iterator[VideoFrame]:
-        """What the filters hold back; the end of one kind of frames."""
+        """Yield the frames that the filters still hold. The chain is rebuilt for the next frame."""
         if self._kind is not None:
             self._kind = None
             self._graph.push(None)
@@ -63,7 +65,7 @@ class Filters:
 
 
 class ToPalette(Filters):
-    """Frames in RGB into pal8, each with the best 256 colours for it."""
+    """Converts RGB frames to pal8, each with its own palette of 256 colours."""
 
     def _build(self, width: int, height: int, pixels: str, matrix: int, levels: int) -> Graph:
         graph = Graph()
@@ -81,24 +83,24 @@ class ToPalette(Filters):
 
 
 def deinterlaced(timed: Iterable[tuple[VideoFrame, int, int]]) -> Iterator[tuple[VideoFrame, int, int]]:
-    """(frame, time, duration) each, with the lines of both fields at one time; by FFmpeg's bwdif.
+    """Deinterlace (frame, time, duration) with FFmpeg's bwdif filter.
 
-    Frames that say that they are not interlaced pass as they are.
+    Frames that are not marked as interlaced are passed on unchanged.
     """
     filters = Filters(("bwdif", {"mode": "send_frame", "deint": "interlaced"}))
     waiting: deque[tuple[int, int]] = deque()
     for frame, pts, duration in timed:
-        small = min(frame.width, frame.height) < 4  # which bwdif does not take
+        small = min(frame.width, frame.height) < 4  # bwdif needs at least 4 pixels
         if small or (not waiting and not frame.interlaced_frame):
-            for made in filters.flush():
-                yield made, *waiting.popleft()
+            for out in filters.flush():
+                yield out, *waiting.popleft()
             yield frame, pts, duration
             continue
         waiting.append((pts, duration))
-        for made in filters(frame):
-            yield made, *waiting.popleft()
+        for out in filters(frame):
+            yield out, *waiting.popleft()
         if not frame.interlaced_frame:
-            for made in filters.flush():
-                yield made, *waiting.popleft()
-    for made in filters.flush():
-        yield made, *waiting.popleft()
+            for out in filters.flush():
+                yield out, *waiting.popleft()
+    for out in filters.flush():
+        yield out, *waiting.popleft()

@@ -1,4 +1,4 @@
-"""Writing a film as pictures in files of their own, such as frame_%04d.png."""
+"""Writing a video as one image file per frame, such as frame_%04d.png."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from perceptual.config import VideoConfig
 from perceptual.errors import ConfigError, OutputError, VideoError
 from perceptual.images import unit
 from perceptual.motion import tensor_of
+from perceptual.video.base import Frame, Video
 from perceptual.video.colours import RGB, Colours, FromRGB
-from perceptual.video.film import Film, Frame
+from perceptual.video.image_sequence import frames_in, numbered
 from perceptual.video.source import scaled_to
-from perceptual.video.stills import frames_in, numbered
 from perceptual.video.writer import square
 
 
 class FrameWriter:
-    """As `Writer`, into numbered pictures, from 1 on. Each is whole or is not there; they stay where a run ends early.
+    """Like `Writer`, but writes numbered image files, starting at 1.
 
-    Attributes: `frames`, the number written; `reached`, seconds of output; `heard` and `damage`, always 0.
+    Each file is complete or absent. When a run ends early, the files written so far are kept.
+
+    Attributes: `frames`, the number of files written; `reached`, seconds of output; `sound_reached` and `damage`,
+    always 0.
     """
 
-    def __init__(self, path: Path, film: Film, config: VideoConfig) -> None:
-        self.frames, self.reached, self.heard, self.damage = 0, Fraction(0), Fraction(0), 0
-        self._path, self._film, self._messages = path, film, list[str]()
+    def __init__(self, path: Path, video: Video, config: VideoConfig) -> None:
+        self.frames, self.reached, self.sound_reached, self.damage = 0, Fraction(0), Fraction(0), 0
+        self._path, self._video, self._messages = path, video, list[str]()
         self._size = config.size if config.enlarges else None
-        if film.info.sounds and config.sound:
-            self._messages.append("Left out, as pictures have none: the sound.")
+        if video.info.sounds and config.sound:
+            self._messages.append("The sound is left out, because image files have none.")
         self._times: list[int] = []  # of the latest frames
         self._uneven = False
 
@@ -41,14 +44,14 @@ class FrameWriter:
     ) -> None:
         """Nothing is open."""
 
-    def said(self) -> str | None:
-        """What a person should know about the output and has not been told, in a line each; None for nothing."""
-        said, self._messages = self._messages, []
-        return "\n".join(said) or None
+    def take_messages(self) -> str | None:
+        """The messages for the user since the last call, one per line; None if there are none."""
+        messages, self._messages = self._messages, []
+        return "\n".join(messages) or None
 
     def write(self, frame: Frame) -> None:
-        """Write one picture, as often as it is shown."""
-        pixels, aspect = frame.pixels, self._film.info.aspect
+        """Write one frame, as many times as it is shown."""
+        pixels, aspect = frame.pixels, self._video.info.aspect
         height, width = pixels.shape[-2:]
         size = scaled_to(width, height, self._size)
         size = square(*size, aspect) if aspect else size
@@ -58,35 +61,37 @@ class FrameWriter:
         for _ in range(frame.times):
             images.write(numbered(self._path, self.frames + 1), unit(pixels))
             self.frames += 1
-        self.reached = (frame.pts + frame.times * frame.duration) * self._film.time_base
+        self.reached = (frame.pts + frame.times * frame.duration) * self._video.time_base
 
     def _note(self, pts: int) -> None:
-        """Say once that the film's times are lost where they are uneven, by more than they are rounded."""
+        """Add one message if the frames are not evenly spaced in time. 3 ms are tolerated as rounding."""
         self._times = [*self._times[-2:], pts]
-        if self._film.rate or self._uneven or len(self._times) < 3:
+        if self._video.rate or self._uneven or len(self._times) < 3:
             return
-        first, second, third = (time * self._film.time_base for time in self._times)
+        first, second, third = (time * self._video.time_base for time in self._times)
         if abs((third - second) - (second - first)) > Fraction(3, 1000):
             self._uneven = True
-            self._messages.append("The frames are shown unevenly, which pictures do not say: --fps makes them even.")
+            self._messages.append(
+                "The frames are not evenly spaced in time, and image files hold no times: --fps makes them even."
+            )
 
     def finish(self, *, whole: bool = True) -> None:
-        """All is written."""
+        """Nothing is left to write."""
 
 
 def check_frames(path: Path, config: VideoConfig) -> None:
-    """Say before the work that a pattern's frames cannot be written.
+    """Check before the work that image files can be written for a pattern such as frame_%04d.png.
 
     Raises:
-        OutputError: its ending is no format to write, or there are such frames.
-        ConfigError: the settings are of films.
+        OutputError: the file ending is not supported, or such files exist already.
+        ConfigError: a setting applies to video files only.
     """
     images.check_ending(path)
     for flag in ("codec", "crf", "preset"):
         if getattr(config, flag) is not None:
-            raise ConfigError(f"Frames are written as pictures: leave --{flag} out.")
+            raise ConfigError(f"--{flag} has no effect when frames are written as image files: leave it out.")
     try:
         there = frames_in(path)
     except VideoError:
         return
-    raise OutputError(f"{there[0]} is there: give another folder or another name for the frames.")
+    raise OutputError(f"{there[0]} exists already: give another folder or another name for the frames.")

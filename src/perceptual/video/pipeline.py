@@ -1,4 +1,4 @@
-"""Work in stages, each in a thread of its own, with short queues between them."""
+"""Stages that run in threads of their own, with short queues between them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 
 class _Closed(Exception):
-    """The queue is closed: whoever waits at it has nothing more to do."""
+    """The queue was closed; the waiting thread should end."""
 
 
 class _Queue:
-    """A queue of at most `ahead` things, which both sides can close."""
+    """A queue of at most `ahead` items that both sides can close."""
 
     def __init__(self, ahead: int) -> None:
         self._things: deque[Any] = deque()
         self._ahead, self._ended, self._changed = ahead, False, threading.Condition()
         self._closed = False
 
-    def put(self, thing: Any) -> None:
+    def put(self, item: Any) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._things) < self._ahead)
             if self._closed:
                 raise _Closed
-            self._things.append(thing)
+            self._things.append(item)
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Any]:
@@ -36,19 +36,19 @@ class _Queue:
                     raise _Closed
                 if not self._things:
                     return
-                thing = self._things.popleft()
+                item = self._things.popleft()
                 self._changed.notify_all()
-            yield thing
-            del thing  # not kept while waiting for the next
+            yield item
+            del item  # release the memory while waiting for the next item
 
     def end(self) -> None:
-        """What is in the queue still goes through, nothing more comes."""
+        """No more items will come. The items in the queue are still delivered."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Drop what is in the queue."""
+        """Drop all items and wake up all waiting threads."""
         with self._changed:
             self._closed = True
             self._things.clear()
@@ -56,17 +56,17 @@ class _Queue:
 
 
 def in_stages(source: Iterable[Any], *stages: Callable[[Any], Any], ahead: int = 2) -> Generator[Any, None, None]:
-    """Pass all that comes from `source` through every stage, in order, and yield what the last one returns.
+    """Pass every item of `source` through all stages, in order, and yield the results of the last stage.
 
-    A stage that returns an iterator passes on what comes from it, one after the other. The source and each stage have a
-    thread of their own; at most `ahead` things wait between two of them. Whatever one of them raises ends all and is
-    raised here. When the generator ends or is closed, the threads have ended too.
+    A stage may return an iterator; each of its items is then passed on separately. The source and every stage run in
+    threads of their own, with at most `ahead` items waiting between two of them. An exception in any thread stops all
+    of them and is raised here. When the generator ends or is closed, all threads have ended.
     """
     queues = [_Queue(ahead) for _ in range(len(stages) + 1)]
     failures: list[BaseException] = []
     threads = []
-    for at, (things, stage) in enumerate(zip([source, *queues], [None, *stages], strict=False)):
-        work = (things, stage, queues[at], queues, failures)
+    for at, (items, stage) in enumerate(zip([source, *queues], [None, *stages], strict=False)):
+        work = (items, stage, queues[at], queues, failures)
         threads.append(threading.Thread(target=_work, args=work, name=f"stage {at}", daemon=True))
     started = []
     try:
@@ -84,20 +84,20 @@ def in_stages(source: Iterable[Any], *stages: Callable[[Any], Any], ahead: int =
 
 
 def _work(
-    things: Iterable[Any],
+    items: Iterable[Any],
     stage: Callable[[Any], Any] | None,
     out: _Queue,
     queues: Sequence[_Queue],
     failures: list[BaseException],
 ) -> None:
-    """What the thread of one stage does."""
+    """The thread of one stage."""
     try:
-        for thing in things:
-            made = stage(thing) if stage else thing
-            del thing  # not kept while the queue is full
-            for each in made if isinstance(made, Iterator) else (made,):
+        for item in items:
+            result = stage(item) if stage else item
+            del item  # release the memory while the queue is full
+            for each in result if isinstance(result, Iterator) else (result,):
                 out.put(each)
-            made = each = None
+            result = each = None
         out.end()
     except _Closed:
         pass
@@ -112,7 +112,7 @@ def _close(queues: Iterable[_Queue]) -> None:
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:
-    """Wait for the threads, Ctrl-C or not: what they work on would be taken away under them."""
+    """Wait for the threads even after Ctrl-C, because the files that they use are closed afterwards."""
     interrupted = None
     for thread in threads:
         while thread.is_alive():

@@ -1,7 +1,8 @@
-"""Reading a film: pictures upright and in RGB, each with its exact time."""
+"""Reading a video file: upright RGB frames, each with its exact time."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,39 +16,43 @@ from av import FFmpegError, VideoFrame
 from av.video.stream import VideoStream
 
 from perceptual.errors import VideoError
+from perceptual.video.base import Video
 from perceptual.video.colours import Colours, ToRGB, display_matrix
-from perceptual.video.film import Film
 from perceptual.video.source import (
     Clock,
     Info,
-    film_of,
-    inform,
     is_broadcast,
+    make_info,
     open_input,
     origin,
-    own_seconds,
     packets_of,
+    stream_seconds,
+    video_stream_of,
 )
-from perceptual.video.tones import peak_of
+from perceptual.video.tones import peak_light
 
 
-class Reader(Film):
-    """The pictures of a film, in order; a context manager, to be iterated over once.
+class Reader(Video):
+    """The frames of a video file, in order. A context manager that can be iterated over once.
 
-    >>> with Reader("film.mp4") as reader:
+    >>> with Reader("video.mp4") as reader:
     ...     for frame in reader:
     ...         show(frame.pixels, frame.pts * reader.time_base)
 
-    start, end: seconds; times are then counted from the first picture at or after `start`. size: longer side in pixels,
-    the other in proportion, both even. rate: frames a second, constant: at each tick the latest picture is shown.
-    constant: take the film's own rate where none is given.
+    Args:
+        path: the video file.
+        start, end: part to read, in seconds. Times then count from the first frame at or after `start`.
+        size: longer side of the frames in pixels; the other side follows in proportion, and both are made even.
+        rate: constant frame rate in frames per second; each tick shows the latest frame.
+        constant: without `rate`, use the average rate of the file as a constant rate.
 
-    Attributes, beside those of `Film`: `index`, the stream's place in the file; `shift`, seconds taken off the file's
-    own times; `first` and `last`, where in these the part that is read begins and ends, None where the film does;
-    `sought`, where the file was entered, None for its beginning.
+    Attributes (in addition to those of `Video`): `index`, index of the video stream in the file; `shift`, seconds that
+    are subtracted from the times of the file; `first` and `last`, start and end of the part in times of the file, None
+    for the start or the end of the video; `seek_time`, the time that was sought in the file, None for its start.
 
     Raises:
-        VideoError: no such file, no film, damaged from its beginning, or nothing of it after `start`.
+        VideoError: there is no such file, it is not a video, it is damaged from the start, or no frame lies between
+            `start` and `end`.
     """
 
     def __init__(
@@ -64,15 +69,15 @@ class Reader(Film):
         self._start, self._end = start, end
         self._container = open_input(self.path)
         try:
-            self._stream = film_of(self._container, self.path)
+            self._stream = video_stream_of(self._container, self.path)
             self._stream.thread_type = "AUTO"
             self._tick = self._stream.time_base or Fraction(1, 90_000)
             self._origin = origin(self._container)
-            self._broken = self._decoded = False  # the last packet was damaged; some picture has been decoded
+            self._broken = self._decoded = False  # the last packet was damaged; at least one frame was decoded
             self._packets, self._clock = 0, Clock()
-            self.sought: Fraction | None = None
-            self._pictures = self._begin()
-            first, pts = self._next_picture()
+            self.seek_time: Fraction | None = None
+            self._decoded_frames = self._begin()
+            first, pts = self._next_frame()
         except BaseException:
             self._container.close()
             raise
@@ -83,8 +88,8 @@ class Reader(Film):
         self.first = self.shift if start else None
         self.last = None if end is None else self._origin + end
         matrix = display_matrix(first)
-        self.info, scaled = inform(self._container, self._stream, first, matrix, size)
-        self._to_rgb = partial(ToRGB, Colours.of(first), scaled, matrix, peak=peak_of(first))
+        self.info, scaled = make_info(self._container, self._stream, first, matrix, size)
+        self._to_rgb = partial(ToRGB, Colours.of(first), scaled, matrix, peak=peak_light(first))
         self.rate = rate or (self.info.rate or Fraction(25) if constant else None)
         self.time_base = 1 / self.rate if self.rate else self._tick
         self.info = self._expect(self.info)
@@ -93,52 +98,53 @@ class Reader(Film):
         """Close the file."""
         self._container.close()
 
-    def cut_short(self, heard: Fraction = Fraction(0)) -> bool:
-        """Whether the file ended well before the length that it gives; to be asked when all has been read.
+    def cut_short(self, sound_seconds: Fraction = Fraction(0)) -> bool:
+        """True if the video ended much earlier than the length in its header. Call it after reading everything.
 
-        heard: seconds of the film's sound that were read, which counts where the length is that of the whole file.
+        sound_seconds: seconds of sound that were read. They count if the header gives only the length of the whole
+        file.
         """
         seconds = self.info.seconds
         if seconds is None or self._end is not None:
             return False
-        reached = self.reached if own_seconds(self._stream) else max(self.reached, heard)
+        reached = self.reached if stream_seconds(self._stream) else max(self.reached, sound_seconds)
         return reached + max(Fraction(1), seconds / 50) < seconds
 
     def _begin(self) -> Iterator[tuple[VideoFrame, int]]:
-        """The pictures from `start` on; a file that lands behind it when it seeks is read from further before."""
+        """The frames from `start` on. If a seek lands after `start`, seek 10 s earlier, then read from the start."""
         if not self._start:
-            return self._stamped()
+            return self._with_times()
         wanted = math.ceil((self._origin + self._start) / self._tick)
         for back in (0, 10, None):
             to = -(1 << 40) if back is None else wanted - math.ceil(back / self._tick)
             with suppress(FFmpegError):
                 self._container.seek(max(to, 0), stream=self._stream)
-            self.sought = to * self._tick if to > 0 else None
+            self.seek_time = to * self._tick if to > 0 else None
             self.damage, self._packets, self._broken, self._decoded, self._clock = 0, 0, False, False, Clock()
-            found = self._stamped()
+            found = self._with_times()
             first = next(found, None)
             if first is not None and (first[1] <= wanted or back is None or to <= 0):
                 break
         else:
             return iter(())
-        return (each for each in _with(first, found) if each[1] >= wanted)
+        return (each for each in itertools.chain([first], found) if each[1] >= wanted)
 
-    def _next_picture(self) -> tuple[VideoFrame, int]:
-        found = next(self._pictures, None)
+    def _next_frame(self) -> tuple[VideoFrame, int]:
+        found = next(self._decoded_frames, None)
         if found is not None and not (self._end is not None and self._at(found[1]) >= self._end):
             return found
         if (self._start or found) and self._decoded:
-            raise VideoError(f"{self.path} has no picture that begins within that part: give another --start or --end.")
-        raise VideoError(f"{self.path} holds no pictures that can be read: get the file again.")
+            raise VideoError(f"{self.path} has no frame in this part: give another --start or --end.")
+        raise VideoError(f"{self.path} contains no readable frames: get the file again.")
 
     def _at(self, pts: int) -> Fraction:
-        """Seconds since the film's beginning."""
+        """Seconds since the start of the video."""
         return pts * self._tick - self._origin
 
-    def _stamped(self) -> Iterator[tuple[VideoFrame, int]]:
-        """Every picture that can be decoded, with its time: times rise, and none is missing.
+    def _with_times(self) -> Iterator[tuple[VideoFrame, int]]:
+        """(frame, time) of every frame that can be decoded. Missing times are filled in, and times increase.
 
-        AVI tells no times but guesses them; where two come the wrong way round they are exchanged.
+        AVI stores no times, and FFmpeg guesses them. If two guesses are in the wrong order, they are swapped.
         """
         last, held = None, None
         for frame in self._decode():
@@ -151,7 +157,7 @@ class Reader(Film):
                 last = at
                 pts = at + 1 if pts is None or pts <= at else pts
             held = frame, pts or 0
-            del frame
+            del frame  # release the memory before the next frame is decoded
         if held is not None:
             yield held
 
@@ -160,11 +166,11 @@ class Reader(Film):
             try:
                 frames = self._stream.decode(packet)
             except FFmpegError:
-                self._harm()
+                self._count_damage()
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    self._harm()
+                    self._count_damage()
                 else:
                     self._broken = False
                 self._decoded = True
@@ -172,28 +178,28 @@ class Reader(Film):
                 yield frame
 
     def _demux(self) -> Iterator[av.Packet[VideoStream] | None]:
-        """Every packet of the film, then None, which flushes the decoder."""
-        for packet in packets_of(self._container, [self._stream], self._harm):
+        """Every packet of the video stream, then None to flush the decoder."""
+        for packet in packets_of(self._container, [self._stream], self._count_damage):
             self._packets += 1
             if packet.is_corrupt:
-                self._harm()
-            self._clock.film(packet)
+                self._count_damage()
+            self._clock.shift_video(packet)
             yield packet
         yield None
 
-    def _harm(self) -> None:
-        """Count a damaged place; what leads up to the first picture of a broadcast is none."""
+    def _count_damage(self) -> None:
+        """Count a damaged place. A broadcast starts anywhere, so packets before its first frame do not count."""
         if not self._broken and (self._decoded or not is_broadcast(self._container)):
             self.damage += 1
         self._broken = True
 
     def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
-        """Each picture within the span with its time, from `shift` on, and how long it is shown."""
+        """(frame, time, duration) of the frames in the part, in units of `_tick`; times count from `shift`."""
         shift = round(self.shift / self._tick)
         frame, pts = self._first
         del self._first
         duration = None
-        for later, after in self._pictures:
+        for later, after in self._decoded_frames:
             if self._end is not None and self._at(after) >= self._end:
                 duration = after - pts
                 break
@@ -208,7 +214,8 @@ class Reader(Film):
         yield frame, pts - shift, duration
 
     def _last_duration(self, frame: VideoFrame, pts: int) -> int:
-        """What no later picture tells: the stream's end where the file has it and is whole, else the frame's own."""
+        """The duration of the last frame: up to the end of the stream if the file gives it and is undamaged, else the
+        duration that the frame itself gives."""
         stream = self._stream
         if stream.duration and self._packets >= stream.frames > 0 and not self.damage:
             left = (stream.start_time or 0) + stream.duration - pts
@@ -218,7 +225,7 @@ class Reader(Film):
         return frame.duration or max(1, round(1 / rate / self._tick))
 
     def _expect(self, info: Info) -> Info:
-        """The length and number of frames of the part that is read, at the rate it is read at."""
+        """`info` with the expected number of frames of the part, at the rate it is read at."""
         if info.seconds is None:
             return info
         part = max(Fraction(0), min(self._end or info.seconds, info.seconds) - self._start)
@@ -228,8 +235,3 @@ class Reader(Film):
         elif info.seconds:
             frames = round(frames * part / info.seconds)
         return replace(info, frames=frames or None)
-
-
-def _with(first: tuple[VideoFrame, int], rest: Iterator[tuple[VideoFrame, int]]) -> Iterator[tuple[VideoFrame, int]]:
-    yield first
-    yield from rest

@@ -1,4 +1,4 @@
-"""Sound that the output cannot hold, converted to a codec that it can."""
+"""Converting sound to a codec that the output format supports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from av.error import BlockingIOError as NotYet
 from av.error import EOFError as Ended
 from av.filter import Graph
 
-_ENCODERS = {  # of each kind of file: FFmpeg's encoder, bits a second for each channel, the most channels
+_ENCODERS = {  # container -> encoder of FFmpeg, bits per second and channel, largest number of channels
     "webm": ("libopus", 80_000, 8),
     "mp4": ("aac", 96_000, 8),
     "mov": ("aac", 96_000, 8),
@@ -25,29 +25,29 @@ _ENCODERS = {  # of each kind of file: FFmpeg's encoder, bits a second for each 
     "matroska": ("flac", 0, 8),
 }
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_GAP = 0.02  # seconds of missing sound that are filled with silence; less than that is rounding of times
+_GAP = 0.02  # seconds; longer gaps are filled with silence, shorter ones are rounding errors of times
 
 
 class Sound:
-    """One stream of sound, decoded and encoded anew, at its times. Gaps are filled with silence.
+    """One audio stream that is decoded and encoded again, at the same times. Gaps are filled with silence.
 
-    Attributes: `stream`, of the output; `said`, what becomes of the sound, in a few words; `damage`, the number of
-    packets that could not be decoded.
+    Attributes: `stream`, the stream of the output; `description`, the codecs, such as "vorbis as aac"; `damage`, the
+    number of packets that could not be decoded.
 
     Raises:
-        ValueError, FFmpegError: the sound cannot be decoded or not be encoded.
+        ValueError, FFmpegError: the sound cannot be decoded or encoded.
     """
 
     def __init__(self, output: OutputContainer, source: AudioStream) -> None:
-        name, bits, most = _ENCODERS[output.format.name]
+        name, bits, most_channels = _ENCODERS[output.format.name]
         context = source.codec_context
         if not context.sample_rate or not context.layout.nb_channels:
-            raise ValueError("the sound says no rate")
+            raise ValueError("the sound has no sample rate")
         rates = Codec(name, "w").audio_rates or [context.sample_rate]
         rate = context.sample_rate if context.sample_rate in rates else 48_000
-        channels = min(context.layout.nb_channels, most)
+        channels = min(context.layout.nb_channels, most_channels)
         self._source, self._graph, self._kind, self.damage = source, Graph(), "", 0
-        self._first = {"first_pts": "0"} if output.format.name == "avi" else {}  # which has no times
+        self._first = {"first_pts": "0"} if output.format.name == "avi" else {}  # AVI stores no times
         stream: Any = output.add_stream(name, rate=rate)
         stream.layout = self._layout = _LAYOUTS.get(channels, "stereo")
         if bits:
@@ -55,12 +55,12 @@ class Sound:
         stream.time_base = stream.codec_context.time_base = Fraction(1, rate)
         stream.codec_context.open()
         self.stream = stream
-        self.said = f"{context.codec.canonical_name} as {stream.codec_context.codec.canonical_name}"
+        self.description = f"{context.codec.canonical_name} as {stream.codec_context.codec.canonical_name}"
 
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
-        """The packets that a packet of the source gives; None: all that is held back, the last of it.
+        """Convert one packet of the input to packets of the output. None flushes the encoder at the end.
 
-        What a damaged packet held becomes silence.
+        A damaged packet becomes silence.
         """
         try:
             frames = self._source.codec_context.decode(packet)
@@ -104,14 +104,14 @@ class Sound:
             layout=frame.layout.name,
             time_base=frame.time_base or Fraction(1, frame.sample_rate),
         )
-        how = {"osr": str(context.sample_rate), "osf": context.format.name, "ochl": self._layout}
-        resample = graph.add("aresample", None, **how, **self._first, **{"async": "1", "min_hard_comp": str(_GAP)})
+        target = {"osr": str(context.sample_rate), "osf": context.format.name, "ochl": self._layout}
+        resample = graph.add("aresample", None, **target, **self._first, **{"async": "1", "min_hard_comp": str(_GAP)})
         graph.link_nodes(source, resample, graph.add("abuffersink")).configure()
         return graph
 
 
 def can_convert(kind: str, source: Any) -> bool:
-    """Whether `Sound` can convert a stream for a kind of file, found by trying."""
+    """True if `Sound` can convert a stream for a container (FFmpeg's name). It is tried out in memory."""
     if kind not in _ENCODERS:
         return False
     with suppress(FFmpegError, ValueError), av.open(io.BytesIO(), "w", format=kind) as trial:

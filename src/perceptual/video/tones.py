@@ -1,8 +1,8 @@
-"""High dynamic range into standard: films in HLG or PQ, as phones make them, become BT.709.
+"""Tone mapping from high to standard dynamic range: HLG or PQ video, as recorded by phones, becomes BT.709.
 
-signal (BT.2020, HLG or PQ) -> light in cd/m2 (BT.2100) -> the brightest channel of each pixel through a curve that
-leaves the dark half alone and bends the rest towards white -> BT.709 primaries -> signal for a display of gamma 2.4
-(BT.1886). FFmpeg's zscale filter, which does such things, is not in PyAV; its lut3d filter is, and gets a table.
+Steps: signal (BT.2020, HLG or PQ) -> light in cd/m2 (BT.2100) -> tone curve on the brightest channel of each pixel,
+which keeps dark values and compresses bright ones -> BT.709 primaries -> signal for a display of gamma 2.4 (BT.1886).
+PyAV does not include FFmpeg's zscale filter, so the result is put into a table for its lut3d filter.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from av.filter import Graph
 
 from perceptual.video.filters import Filters
 
-HDR = {16: "PQ", 18: "HLG"}  # transfers in the numbers of H.273
-WHITE = 203.0  # cd/m2 of white paper in HDR (BT.2408), which SDR shows as its white, had it nothing brighter to show
-PEAK = 1000.0  # cd/m2 of the brightest that HLG has, and PQ where the film does not say
-KNEE = 0.3  # share of WHITE up to which light is left as it is
-_POINTS = 49  # of the table, along each side
-_MATRICES = (0, 1, 4, 5, 6, 7)  # that a film may name, and that are not BT.2020's
+HDR = {16: "PQ", 18: "HLG"}  # transfer (H.273) -> name
+WHITE = 203.0  # cd/m2 of the reference white in HDR (BT.2408); without brighter parts it becomes the white of SDR
+PEAK = 1000.0  # brightest light in cd/m2: of HLG, and of PQ if the file gives none
+KNEE = 0.3  # light up to this share of WHITE is unchanged
+_POINTS = 49  # points of the table along each axis
+_MATRICES = (0, 1, 4, 5, 6, 7)  # matrices (H.273) other than that of BT.2020
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -31,65 +31,69 @@ _LUMA_709 = np.array([0.2126, 0.7152, 0.0722])
 _TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])  # BT.2087
 
 
-def light_of_hlg(signal: Array) -> Array:
-    """(..., 3) HLG signal, 0 to 1 -> cd/m2 on a display of 1000 cd/m2 (BT.2100, table 5)."""
+def hlg_to_light(signal: Array) -> Array:
+    """HLG signal (..., 3) in [0, 1] -> light in cd/m2 on a display of 1000 cd/m2 (BT.2100, table 5)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
     luma = scene @ _LUMA_2020
     return np.asarray(PEAK * luma[..., None] ** 0.2 * scene)
 
 
-def light_of_pq(signal: Array) -> Array:
-    """PQ signal, 0 to 1 -> cd/m2 (BT.2100, table 4)."""
+def pq_to_light(signal: Array) -> Array:
+    """PQ signal in [0, 1], any shape -> light in cd/m2 (BT.2100, table 4)."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     power = signal ** (1 / m2)
     return np.asarray(10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1))
 
 
-def bend(light: Array, peak: float) -> Array:
-    """Light in units of white -> 0 to 1: as it is up to KNEE, from there on bent so that `peak` becomes 1.
+def tone_map(light: Array, peak: float) -> Array:
+    """Compress light in units of WHITE to [0, 1]: unchanged up to KNEE, then a curve that maps `peak` to 1.
 
-    It is FFmpeg's `tonemap=mobius`: (x + a) / (x + b), scaled, with the slope of 1 at the knee.
+    The curve is that of FFmpeg's `tonemap=mobius`: (x + a) / (x + b), scaled, with slope 1 at KNEE.
     """
     if peak <= 1:
         return np.minimum(light, 1)
     a = -(KNEE**2) * (peak - 1) / (KNEE**2 - 2 * KNEE + peak)
     b = (KNEE**2 - 2 * KNEE * peak + peak) / (peak - 1)
-    bent = (b**2 + 2 * b * KNEE + KNEE**2) / (b - a) * (light + a) / (light + b)
-    return np.where(light <= KNEE, light, np.minimum(bent, 1))
+    compressed = (b**2 + 2 * b * KNEE + KNEE**2) / (b - a) * (light + a) / (light + b)
+    return np.where(light <= KNEE, light, np.minimum(compressed, 1))
 
 
 def to_sdr(signal: Array, transfer: int, peak: float = PEAK) -> Array:
-    """(..., 3) RGB signal in BT.2020, 0 to 1 -> RGB signal in BT.709, 0 to 1.
+    """RGB signal (..., 3) in BT.2020, [0, 1] -> RGB signal (..., 3) in BT.709, [0, 1].
 
-    transfer: 16 for PQ, 18 for HLG; peak: cd/m2 that become white.
+    transfer: 16 for PQ, 18 for HLG. peak: light in cd/m2 that becomes white.
     """
-    light = (light_of_hlg(signal) if transfer == 18 else light_of_pq(signal)) / WHITE
+    light = (hlg_to_light(signal) if transfer == 18 else pq_to_light(signal)) / WHITE
     brightest = np.maximum(light.max(-1, keepdims=True), 1e-9)
-    light = light * (bend(brightest, peak / WHITE) / brightest)
+    light = light * (tone_map(brightest, peak / WHITE) / brightest)
     light = light @ _TO_709.T
     luma = np.clip(light @ _LUMA_709, 0, 1)[..., None]
-    # A colour that BT.709 does not have goes towards grey of the same luma, until it has it.
+    # A colour outside BT.709 is mixed with grey of the same luma until it is inside.
     away = light - luma
     room = np.where(away > 0, (1 - luma) / np.maximum(away, 1e-9), luma / np.maximum(-away, 1e-9))
     light = luma + away * np.minimum(room.min(-1, keepdims=True), 1)
     return np.asarray(np.clip(light, 0, 1) ** (1 / 2.4))
 
 
-def peak_of(frame: VideoFrame) -> float:
-    """The brightest light of a film in cd/m2: what the display had on which it was made, else 1000."""
-    noted: Any = frame.side_data
-    if frame.color_trc == 16 and "MASTERING_DISPLAY_METADATA" in noted:
-        numbers = np.frombuffer(noted["MASTERING_DISPLAY_METADATA"], np.int32)  # ten fractions, two flags
+def peak_light(frame: VideoFrame) -> float:
+    """The brightest light of a video in cd/m2: that of the mastering display if the file gives it, else PEAK."""
+    side_data: Any = frame.side_data
+    if frame.color_trc == 16 and "MASTERING_DISPLAY_METADATA" in side_data:
+        numbers = np.frombuffer(side_data["MASTERING_DISPLAY_METADATA"], np.int32)  # 10 fractions (20 numbers), 2 flags
         if len(numbers) >= 22 and numbers[21] and numbers[19] > 0:
             return float(np.clip(numbers[18] / numbers[19], WHITE, 10_000))
     return PEAK
 
 
 class ToSDR(Filters):
-    """Frames in HLG or PQ into rgb24 in BT.709, scaled to (width, height).
+    """Converts HLG or PQ frames to rgb24 frames in BT.709.
 
-    transfer: 16 for PQ, 18 for HLG; matrix: of the frames, as H.273 numbers it, BT.2020's where the film does not say.
+    Args:
+        transfer: 16 for PQ, 18 for HLG.
+        peak: light in cd/m2 that becomes white.
+        matrix: YUV matrix of the frames in H.273; BT.2020 is assumed if it is not specified.
+        size: (width, height) to scale to.
     """
 
     def __init__(self, transfer: int, peak: float, matrix: int, size: tuple[int, int]) -> None:
@@ -102,7 +106,7 @@ class ToSDR(Filters):
     def _build(self, width: int, height: int, pixels: str, matrix: int, levels: int) -> Graph:
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "table.cube"
-            table.write_text(cube(self._transfer, self._peak), encoding="ascii")
+            table.write_text(lut_text(self._transfer, self._peak), encoding="ascii")
             self._steps = (
                 ("scale", self._scale),
                 ("format", {"pix_fmts": "gbrp16"}),
@@ -112,10 +116,10 @@ class ToSDR(Filters):
             return super()._build(width, height, pixels, matrix, levels)
 
 
-def cube(transfer: int, peak: float) -> str:
-    """`to_sdr` as the text of a .cube file, red fastest."""
+def lut_text(transfer: int, peak: float) -> str:
+    """The function `to_sdr` as the text of a .cube file, in which red changes fastest."""
     side = np.linspace(0, 1, _POINTS)
     blue, green, red = np.meshgrid(side, side, side, indexing="ij")
-    made = to_sdr(np.stack([red, green, blue], -1).reshape(-1, 3), transfer, peak)
-    rows = "\n".join(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in made.tolist())
+    mapped = to_sdr(np.stack([red, green, blue], -1).reshape(-1, 3), transfer, peak)
+    rows = "\n".join(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in mapped.tolist())
     return f"LUT_3D_SIZE {_POINTS}\n{rows}\n"

@@ -1,4 +1,4 @@
-"""Writing a film: pictures encoded, and what belongs to them copied beside them."""
+"""Writing a video file: frames are encoded, and the other streams of the input are copied."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from av.video.stream import VideoStream
 
 from perceptual.config import VideoConfig
 from perceptual.errors import ConfigError, OutputError
+from perceptual.video.base import Frame, Video
 from perceptual.video.colours import FULL, LIMITED, RGB, Colours, FromRGB
-from perceptual.video.film import Film, Frame
 from perceptual.video.reader import Reader
 from perceptual.video.source import scaled_to
-from perceptual.video.streams import Nothing, Streams
+from perceptual.video.streams import NoStreams, Streams
 
 _X264_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -31,25 +31,28 @@ _X264_PRESETS = (
 
 @dataclass(frozen=True)
 class _Encoder:
-    """How one codec is made: FFmpeg's name, its quality when none is given and the worst, its speeds and their flag,
-    its pixel format, and the one for odd sides where that takes none.
+    """The settings of one codec.
+
+    name: encoder of FFmpeg. crf, max_crf: default and worst quality. preset, presets: default and known speeds. flag:
+    option of the encoder for the speed. pixels: pixel format. odd_pixels: pixel format for odd sides, if `pixels` needs
+    even sides. options: further options of the encoder.
     """
 
     name: str
     crf: int | None = None
-    worst: int = 0
+    max_crf: int = 0
     preset: str = ""
     presets: tuple[str, ...] = ()
     flag: str = "preset"
     pixels: str = "yuv420p"
-    odd: str | None = None
+    odd_pixels: str | None = None
     options: dict[str, str] = field(default_factory=dict)
 
 
 ENCODERS = {
-    "h264": _Encoder("libx264", 18, 51, "veryfast", _X264_PRESETS, odd="yuv444p"),
+    "h264": _Encoder("libx264", 18, 51, "veryfast", _X264_PRESETS, odd_pixels="yuv444p"),
     "hevc": _Encoder(
-        *("libx265", 20, 51, "veryfast", _X264_PRESETS), odd="yuv444p", options={"x265-params": "log-level=none"}
+        *("libx265", 20, 51, "veryfast", _X264_PRESETS), odd_pixels="yuv444p", options={"x265-params": "log-level=none"}
     ),
     "vp9": _Encoder(
         *("libvpx-vp9", 24, 63, "4", tuple(map(str, range(9)))),
@@ -63,7 +66,7 @@ ENCODERS = {
     "apng": _Encoder("apng", pixels="rgb24"),
     "webp": _Encoder("libwebp_anim", pixels="bgra", options={"quality": "90"}),
 }
-CONTAINERS = {  # FFmpeg's name, and the codecs, of which the first is the default
+CONTAINERS = {  # file ending -> FFmpeg's name, supported codecs; the first codec is the default
     ".mp4": ("mp4", ("h264", "hevc", "vp9", "av1")),
     ".m4v": ("mp4", ("h264", "hevc", "av1")),
     ".mov": ("mov", ("h264", "hevc", "prores")),
@@ -74,88 +77,93 @@ CONTAINERS = {  # FFmpeg's name, and the codecs, of which the first is the defau
     ".apng": ("apng", ("apng",)),
     ".webp": ("webp", ("webp",)),
 }
-_FOR_EVER = {
+_LOOP_OPTIONS = {
     "gif": {"loop": "0"},
     "apng": {"plays": "0"},
     "webp": {"loop": "0"},
-}  # options of files that are shown again
+}  # options that repeat an animation forever
 
 
 def check_target(target: Path, config: VideoConfig) -> str:
-    """The codec for an output file.
+    """The codec for an output file, a key of ENCODERS.
 
     Raises:
-        ConfigError: no such kind of file, or it does not hold that codec, or this PyAV cannot encode it, or it has no
-            such quality or preset.
+        ConfigError: the file ending is unknown, the format does not support the codec, this PyAV has no encoder for it,
+            or the codec does not support the given crf or preset.
     """
     suffix = target.suffix.lower()
     if suffix not in CONTAINERS:
-        ends = ", ".join(CONTAINERS)
-        raise ConfigError(f"{target}: end the name with {ends}, or give frame_%04d.png, to say what to write.")
+        endings = ", ".join(CONTAINERS)
+        raise ConfigError(f"{target} has no known file ending: give a name that ends in {endings}, or frame_%04d.png.")
     codecs = CONTAINERS[suffix][1]
-    word = config.codec or codecs[0]
-    if word not in codecs:
-        others = ", ".join(end for end, (_, known) in CONTAINERS.items() if word in known)
-        raise ConfigError(f"{suffix} files hold {', '.join(codecs)} here, not {word}, which goes into {others}.")
-    missing = [name for name, encoder in ENCODERS.items() if not _can(encoder.name)]
-    if word in missing:
+    codec = config.codec or codecs[0]
+    if codec not in codecs:
+        others = ", ".join(ending for ending, (_, known) in CONTAINERS.items() if codec in known)
+        raise ConfigError(
+            f"{suffix} does not support {codec}: choose {', '.join(codecs)}, or write {codec} to {others}."
+        )
+    missing = [name for name, encoder in ENCODERS.items() if not _can_encode(encoder.name)]
+    if codec in missing:
         known = ", ".join(name for name in ENCODERS if name not in missing)
-        raise ConfigError(f"This PyAV cannot encode {word}; give one of {known} as --codec.")
-    encoder = ENCODERS[word]
+        raise ConfigError(f"This PyAV cannot encode {codec}; choose one of {known} as --codec.")
+    encoder = ENCODERS[codec]
     if config.crf is not None and encoder.crf is None:
-        raise ConfigError(f"{word} has no crf: leave --crf out.")
-    if config.crf is not None and not 0 <= config.crf <= encoder.worst:
-        raise ConfigError(f"crf is {config.crf}; {word} takes 0, the best, to {encoder.worst}.")
+        raise ConfigError(f"{codec} has no crf: leave --crf out.")
+    if config.crf is not None and not 0 <= config.crf <= encoder.max_crf:
+        raise ConfigError(f"crf is {config.crf}; {codec} takes 0 (the best) to {encoder.max_crf}.")
     if config.preset is not None and config.preset not in encoder.presets:
         known = f"takes one of {', '.join(encoder.presets)}" if encoder.presets else "has none: leave --preset out"
-        raise ConfigError(f"preset is {config.preset!r}; {word} {known}.")
-    return word
+        raise ConfigError(f"preset is {config.preset!r}; {codec} {known}.")
+    return codec
 
 
 class Writer:
-    """A film that is being written; a context manager. An output that is not finished is removed.
+    """A video file that is being written. A context manager; it deletes the file unless `finish` was called.
 
-    >>> with Reader("film.mp4") as reader, Writer("painted.mp4", reader, VideoConfig()) as writer:
+    >>> with Reader("video.mp4") as reader, Writer("painted.mp4", reader, VideoConfig()) as writer:
     ...     for frame in reader:
     ...         writer.write(replace(frame, pixels=paint(frame.pixels)))
     ...     writer.finish()
 
-    The pictures have the times, pixel aspect and colour tags of those that the reader gives, and the size of the first
-    one written. Sound and all else go with them as far as the pictures have come.
+    The output has the times, the pixel aspect and the colour tags of the input, and the size of the first frame that is
+    written. Sound and other streams are copied up to the time of the last written frame.
 
-    Attributes: `frames`, the number written; `reached`, seconds of output.
+    Args:
+        path: the file to write.
+        reader: the input, a `Reader` or another `Video`.
+        config: codec, quality, speed, and whether to keep sound and interlaced frames.
+
+    Attributes: `frames`, the number of frames written; `reached`, seconds of output.
 
     Raises:
-        ConfigError: as `check_target`, or the file cannot hold the film's sound.
-        OutputError, OSError: it cannot be written, for `perceptual.files.write_beside` to say why.
+        ConfigError: as `check_target`, or the format does not support the sound of the input.
+        OutputError, OSError: the file cannot be written; `perceptual.files.write_beside` turns these into a message.
     """
 
-    def __init__(self, path: str | Path, reader: Film, config: VideoConfig) -> None:
+    def __init__(self, path: str | Path, reader: Video, config: VideoConfig) -> None:
         self.frames, self.reached = 0, Fraction(0)
         self._finished = False
         self._messages: list[str] = []
-        self._path, self._reader, self._suffix = Path(path), reader, Path(path).suffix.lower()
-        self._word = check_target(self._path, config)
-        self._encoder, self._config = ENCODERS[self._word], config
+        self._path, self._video, self._suffix = Path(path), reader, Path(path).suffix.lower()
+        self._codec = check_target(self._path, config)
+        self._encoder, self._config = ENCODERS[self._codec], config
         kind = CONTAINERS[self._suffix][0]
-        options = dict(_FOR_EVER.get(kind, {}))
-        if kind in ("mp4", "mov"):  # and not in thousandths: when the film and its sound begin
+        options = dict(_LOOP_OPTIONS.get(kind, {}))
+        if kind in ("mp4", "mov"):  # movie_timescale: start times would otherwise be rounded to milliseconds
             flags = "faststart"
-            if any(key.lower().startswith("com.") for key in reader.metadata):  # as phones write, else left out
+            if any(key.lower().startswith("com.") for key in reader.metadata):  # phone metadata need this flag
                 flags += "+use_metadata_tags"
-            options = {"movflags": flags, "movie_timescale": str(_fine(reader.time_base.denominator))}
-        os.environ.setdefault("SVT_LOG", "0")  # else it writes to the terminal by itself
+            options = {"movflags": flags, "movie_timescale": str(_movie_timescale(reader.time_base.denominator))}
+        os.environ.setdefault("SVT_LOG", "0")  # stops SVT-AV1 from writing to the terminal
         self._output = av.open(f"file:{path}", "w", format=kind, container_options=options)
         self._stream = self._add_stream()
-        self._streams: Streams | Nothing = Nothing()
+        self._streams: Streams | NoStreams = NoStreams()
         if isinstance(reader, Reader):
             self._streams = Streams(reader, self._output, self._suffix, sound=config.sound)
         self._streams.describe(self._stream)
         self._messages += self._streams.messages
-        if self._word == "gif" and (reader.rate or reader.info.rate or 0) > 50:
-            self._messages.append(
-                "Players slow a GIF down that has more than 50 frames a second: give --fps 50 or less."
-            )
+        if self._codec == "gif" and (reader.rate or reader.info.rate or 0) > 50:
+            self._messages.append("Players slow down a GIF of more than 50 frames per second: give --fps 50 or less.")
         self._durations: dict[int, int] = {}
         self._convert: FromRGB | None = None
 
@@ -167,43 +175,47 @@ class Writer:
     ) -> None:
         self._streams.abandon()
         if not self._finished:
-            with suppress(OSError):  # so that nothing large is moved behind its index only to be deleted
+            with suppress(OSError):  # deleted before closing, which would rewrite the whole file for faststart
                 os.unlink(self._path)
-        with suppress(Exception):  # it writes an end to the file, finished or not
+        with suppress(Exception):  # closing writes the trailer even to an unfinished file
             self._output.close()
 
     @property
-    def heard(self) -> Fraction:
-        """How far the film's sound has been copied, in its own seconds."""
+    def sound_reached(self) -> Fraction:
+        """Seconds of sound of the input that were copied."""
         return self._streams.reached
 
     @property
     def damage(self) -> int:
-        """Places in the sound and all else that could not be read."""
-        return self._streams.damage + self._streams.unheard
+        """Number of places in the sound and the other streams that could not be read."""
+        return self._streams.damage + self._streams.undecoded
 
-    def said(self) -> str | None:
-        """What a person should know about the output and has not been told, in a line each; None for nothing."""
-        said, self._messages = self._messages, []
-        return "\n".join(said) or None
+    def take_messages(self) -> str | None:
+        """The messages for the user since the last call, one per line; None if there are none."""
+        messages, self._messages = self._messages, []
+        return "\n".join(messages) or None
 
     def write(self, frame: Frame) -> None:
-        """Encode one picture, of the size of the first, and copy what goes with it."""
+        """Encode one frame of the same size as the first, and copy sound and other streams up to its end.
+
+        Raises:
+            ConfigError: the codec does not support the size. OutputError, OSError: the file cannot be written.
+        """
         with self._writing():
             if self._convert is None:
-                self._convert = self._begin(frame.pixels.shape[-2], frame.pixels.shape[-1])
-            picture = self._convert(frame.pixels)
-            picture.time_base = self._reader.time_base
+                self._convert = self._open_encoder(frame.pixels.shape[-2], frame.pixels.shape[-1])
+            encoded = self._convert(frame.pixels)
+            encoded.time_base = self._video.time_base
             for index in range(frame.times):
-                picture.pts = frame.pts + index * frame.duration
-                picture.duration = self._durations[picture.pts] = frame.duration
-                self._mux(self._stream.encode(picture))
+                encoded.pts = frame.pts + index * frame.duration
+                encoded.duration = self._durations[encoded.pts] = frame.duration
+                self._mux(self._stream.encode(encoded))
             self.frames += frame.times
-            self.reached = (frame.pts + frame.times * frame.duration) * self._reader.time_base
+            self.reached = (frame.pts + frame.times * frame.duration) * self._video.time_base
             self._streams.copy(self.reached)
 
     def finish(self, *, whole: bool = True) -> None:
-        """Write what the encoder holds back and the end of the file; whole: also the sound after the last picture."""
+        """Write the last encoded frames and the end of the file. whole: also copy the sound after the last frame."""
         with self._writing():
             self._mux(self._stream.encode(None))
             self._streams.close(None if whole else self.reached)
@@ -211,76 +223,75 @@ class Writer:
         self._finished = True
 
     def _add_stream(self) -> VideoStream:
-        encoder, config, info = self._encoder, self._config, self._reader.info
+        encoder, config, info = self._encoder, self._config, self._video.info
         options = dict(encoder.options)
         if encoder.crf is not None:
             options["crf"] = str(encoder.crf if config.crf is None else config.crf)
             options[encoder.flag] = config.preset or encoder.preset
         if self.tags_fields:
             options["x264-params"] = f"{self._fields}=1:pic-struct=1"
-        if self._in_order():
-            options |= {"x265-params": "log-level=none:bframes=0"} if self._word == "hevc" else {"bf": "0"}
-        rate = self._reader.rate or info.rate or Fraction(25)
+        if self._without_b_frames():
+            options |= {"x265-params": "log-level=none:bframes=0"} if self._codec == "hevc" else {"bf": "0"}
+        rate = self._video.rate or info.rate or Fraction(25)
         stream = self._output.add_stream(encoder.name, rate=rate, options=options)
         assert isinstance(stream, VideoStream)
-        stream.time_base = stream.codec_context.time_base = self._reader.time_base
-        if self._word == "hevc" and self._suffix != ".mkv":
-            stream.codec_context.codec_tag = "hvc1"  # as Apple's players want it
+        stream.time_base = stream.codec_context.time_base = self._video.time_base
+        if self._codec == "hevc" and self._suffix != ".mkv":
+            stream.codec_context.codec_tag = "hvc1"  # required by Apple's players
         return stream
 
     @property
     def tags_fields(self) -> bool:
-        """Whether pictures hold two fields and the output says so."""
-        return self._fields is not None and self._word == "h264"
+        """True if the output is interlaced and tagged as such."""
+        return self._fields is not None and self._codec == "h264"
 
     @property
     def _fields(self) -> str | None:
-        """The order of the two fields that each picture holds which is written."""
-        return self._reader.info.fields if self._config.keep_interlaced else None
+        """The field order of the output, "tff" or "bff"; None if it is not interlaced."""
+        return self._video.info.fields if self._config.keep_interlaced else None
 
-    def _in_order(self) -> bool:
-        """Whether pictures are written in the order in which they are shown.
+    def _without_b_frames(self) -> bool:
+        """True if frames must be stored in the order in which they are shown, without B-frames.
 
-        AVI has no place for their times. MP4 tells how long each is shown by the order in which they are written, so
-        that where times are uneven the film's end would be lost.
+        AVI stores no times. MP4 derives the duration of a frame from the storage order, so with B-frames and uneven
+        times the end of the video would be lost.
         """
-        uneven = not (self._reader.info.even or self._reader.rate)
-        return self._word in ("h264", "hevc") and (self._suffix == ".avi" or (uneven and self._suffix != ".mkv"))
+        uneven = not (self._video.info.even or self._video.rate)
+        return self._codec in ("h264", "hevc") and (self._suffix == ".avi" or (uneven and self._suffix != ".mkv"))
 
-    def _begin(self, height: int, width: int) -> FromRGB:
-        """Open the encoder for pictures of a size, and write the file's head."""
-        context, info, encoder = self._stream.codec_context, self._reader.info, self._encoder
+    def _open_encoder(self, height: int, width: int) -> FromRGB:
+        """Open the encoder for frames of a size, and write the header of the file."""
+        context, info, encoder = self._stream.codec_context, self._video.info, self._encoder
         if self._config.enlarges:
             width, height = scaled_to(width, height, self._config.size)
-        if info.aspect and (self._word in ("h264", "hevc") or self._suffix in (".mp4", ".m4v", ".mov")):
+        if info.aspect and (self._codec in ("h264", "hevc") or self._suffix in (".mp4", ".m4v", ".mov")):
             context.sample_aspect_ratio = info.aspect
         elif info.aspect:
             width, height = square(width, height, info.aspect)
             self._messages.append(
-                f"Pixels of {self._word} are square in {self._suffix} files: it is written at {width} x {height} px."
+                f"{self._suffix} files with {self._codec} need square pixels: the output has {width} x {height} px."
             )
-        odd = encoder.odd is not None and (height % 2 or width % 2)
-        pixels = encoder.odd if odd and encoder.odd else encoder.pixels
+        odd = encoder.odd_pixels is not None and (height % 2 or width % 2)
+        pixels = encoder.odd_pixels if odd and encoder.odd_pixels else encoder.pixels
         if odd:
-            mend = "--upscale 2 or 4" if self._config.enlarges else "--size"
+            fix = "--upscale 2 or 4" if self._config.enlarges else "--size"
             self._messages.append(
-                f"{width} x {height} px is written as 4:4:4, which some players do not play: {mend} gives even sides."
+                f"{width} x {height} px has an odd side and is written as 4:4:4, which some players do not support: "
+                f"{fix} gives even sides."
             )
         context.width, context.height, context.pix_fmt = width, height, pixels
-        colours = _encoded(info.colours, pixels)
+        colours = _output_colours(info.colours, pixels)
         context.colorspace, context.color_range = colours.matrix, colours.range
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        endless = self._word == "av1" and min(width, height) < 32 and max(width, height) > 64  # SVT-AV1 waits for ever
-        if endless or not _opens(context):
+        hangs = self._codec == "av1" and min(width, height) < 32 and max(width, height) > 64  # SVT-AV1 waits forever
+        if hangs or not _opens(context):
             flag = "--upscale" if self._config.enlarges else "--size"
-            raise ConfigError(
-                f"No film of {width} x {height} px can be written as {self._word}: give another --codec or {flag}."
-            )
+            raise ConfigError(f"{self._codec} does not support {width} x {height} px: give another --codec or {flag}.")
         self._output.start_encoding()
         return FromRGB(colours, pixels, (width, height), fields=self._fields)
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
-        for packet in packets:  # encoders forget how long a picture is shown
+        for packet in packets:  # encoders do not keep the durations of frames
             packet.duration = self._durations.pop(packet.pts, packet.duration) if packet.pts is not None else 0
             self._output.mux_one(packet)
 
@@ -289,9 +300,9 @@ class Writer:
         try:
             yield
         except FFmpegError as error:
-            if isinstance(error, OSError):  # which write_beside knows
+            if isinstance(error, OSError):  # write_beside handles it
                 raise
-            raise OutputError(f"The film could not be written ({(error.strerror or '?').lower()}).") from error
+            raise OutputError(f"The video could not be written ({(error.strerror or '?').lower()}).") from error
 
 
 def _opens(context: VideoCodecContext) -> bool:
@@ -302,28 +313,28 @@ def _opens(context: VideoCodecContext) -> bool:
     return True
 
 
-def _encoded(colours: Colours, pixels: str) -> Colours:
-    """The tags of the output: those of the input where the pixel format allows."""
+def _output_colours(colours: Colours, pixels: str) -> Colours:
+    """The colour tags of the output: those of the input, if the pixel format supports them."""
     if pixels in ("bgr0", "rgb24", "pal8", "bgra"):
         return Colours(RGB, FULL, colours.primaries, colours.transfer)
-    if pixels.endswith("10le"):  # ProRes knows the limited range alone
+    if pixels.endswith("10le"):  # ProRes supports the limited range only
         return Colours(colours.matrix, LIMITED, colours.primaries, colours.transfer)
     return colours
 
 
 def square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size with square pixels that shows a picture in its shape; no side becomes smaller, and an even one odd."""
+    """The (width, height) with square pixels for a pixel aspect. No side becomes smaller; a changed side is even."""
     if aspect > 1:
         return round(width * aspect / 2) * 2, height
     return width, round(height / aspect / 2) * 2
 
 
-def _fine(denominator: int) -> int:
-    """A multiple of it of at least 1000, the units a second in which MP4 notes when streams begin."""
+def _movie_timescale(denominator: int) -> int:
+    """The smallest multiple of `denominator` of at least 1000: units per second of the start times in MP4."""
     return denominator * -(-1000 // denominator)
 
 
-def _can(encoder: str) -> bool:
+def _can_encode(encoder: str) -> bool:
     with suppress(av.codec.codec.UnknownCodecError):
         av.codec.Codec(encoder, "w")
         return True

@@ -1,7 +1,7 @@
-"""A live window: camera -> network -> screen, as large as this computer can paint often enough.
+"""A live window: camera -> network -> screen. The size of the painted frames adapts to the speed of this computer.
 
-`Camera` gives the newest picture, `Pace` chooses the size of its painting, `Window` shows it and has the keys, and
-`run` joins them. The caller of `run` owns the terminal and the stopping.
+`Camera` returns the newest frame, `Pace` chooses the size to paint at, `Window` shows the result and reads the keys,
+and `run` connects them. The caller of `run` prints the messages and decides when to stop.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from perceptual.webcam.window import KEYS, Window
 __all__ = ["KEYS", "Camera", "Look", "Pace", "Shown", "Window", "run"]
 
 WAIT = 0.02
-"""Seconds to wait for a picture before looking at the keys again."""
+"""Seconds to wait for a frame before reading the keys again."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What `run` tells each time that it has looked at the camera and the keys, with a new painting or without.
+    """The state that `run` yields each time it has read the camera and the keys, with or without a new frame.
 
-    index: paintings shown so far. seconds: how long that took, times of freezing left out. width, height: of the last
-    painting, in pixels. message: something worth telling a person, as one sentence.
+    index: number of painted frames shown so far. seconds: time that they took, without the time while frozen. width,
+    height: size of the last painted frame in pixels. message: one sentence for the user, or None.
     """
 
     index: int
@@ -51,14 +51,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Look:
-    """How to paint: those options of `Stylizer.stylize` that have keys."""
+    """The options of `Stylizer.stylize` that keys can change.
+
+    style: name of the style, None for the only one. strength: 0 to 1. keep_colors: keep the colours of the camera.
+    """
 
     style: str | None
     strength: float
     keep_colors: bool
 
     def after(self, action: str, styles: Sequence[str | None]) -> Look:
-        """The look after a key: next or previous of the styles, more or less of it, colors; others change nothing."""
+        """The options after an action (a value of KEYS).
+
+        next, previous: another one of `styles`. more, less: strength up or down by 0.1. colors: toggle `keep_colors`.
+        Other actions change nothing.
+        """
         if action in ("next", "previous"):
             step = 1 if action == "next" else -1
             return replace(self, style=styles[(styles.index(self.style) + step) % len(styles)])
@@ -71,12 +78,12 @@ class Look:
 def run(
     stylizer: Stylizer, camera: Camera, config: WebcamConfig, *, clock: Callable[[], float] = time.monotonic
 ) -> Generator[Shown, None, None]:
-    """Show what a camera sees as a painting until the window is closed; closing the generator closes it too.
+    """Paint the camera image in a window until the window is closed. Closing the generator closes the window too.
 
-    clock: seconds, for the size of the painting and the frames a second.
+    clock: returns the time in seconds; it is used to measure frames per second.
 
     Raises:
-        ConfigError: as `Window` and `Stylizer.stylize`. VideoError: the camera has gone.
+        ConfigError: as `Window` and `Stylizer.stylize`. VideoError: the camera was disconnected.
     """
     show = _Show(stylizer, camera, config, clock)
     with Window(camera.width, camera.height) as window:
@@ -90,7 +97,7 @@ def run(
                     painting = show.paint(frame)
                     window.show(painting, show.title, keys=show.keys)
                     show.count(clock() - began)
-            yield show.told(" ".join(messages))
+            yield show.state(" ".join(messages))
             if "end" in actions or show.index == config.frames or (camera.over and not show.frozen):
                 return
 
@@ -113,10 +120,10 @@ class _Show:
         self.stamps: deque[float] = deque(maxlen=16)
         self.frame: Array | None = None
         self.painting: Tensor | None = None
-        self.painted: tuple[Look, int] | None = None  # how
+        self.painted: tuple[Look, int] | None = None  # options and size of the last painted frame
 
     def act(self, action: str) -> str | None:
-        """Do what a key asks for; a message, if there is something to tell."""
+        """Carry out the action of a key. Returns a message for the user, or None."""
         self.want = self.want.after(action, self.styles)
         if action == "save":
             return self.save()
@@ -130,7 +137,7 @@ class _Show:
         return None
 
     def look(self, *, again: bool) -> Array | None:
-        """The camera's next picture, if there is one; while frozen the last one, if it is to be shown again."""
+        """The next frame of the camera, (H, W, 3), or None. While frozen: the last frame if `again`, else None."""
         if self.frozen:
             time.sleep(0 if again else WAIT)
             return self.frame if again else None
@@ -139,21 +146,21 @@ class _Show:
         return frame
 
     def paint(self, frame: Array) -> Array:
-        """The painting of a picture, (H, W, 3) to (h, w, 3), at the size that Pace has chosen."""
-        how = self.want, self.pace.side
-        if self.painting is None or how != self.painted or not self.frozen:
-            if how != self.painted:
+        """Paint a frame (H, W, 3) at the size that Pace has chosen: (h, w, 3)."""
+        options = self.want, self.pace.side
+        if self.painting is None or options != self.painted or not self.frozen:
+            if options != self.painted:
                 self.steady.reset()
             height, width = frame.shape[:2]
             height, width = images.scaled_size(height, width, self.pace.side / max(height, width))
             small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
             pixels = tensor_of(np.asarray(small, np.uint8))
             self.painting = self.steady(pixels, self.stylizer.stylize(pixels, **asdict(self.want)))
-            self.painted = how
+            self.painted = options
         return pixels_of(self.painting)
 
     def count(self, took: float) -> None:
-        """Note a new painting in the window, and the seconds that it took to make it."""
+        """Record that a new frame was shown. took: seconds to paint and show it."""
         if self.frozen:
             return
         now = self.clock()
@@ -161,27 +168,27 @@ class _Show:
         self.stamps.append(now)
         self.pace(took)
 
-    def told(self, message: str) -> Shown:
-        """How things are, for the caller."""
+    def state(self, message: str) -> Shown:
+        """The current state, for the caller of `run`."""
         height, width = self.painting.shape[-2:] if self.painting is not None else (0, 0)
         return Shown(self.index, self.seconds, width, height, message or None)
 
     def name(self, look: Look) -> str:
-        """Of the style, for people."""
+        """The name of the style to show to the user."""
         loaded = self.config.style
         return look.style or (Path(loaded).stem if os.path.isfile(os.path.expanduser(loaded)) else loaded)
 
     @property
     def title(self) -> str:
-        """What the window's title says."""
+        """The title of the window."""
         past = self.stamps[-1] - self.stamps[0] if self.stamps else 0
-        rate = f"{(len(self.stamps) - 1) / past:.0f} frames a second" if past else ""
+        rate = f"{(len(self.stamps) - 1) / past:.0f} frames per second" if past else ""
         size = f"{self.painting.shape[-1]} x {self.painting.shape[-2]} px" if self.painting is not None else ""
         look = f"strength {self.want.strength:g}" + ", colours kept" * self.want.keep_colors
         return ", ".join(filter(None, (self.name(self.want), look, size, "frozen" if self.frozen else rate, "h: keys")))
 
     def save(self) -> str | None:
-        """Write the painting in the window under the first name that is free; what to tell of it."""
+        """Save the image in the window under the first unused name. Returns a message for the user, or None."""
         if self.painting is None or self.painted is None:
             return None
         name = re.sub(r"[^\w-]+", "_", self.name(self.painted[0])).strip("_") or "painting"
@@ -189,6 +196,6 @@ class _Show:
         path = next(file for file in files if not os.path.lexists(file))
         try:
             images.write(path, images.Picture(self.painting))
-        except PerceptualError as error:  # which is no reason to close the window
+        except PerceptualError as error:  # report it, but keep the window open
             return str(error)
         return f"Saved {path}."

@@ -1,4 +1,4 @@
-"""The newest picture of a camera, or of a film that plays like one."""
+"""The newest frame of a camera, or of a video file that is played like a camera."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[np.uint8]
 
 @contextlib.contextmanager
 def quiet() -> Generator[None, None, None]:
-    """Keep from the terminal what libraries in C write there by themselves."""
+    """Suppress the messages that C libraries write to stderr."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -33,14 +33,18 @@ def quiet() -> Generator[None, None, None]:
 
 
 class Camera:
-    """A thread that reads a camera, or a film at its own pace, and keeps the newest picture only; use it in `with`.
+    """A thread that reads a camera, or a video file at its frame rate, and keeps only the newest frame.
 
-    So nothing that looks at it can lag behind. every: give each picture of a film in turn, however long that takes.
+    Older frames are dropped, so the display never lags behind. A context manager.
 
-    Attributes: `width`, `height` of its pictures, in pixels; `live`, whether it is no film.
+    Args:
+        config: which camera or file, size, mirroring and looping.
+        every: return every frame of a video file in order, and wait for the reader instead of dropping frames.
+
+    Attributes: `width`, `height` of the frames in pixels; `live`, True for a camera, False for a video file.
 
     Raises:
-        ConfigError: --camera is neither a number nor a file. VideoError: it gives no pictures.
+        ConfigError: --camera is neither a number nor a file. VideoError: no frame can be read.
     """
 
     def __init__(self, config: WebcamConfig, *, every: bool = False) -> None:
@@ -49,7 +53,7 @@ class Camera:
         self._mirror, self._loop, self._every = config.mirror and self.live, config.loop and not self.live, every
         self._path = os.path.expanduser(self.source)
         if not self.live and not os.path.isfile(self._path):
-            raise ConfigError(f"--camera is {self.source!r}: give the number of a camera, such as 0, or a film's file.")
+            raise ConfigError(f"--camera is {self.source!r}: give the number of a camera, such as 0, or a video file.")
         self._capture = self._open()
         if self.live and config.size:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.size)
@@ -59,7 +63,7 @@ class Camera:
         self._newest = self._read()
         if self._newest is None:
             self._capture.release()
-            raise VideoError(self._gives_nothing())
+            raise VideoError(self._no_frames_message())
         self.height, self.width = self._newest.shape[:2]
         self._frozen = self._stopped = self._ended = False
         self._changed = threading.Condition()
@@ -73,39 +77,39 @@ class Camera:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._thread.join(timeout=5)  # a driver that hangs shall not keep the command from ending
+        self._thread.join(timeout=5)  # the command can end even if a driver hangs
 
     @property
     def over(self) -> bool:
-        """Whether all pictures of a film were taken and no more will come; a camera has no end, see `newest`."""
+        """True if a video file has ended and its last frame was taken; always False for a camera."""
         with self._changed:
             return self._ended and self._newest is None and not self.live
 
     def newest(self, wait: float) -> Array | None:
-        """The newest picture, (H, W, 3) in RGB, if it was not taken yet; None when none comes in `wait` seconds.
+        """The newest frame, (H, W, 3), RGB, uint8. None if no new frame comes within `wait` seconds.
 
         Raises:
-            VideoError: the camera has gone.
+            VideoError: the camera was disconnected.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self._ended, wait)
             frame, self._newest = self._newest, None
             self._changed.notify_all()
             if frame is None and self._ended and self.live:
-                raise VideoError(f"Camera {self.source} gives no more pictures: plug it in again and start anew.")
+                raise VideoError(f"Camera {self.source} sends no more frames: reconnect it and start again.")
         if frame is None:
             return None
         colours = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         return np.asarray(cv2.flip(colours, 1) if self._mirror else colours, np.uint8)
 
     def freeze(self, on: bool) -> None:
-        """Stop a film, or let it go on; a camera sees on."""
+        """Pause a video file, or continue it. A camera is not paused."""
         with self._changed:
             self._frozen = on and not self.live
             self._changed.notify_all()
 
     def _watch(self) -> None:
-        """What the thread does."""
+        """The reading thread."""
         due = time.monotonic()
         try:
             while True:
@@ -132,7 +136,7 @@ class Camera:
         return self._frozen or (self._every and self._newest is not None)
 
     def _read(self) -> Array | None:
-        """The next picture, (H, W, 3) in BGR; damaged ones are passed over, and None is the end."""
+        """The next frame, (H, W, 3), BGR. Damaged frames are skipped; None at the end."""
         with contextlib.suppress(cv2.error):
             for again in (False, True) if self._loop else (False,):
                 if again:
@@ -146,18 +150,18 @@ class Camera:
 
     def _open(self) -> cv2.VideoCapture:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # Windows else opens for half a minute
+        os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")  # else Windows takes 30 s to open
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         with quiet():
             capture = cv2.VideoCapture(int(self.source)) if self.live else cv2.VideoCapture(self._path)
         if not capture.isOpened():
-            raise VideoError(self._gives_nothing())
+            raise VideoError(self._no_frames_message())
         return capture
 
-    def _gives_nothing(self) -> str:
+    def _no_frames_message(self) -> str:
         if not self.live:
-            return f"{self.source} is no film that can be read: give another file to --camera."
+            return f"{self.source} is not a readable video: give --camera another file."
         return (
-            f"Camera {self.source} gives no pictures: plug it in, allow its use, close other programs that use it, "
+            f"Camera {self.source} sends no frames: connect it, allow access to it, close other programs that use it, "
             "or give --camera another number."
         )

@@ -17,12 +17,15 @@ KEYS = {
 }
 HELP = (
     *("left, right: another style", "up, down: strength", "c: keep the colours", "space: freeze"),
-    *("s: save the picture", "h: hide the keys", "q: end"),
+    *("s: save the image", "h: hide the keys", "q: quit"),
 )
 
 
 class Window:
-    """A window for pictures of one shape, given in pixels, at first as large as they are; use it in `with`.
+    """A window that shows images of one aspect ratio. A context manager.
+
+    Args:
+        width, height: size of the images in pixels, and first size of the window, if the screen is large enough.
 
     Raises:
         ConfigError: pygame is not installed, or there is no screen.
@@ -58,7 +61,7 @@ class Window:
         self._pygame.quit()
 
     def actions(self) -> list[str]:
-        """What is asked for by the keys that were pressed since the last call: values of KEYS."""
+        """The actions (values of KEYS) of the keys that were pressed since the last call."""
         found = []
         for event in self._pygame.event.get():
             if event.type == self._pygame.QUIT:
@@ -70,7 +73,10 @@ class Window:
         return found
 
     def show(self, painting: Array, title: str, *, keys: bool = False) -> None:
-        """Show (H, W, 3) in RGB as large as fits, under a title, and on it, if asked for, what the keys do."""
+        """Show an image (H, W, 3), RGB, uint8, as large as the window allows.
+
+        title: title of the window. keys: also show what the keys do.
+        """
         if self._pygame.display.get_caption()[0] != title:
             self._pygame.display.set_caption(title)
         self._shown = painting, keys
@@ -91,6 +97,6 @@ class Window:
         self._pygame.display.flip()
 
     def _fitted(self, across: float, down: float) -> tuple[int, int]:
-        """(width, height) of a picture as large as fits into this."""
+        """The largest (width, height) of the image that fits into across x down pixels."""
         scale = min(across / self._shape[0], down / self._shape[1])
         return max(1, round(self._shape[0] * scale)), max(1, round(self._shape[1] * scale))

@@ -1,4 +1,4 @@
-"""What every reader of films is: pictures at their times, as they are or at a constant rate."""
+"""`Video`, the base class of everything that frames are read from, and `Frame`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from perceptual.video.source import Info
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a film.
+    """One frame of a video.
 
-    pixels: uint8 (1, 3, H, W), a view of (1, H, W, 3) memory; pts and duration: in units of the reader's `time_base`;
-    times: how often it is shown, `duration` each time, above 1 only where a rate is asked for.
+    pixels: (1, 3, H, W), uint8, RGB; a view of (1, H, W, 3) memory.
+    pts, duration: time of the frame and how long it is shown, in units of the reader's `time_base`.
+    times: how many times the frame is shown, `duration` each. More than 1 only if a constant rate was requested.
     """
 
     pixels: Tensor
@@ -33,14 +34,20 @@ class Frame:
     times: int = 1
 
 
-class Film:
-    """The pictures of a film, in order; a context manager, to be iterated over once.
+class Video:
+    """The frames of a video, in order. A context manager that can be iterated over once.
 
-    Attributes: `path`; `info`; `metadata`, what the file says of itself, by name; `time_base`, seconds in a unit of
-    time; `rate`, frames a second where that is constant, or None; `interlaced`, whether any picture so far is;
-    `keep_interlaced`, to be set to True before the first picture is taken, so that these are left as they are, and
-    FFmpeg's bwdif does not deinterlace them; `damage`, the number of places that could not be read; `reached`, seconds
-    of film that were read.
+    Attributes:
+        path: the file.
+        info: an `Info`: size, length, rate and so on.
+        metadata: the metadata of the file by name, such as the title.
+        time_base: seconds per unit of time.
+        rate: frames per second if constant, else None.
+        interlaced: True once an interlaced frame was read.
+        keep_interlaced: set it to True before iterating to keep interlaced frames; by default FFmpeg's bwdif filter
+            deinterlaces them.
+        damage: number of places in the file that could not be read.
+        reached: seconds of the video that were read so far.
     """
 
     info: Info
@@ -63,29 +70,35 @@ class Film:
         self.close()
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close the file. The base class has none open."""
 
-    def cut_short(self, heard: Fraction = Fraction(0)) -> bool:
-        """Whether the film ended well before the length that it gives; heard: seconds of sound that were read."""
+    def cut_short(self, sound_seconds: Fraction = Fraction(0)) -> bool:
+        """True if the video ended much earlier than the length in its header.
+
+        sound_seconds: seconds of sound that were read.
+        """
         return False
 
     def __iter__(self) -> Iterator[Frame]:
         convert = self._to_rgb(interlaced=self.keep_interlaced and self.info.fields is not None)
         timed = self._sampled() if self.rate else ((*each, 1) for each in self._progressive())
-        for picture, pts, duration, times in timed:
-            yield Frame(convert(picture), pts, duration, times)
-            del picture
+        for decoded, pts, duration, times in timed:
+            yield Frame(convert(decoded), pts, duration, times)
+            del decoded  # release the memory before the next frame is decoded
 
     def _progressive(self) -> Iterator[tuple[VideoFrame, int, int]]:
-        """As `_timed`, with the fields of interlaced pictures brought together."""
+        """Like `_timed`, with interlaced frames deinterlaced."""
         return self._timed() if self.keep_interlaced else deinterlaced(self._timed())
 
     def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
-        """Each picture with its time, from 0 on, and how long it is shown, in ticks."""
+        """(frame, time, duration) of every frame, in units of `_tick`; the first time is 0."""
         raise NotImplementedError
 
     def _sampled(self) -> Iterator[tuple[VideoFrame, int, int, int]]:
-        """At each tick of the rate the latest picture; one that no tick meets is left out."""
+        """(frame, first tick, 1, number of ticks) at the constant rate.
+
+        Each tick shows the latest frame. A frame between two ticks is dropped.
+        """
         done, last = None, None
         for frame, pts, duration in self._progressive():
             tick, after = self._next_tick(pts), self._next_tick(pts + duration)
@@ -93,12 +106,13 @@ class Film:
                 done = after
                 yield frame, tick, 1, after - tick
             last = frame, tick
-        if done is None and last is not None:  # a film shorter than one tick
+        if done is None and last is not None:  # a video shorter than one tick
             yield *last, 1, 1
 
     def _next_tick(self, pts: int) -> int:
-        """The first tick of the rate at a time, which is known to half a unit, or to half a thousandth of a second.
+        """The first tick of the constant rate at or after a time.
 
-        That is what Matroska and others round to; longer units, as AVI has them, are the frames themselves.
+        Times are exact to half a unit, and at best to half a millisecond, because Matroska and others round to
+        milliseconds. The longer units of AVI are whole frames.
         """
         return math.ceil((pts * self._tick - min(self._tick, Fraction(1, 1000)) / 2) * (self.rate or 1))

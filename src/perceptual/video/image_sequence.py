@@ -1,4 +1,4 @@
-"""Pictures in files of their own as a film: a folder of frames, frame_%04d.png, and animated WebP."""
+"""Reading a video from image files: a folder of frames, a pattern such as frame_%04d.png, or an animated WebP."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from perceptual import images
 from perceptual.errors import VideoError
 from perceptual.images import Picture, finding
 from perceptual.motion import pixels_of
+from perceptual.video.base import Video
 from perceptual.video.colours import Colours, ToRGB
-from perceptual.video.film import Film
 from perceptual.video.source import Info, scaled_to
 
-RATE = Fraction(25)  # frames a second where none is given
+RATE = Fraction(25)  # default frame rate of folders and patterns, in frames per second
 _NUMBER = re.compile(r"%(0\d+)?d")
 
 
-class Stills(Film):
-    """A folder of frames, in the order of their numbers, frame_%04d.png, or an animated WebP, as a film.
+class ImageSequence(Video):
+    """A folder of frames in the order of their numbers, a pattern such as frame_%04d.png, or an animated WebP.
 
-    start, end: seconds. size: longer side in pixels, the other in proportion, both even. rate: frames a second: of a
-    folder or a pattern, where 25 is taken when it is left out, of an animation as `Reader` has it.
+    Args:
+        path: the folder, the pattern or the WebP file.
+        start, end: part to read, in seconds.
+        size: longer side of the frames in pixels; the other side follows in proportion, and both are made even.
+        rate: frames per second; 25 for a folder or a pattern if not given; for an animation as in `Reader`.
 
-    Attributes, beside those of `Film`: `assumed`, whether the rate is a guess.
+    Attributes (in addition to those of `Video`): `assumed`, True if the rate is the default.
 
     Raises:
-        VideoError: there are no pictures, or they are of several sizes, or none is within the part.
+        VideoError: there are no images, their sizes differ, or none lies between `start` and `end`.
         ImageError: one of them is damaged.
     """
 
@@ -78,7 +81,7 @@ class Stills(Film):
         )
 
     def _pictures(self) -> Iterator[tuple[Picture, int]]:
-        """Each picture and how long it is shown, in ticks."""
+        """(image, duration in units of `_tick`) of each frame."""
         if self._files:
             for path in self._files:
                 yield images.read(path, levels=True), 1
@@ -97,8 +100,8 @@ class Stills(Film):
                 width, height = self._size
                 name = self._files[index] if self._files else self.path
                 raise VideoError(
-                    f"{name} is {picture.width} x {picture.height} px, and the first frame {width} x {height}: "
-                    f"make them alike."
+                    f"{name} is {picture.width} x {picture.height} px, but the first frame is {width} x {height} px: "
+                    f"give frames of one size."
                 )
             shift = begin if shift is None else shift
             if self._end is not None:
@@ -106,20 +109,20 @@ class Stills(Film):
             self.reached = (begin + duration) * self._tick
             yield VideoFrame.from_ndarray(pixels_of(_levels(picture.pixels)), "rgb24"), begin - shift, duration
         if shift is None:
-            raise VideoError(f"{self.path} has no picture within that part: give another --start or --end.")
+            raise VideoError(f"{self.path} has no frame in this part: give another --start or --end.")
 
 
 def frames_in(path: Path) -> list[Path]:
-    """The files of a folder of frames, or of a pattern such as frame_%04d.png, in order; none where it is a file.
+    """The image files of a folder or of a pattern such as frame_%04d.png, in order; an empty list for a file.
 
     Raises:
-        VideoError: the folder or the pattern holds no picture.
+        VideoError: the folder contains no image, or no file matches the pattern.
     """
     if os.path.isdir(path):
         named = [each for each in path.iterdir() if each.suffix.lower() in finding.IMAGE_SUFFIXES]
         found = sorted((each for each in named if each.name[0] != "." and each.is_file()), key=_natural)
         if not found:
-            raise VideoError(f"{path} is a folder that holds no picture: give a film, or a folder of frames.")
+            raise VideoError(f"The folder {path} contains no images: give a video, or a folder of frames.")
         return found
     if not is_pattern(path):
         return []
@@ -130,12 +133,12 @@ def frames_in(path: Path) -> list[Path]:
     found = [folder / name for _, name in sorted((int(match[1]), name) for match, name in numbered if match)]
     found = [each for each in found if each.is_file()]
     if not found:
-        raise VideoError(f"There are no frames {path}: check the pattern.")
+        raise VideoError(f"No files match {path}: check the pattern.")
     return found
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name stands for numbered pictures, as frame_%04d.png does."""
+    """True if a name is a pattern for numbered images, such as frame_%04d.png."""
     return (
         path.suffix.lower() in finding.IMAGE_SUFFIXES
         and len(_NUMBER.findall(path.name)) == 1
@@ -144,12 +147,12 @@ def is_pattern(path: Path) -> bool:
 
 
 def numbered(path: Path, number: int) -> Path:
-    """The name of one frame of a pattern."""
+    """The path of one frame: the pattern with the number filled in."""
     return path.with_name(_NUMBER.sub(lambda found: found[0] % number, path.name))
 
 
-def is_stills(path: Path) -> bool:
-    """Whether `Stills` reads a path, and not `Reader`: FFmpeg does not decode animated WebP."""
+def is_image_sequence(path: Path) -> bool:
+    """True if `ImageSequence` reads a path, False if `Reader` does. FFmpeg does not decode animated WebP."""
     if os.path.isdir(path) or is_pattern(path):
         return True
     if not os.path.isfile(path):
@@ -161,7 +164,7 @@ def is_stills(path: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """frame2 before frame10."""
+    """Sort key that puts frame2 before frame10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
