@@ -66,7 +66,7 @@ def compare(
         rows,
         paper,
         "The table shows the objective (eq. 5) of each image. Judge the quality of the images by eye."
-        + (f" {DEEP_ABOUT}" if deep else ""),
+        + (DEEP_ABOUT if deep else ""),
         [
             f"Photos: {lab.describe_photographs()}, the middle squares (the paper: MS-COCO); {work.iterations} "
             "iterations of the baseline (the paper: 500).",
