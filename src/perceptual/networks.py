@@ -223,8 +223,11 @@ class Block(nn.Module):
 class TransformationNetwork(nn.Module):
     """f_W of the paper: an image to an image, by the layers of `config.architecture`.
 
-    Attributes: `scale`, output size over input size (1 for style, 4 or 8 for super-resolution); `styles`; `reach`, the
-        pixels of the input around one that its output depends on, None where norms look at the whole image.
+    Attributes:
+        scale: output size over input size: 1 for style, 4 or 8 for super-resolution.
+        styles: the number of styles that the network holds.
+        reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
+            image.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

@@ -114,8 +114,10 @@ class LossNetwork(nn.Module):
         layers: the layers whose features are wanted, such as ("relu2_2", "relu3_3").
         path: a weight file; without it the weights folders and the cache are searched.
 
-    Attributes: `weights_sha256`, the hash of the file, and `weights_file`, its name; `smallest`, the least height and
-        width of an image by layer, in pixels.
+    Attributes:
+        weights_sha256: the SHA-256 of the weight file.
+        weights_file: the name of the weight file.
+        smallest: for each layer the least height and width of an image, in pixels.
 
     Raises:
         ConfigError: unknown network or layer.
