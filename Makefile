@@ -48,7 +48,7 @@ oldest: $(STAMP)
 	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default tests/test_images.py $(wildcard tests/test_video*.py) $(NUMERIC)
 
 # The constraints pin every version. torch comes first: the newest one would install gigabytes of CUDA.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptual/fast/*.c) src/perceptual/fast/build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from perceptual import images, lbfgs
 from perceptual.checkpoints import shipped
+from perceptual.config import BASELINE_LOSS
 from perceptual.losses import style_transfer_loss
 from perceptual.optimize import measure_references, white_noise
-from perceptual.recipes import BASELINE_LOSS
 
 size = int(sys.argv[1]) if len(sys.argv) > 1 else 128
 iterations = int(sys.argv[2]) if len(sys.argv) > 2 else 200

@@ -14,10 +14,11 @@ import torch
 
 from perceptual import Stylizer
 from perceptual.checkpoints import find_style
-from perceptual.config import StyleRecipe, from_dict
+from perceptual.config import from_dict
 from perceptual.data import Photographs
 from perceptual.losses import style_transfer_loss
-from perceptual.paintings import read_painting, style_name
+from perceptual.tasks.style import read_painting, style_name
+from perceptual.tasks.style_recipes import StyleRecipe
 
 name, paintings, folder = sys.argv[1:4]
 size = int(sys.argv[4]) if len(sys.argv) > 4 else 256

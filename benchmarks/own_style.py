@@ -18,9 +18,8 @@ from pathlib import Path
 import torch
 
 from perceptual.data import Photographs
-from perceptual.paintings import read_paintings
-from perceptual.recipes import style_recipe
-from perceptual.tasks import calibrate, start_from, style_task
+from perceptual.tasks.base import calibrate
+from perceptual.tasks.style import Style, read_paintings
 from perceptual.train import Trainer
 
 MARKS = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 4000, 5000, 7000, 10000)
@@ -29,7 +28,7 @@ MARKS = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1000, 1500, 2
 def train(arguments: argparse.Namespace) -> None:
     """Write one line for each mark: step, seconds, objective on the validation photographs."""
     began, paused = time.monotonic(), 0.0
-    recipe = style_recipe(arguments.recipe)
+    recipe = Style.recipe(arguments.recipe)
     style_steps = arguments.style_steps if arguments.start else 0
     settings = replace(recipe.train, steps=arguments.steps, size=arguments.size, style_steps=style_steps, workers=1)
     if arguments.start:
@@ -38,11 +37,11 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.layers:
         recipe = replace(recipe, loss=replace(recipe.loss, style_layers=tuple(arguments.layers)))
     dataset = Photographs(arguments.data, settings.size)
-    task = style_task(read_paintings([arguments.painting], recipe), dataset, recipe)
+    task = Style(read_paintings([arguments.painting], recipe), recipe, dataset)
     if arguments.references:  # so that runs on different photographs have one objective
         calibrate(task.loss, Photographs(arguments.references, settings.size))
     if arguments.start:
-        task = start_from(task, arguments.start)
+        task = task.start_from(arguments.start)
     seen = Photographs(arguments.val, settings.size)
     photographs = [seen[k][0][None] for k in range(min(arguments.photographs, len(seen)))]
 

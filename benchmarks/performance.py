@@ -1,6 +1,6 @@
 """How fast everything is: painting against plain PyTorch, onnxruntime, OpenVINO; cold start; large pictures; training.
 
-python benchmarks/performance.py [PART ...]      parts: paint precision cold large train (all when left out)
+python benchmarks/performance.py [PART ...]      parts: paint kernels precision cold large train (all when left out)
 
 Every side runs in a process of its own, since memory settings belong to a process, and they take turns, so that a busy
 machine slows all alike. `plain` is what most code does: the network in float32, eager, in PyTorch's default layout,
@@ -9,6 +9,7 @@ with the C library's default allocator. onnxruntime and openvino take part where
 with instance norm, and weights by chance, which cost the same.
 """
 
+import hashlib
 import multiprocessing as mp
 import os
 import statistics
@@ -43,11 +44,12 @@ def painter(engine: str, name: str, side: int) -> Callable[[], object]:
     """A function that paints one picture of side x side pixels by an engine."""
     import torch
 
-    from perceptual import Stylizer
+    from perceptual import Stylizer, keep_memory
     from perceptual.checkpoints import Card
 
     x, network = torch.rand(1, 3, side, side), network_of(name)
     if engine in ("ours", "ours float32"):
+        keep_memory()
         stylizer = Stylizer(network, Card("style", network.config))
         stylizer.precision = "auto" if engine == "ours" else "float32"
         levels = (x * 255).to(torch.uint8)
@@ -100,10 +102,11 @@ def trainer(way: str) -> Callable[[], object]:
 
     from perceptual import TransformationNetwork, style_transfer_loss
     from perceptual.config import LossConfig
-    from perceptual.devices import channels_last, keep_memory
-    from perceptual.recipes import style_recipe
+    from perceptual.devices import channels_last
+    from perceptual.memory import keep_memory
+    from perceptual.tasks.style import Style
 
-    recipe = style_recipe("fast")
+    recipe = Style.recipe("fast")
     layers = tuple(f"vgg16:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3"))
     network = TransformationNetwork(recipe.network)
     loss = style_transfer_loss(LossConfig(("vgg16:relu2_2",), layers), [torch.rand(1, 3, 384, 512)])
@@ -136,22 +139,27 @@ def _serve(pipe, make: Callable[..., Callable[[], object]], arguments: tuple) ->
     run = make(*arguments)
     for _ in range(2):
         run()
-    pipe.send(None)
+    pipe.send(getattr(run, "digest", None))
     while pipe.recv():
         began = time.perf_counter()
         result = run()
         pipe.send(result if isinstance(result, int) else time.perf_counter() - began)
 
 
-def in_turn(sides: dict[str, tuple], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median of what each side, (function that makes it, arguments), takes; each in a process of its own, in turn."""
+def in_turn(sides: dict[str, tuple], rounds: int = ROUNDS, digests: dict[str, str] | None = None) -> dict[str, float]:
+    """Median of what each side, (function that makes it, arguments), takes; each in a process of its own, in turn.
+
+    digests: gets the digest of each side's result, where it has one.
+    """
     context = mp.get_context("spawn")
     workers = {}
     for name, (make, *arguments) in sides.items():
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, make, tuple(arguments)), daemon=True)
         process.start()
-        here.recv()  # ready: one at a time, so that none warms up beside another
+        digest = here.recv()  # ready: one at a time, so that none warms up beside another
+        if digests is not None:
+            digests[name] = digest
         workers[name] = (here, process)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -189,6 +197,49 @@ def paint() -> None:
             print("| " + " | ".join(row) + " |", flush=True)
 
 
+def kernel_painter(kind: str, precision: str, side: int) -> Callable[[], object]:
+    """A function that paints one picture with kernels of a kind; its digest is that of the painting."""
+    import torch
+    from skimage import data
+
+    from perceptual import Stylizer, keep_memory
+    from perceptual.fast import prepare_kernels
+
+    keep_memory()
+    if kind == "none":
+        os.environ["PERCEPTUAL_KERNELS"] = "0"
+    found = prepare_kernels(compile_here=kind == "compiled here")
+    if found != (kind != "none"):
+        sys.exit("There are no kernels to compare: install with a C compiler in the path.")
+    stylizer = Stylizer.load("starry_night")
+    stylizer.precision = precision
+    levels = (
+        torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].repeat(1, 1, 2, 2)[..., :side, :side].contiguous()
+    )
+
+    def run() -> object:
+        return stylizer.stylize(levels)
+
+    run.digest = hashlib.sha256(run().numpy().tobytes()).hexdigest()[:12]
+    return run
+
+
+def kernels() -> None:
+    """The kernels of the installation against those compiled for this very processor, and against none."""
+    os.environ.pop("PERCEPTUAL_KERNELS", None)
+    kinds = ("installed", "compiled here", "none")
+    print("\n| precision, side | installed, s | compiled here / installed | none / installed | same bytes |")
+    print("| --- | --- | --- | --- | --- |")
+    for precision in ("int8", "float32"):
+        for side in (256, 512, 1024):
+            digests: dict[str, str] = {}
+            taken = in_turn({kind: (kernel_painter, kind, precision, side) for kind in kinds}, 3 * ROUNDS, digests)
+            ours = taken["installed"]
+            ratios = [f"{taken[kind] / ours:.3f}" for kind in kinds[1:]]
+            same = "yes" if digests["installed"] == digests["compiled here"] else "no"
+            print("| " + " | ".join([f"{precision}, {side}", f"{ours:.4f}", *ratios, same]) + " |", flush=True)
+
+
 def precision() -> None:
     """PSNR of the fast way against the network in float32, for every shipped style, on four photographs."""
     import torch
@@ -196,7 +247,7 @@ def precision() -> None:
 
     from perceptual import Stylizer, psnr
     from perceptual.checkpoints import gallery
-    from perceptual.fast.inference import Inference
+    from perceptual.fast import Inference
 
     pictures = [
         torch.from_numpy(a).permute(2, 0, 1)[None]
@@ -294,7 +345,7 @@ def train() -> None:
     print(f"{reading / taken['ours']:.1%} of a step")
 
 
-PARTS = {"paint": paint, "precision": precision, "cold": cold, "large": large, "train": train}
+PARTS = {"paint": paint, "kernels": kernels, "precision": precision, "cold": cold, "large": large, "train": train}
 
 if __name__ == "__main__":
     print(f"{os.cpu_count()} processors")

@@ -32,7 +32,7 @@ from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, tempo
 from perceptual.config import VideoConfig, from_dict
 from perceptual.images import finding
 from perceptual.motion import Steady, carry, move, places_of, similarity
-from perceptual.paintings import read_painting, style_name
+from perceptual.tasks.style import read_painting, style_name
 
 SIDE, FRAMES, AROUND = 320, 6, 32
 SAMPLES = ("astronaut", "coffee")

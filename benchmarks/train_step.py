@@ -17,14 +17,14 @@ from perceptual import TransformationNetwork, style_transfer_loss
 from perceptual.config import LossConfig
 from perceptual.devices import channels_last
 from perceptual.networks import InstanceNorm
-from perceptual.recipes import style_recipe
+from perceptual.tasks.style import Style
 
 rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
 name = sys.argv[2] if len(sys.argv) > 2 else "vgg16"
 deepest = "relu3_3" if name == "vgg16" else "relu4_3"  # so that VGG-16's first ten layers are enough
 style_layers = tuple(f"{name}:{layer}" for layer in dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", deepest)))
 config = LossConfig((f"{name}:relu2_2",), style_layers)
-recipe = style_recipe("fast")
+recipe = Style.recipe("fast")
 network = channels_last(TransformationNetwork(recipe.network))
 loss = style_transfer_loss(config, [torch.rand(1, 3, 384, 512)])
 x = torch.rand(recipe.train.batch, 3, 256, 256).contiguous(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from perceptual.apply.upscaler import Upscaler
 from perceptual.checkpoints import Card
 from perceptual.measure.super_resolution import bicubic
 from perceptual.networks import TransformationNetwork
-from perceptual.recipes import upscale_recipe
+from perceptual.tasks.upscale import upscale_recipe
 
 SCALE = 4
 

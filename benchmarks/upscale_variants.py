@@ -23,8 +23,8 @@ from perceptual.functional import absolute_distance
 from perceptual.measure.metrics import psnr
 from perceptual.measure.super_resolution import bicubic, pair, read_sets
 from perceptual.networks import TransformationNetwork
-from perceptual.recipes import SUPER_RESOLUTION, upscale_recipe
 from perceptual.resampling import degrade
+from perceptual.tasks.upscale import SUPER_RESOLUTION, upscale_recipe
 
 SCALE = 4
 OURS = upscale_recipe("fast", SCALE).network

@@ -18,12 +18,10 @@ import torch
 from artefacts import checkerboard, rings
 
 from perceptual.data import Photographs
-from perceptual.paintings import read_paintings
-from perceptual.recipes import style_recipe
-from perceptual.tasks import style_task
+from perceptual.tasks.style import Style, read_paintings
 from perceptual.train import Trainer
 
-LEAN = style_recipe("sketch").network.architecture
+LEAN = Style.recipe("sketch").network.architecture
 VARIANTS = {
     "lean": (LEAN, "reflect"),
     "nearest up-sampling": (LEAN.replace("B", "U"), "reflect"),
@@ -47,11 +45,11 @@ print(f"{len(files)} paintings, {steps} steps at {size} px; measured on {len(pho
 print("| network | objective | checkerboard | frame: luma | seconds per step | seconds per picture |")
 print("| --- | --- | --- | --- | --- | --- |")
 for name, (architecture, padding) in VARIANTS.items():
-    recipe = style_recipe("sketch")
+    recipe = Style.recipe("sketch")
     network = replace(recipe.network, architecture=architecture, padding=padding, norm="conditional_instance")
     recipe = replace(recipe, network=network, train=replace(recipe.train, steps=steps, size=size, workers=1))
     dataset = Photographs(data, size)
-    task = style_task(read_paintings(files, recipe), dataset, recipe)
+    task = Style(read_paintings(files, recipe), recipe, dataset)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(task, recipe.train, Path(folder) / "network.safetensors", device="cpu")
         trainer.begin()

@@ -29,8 +29,8 @@ import torch
 
 from perceptual import Stylizer, images
 from perceptual.config import VideoConfig
-from perceptual.devices import keep_memory
-from perceptual.fast import kernels
+from perceptual.fast import prepare_kernels
+from perceptual.memory import keep_memory
 from perceptual.motion import Steady
 from perceptual.video import Conversion, Reader
 
@@ -116,7 +116,7 @@ def measure(path: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     keep_memory()
-    kernels.compiled(wait=True)
+    prepare_kernels()
     print("| size | film | unsteady | painting | copying | plain | film / painting | film / plain |")
     print("| --- |" + " --- |" * 7)
     for size in sys.argv[1:] or ("320x240", "640x360", "512x512", "1280x720"):

@@ -8,11 +8,12 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from perceptual import Stylizer, Upscaler
+from perceptual import Stylizer, Upscaler, keep_memory
 from perceptual.events import finish
 from perceptual.motion import Steady
 from perceptual.video import convert_video
 
+keep_memory()  # a setting of this process: layers reuse freed memory, which is faster
 folder = Path("demo")
 folder.mkdir(exist_ok=True)
 photo = Image.fromarray(skimage.data.chelsea())  # a cat by Stefan van der Walt, in the public domain

@@ -10,7 +10,7 @@ from skimage import data
 
 from perceptual import checkpoints
 from perceptual.config import NetworkConfig
-from perceptual.fast import kernels
+from perceptual.fast import library, prepare_kernels
 from perceptual.networks import TransformationNetwork
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -18,8 +18,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels() -> None:
-    """The fused passes, where a compiler is: who finds none goes without them to the end of the process."""
-    kernels.compiled(wait=True)
+    """The installed kernels; where there are none, as in a bare checkout, they are compiled, if there is a compiler."""
+    prepare_kernels(compile_here=library.installed() is None)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Stylizer and the walk over files: exact sizes, kinds in and out, options, and what becomes of each file."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +248,28 @@ def test_the_callers_network_stays_as_it_is() -> None:
     with torch.no_grad():
         network.layers[0].conv.bias += 1  # type: ignore[union-attr,operator]
     assert not torch.equal(network.layers[0].conv.bias, stylizer.network.layers[0].conv.bias)  # type: ignore[union-attr,arg-type]
+
+
+def test_a_folder_that_cannot_be_searched_is_reported_and_the_rest_is_written(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path) in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    closed = {str(tree / "deep")}
+    monkeypatch.setattr(os, "scandir", refuse)
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Conversion(lambda pixels: pixels)))
+    assert [(o.source.name, o.error is None) for o in outcomes] == [("a.jpg", True), ("c.gif", True), ("deep", False)]
+    assert outcomes[2].error == f"{tree / 'deep'} is a folder that cannot be searched: make it readable first."
+    assert [
+        o.source.name
+        for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), Conversion(lambda pixels: pixels))
+        if o.error
+    ] == ["deep"]
+    closed.add(str(tree))
+    with pytest.raises(ImageError, match="cannot be read, permission is denied"):
+        plan_outputs([tree], tmp_path / "out")

@@ -103,7 +103,7 @@ def test_shares_sum_to_1_and_are_proportional_to_the_weights(weights: dict[str, 
     "text", ["", " ", ",", "a,", "a,,b", ":0.5", "a:1, :2", "a:-1", "a:2,b:-1", "a:nan", "a:inf", "a:-inf,b:1"]
 )
 def test_what_is_no_blend_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no blend of styles"):
+    with pytest.raises(ConfigError, match="is not a blend of styles"):
         parse_blend(text)
 
 
@@ -115,7 +115,7 @@ def test_weights_that_are_all_0_are_refused(text: str) -> None:
 
 def test_a_file_whose_name_holds_a_comma_is_that_file(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "a,b 0.5.safetensors"
-    with pytest.raises(ConfigError, match="no blend"):
+    with pytest.raises(ConfigError, match="not a blend"):
         parse_blend(f"{path},")
     assert len(parse_blend(str(path))) == 2  # as long as there is no such file
     path.write_bytes((folder / "b.safetensors").read_bytes())

@@ -32,9 +32,10 @@ from perceptual.checkpoints import (
 )
 from perceptual.checkpoints.card import CARD_KEY, FORMAT
 from perceptual.checkpoints.state import STATE_KEY
-from perceptual.config import NetworkConfig, StyleRecipe, to_dict
+from perceptual.config import NetworkConfig, to_dict
 from perceptual.errors import CheckpointError, OutputError
 from perceptual.networks import TransformationNetwork
+from perceptual.tasks.style_recipes import StyleRecipe
 
 TINY = NetworkConfig(architecture="c3s1-4 d6 r6 U4 c3s1-3", norm="instance", padding="reflect")
 CARD = Card(
@@ -342,12 +343,9 @@ def test_a_save_that_fails_keeps_the_old_file(path: Path, monkeypatch: pytest.Mo
 
 
 def style_file(path: Path, *styles: str, temporal: float | None) -> Path:
-    """A network of some styles; `temporal`: its card's temporal_weight, None for one that is older than that."""
-    recipe = to_dict(StyleRecipe(temporal_weight=temporal or 0.0))
-    if temporal is None:
-        del recipe["temporal_weight"]
+    """A network of some styles; `temporal`: the weight of its temporal term, None for no such term."""
     config = replace(TINY, norm="conditional_instance", styles=len(styles))
-    save(path, make(config), Card("style", config, styles, settings=recipe))
+    save(path, make(config), Card("style", config, styles, weights={"temporal": temporal} if temporal else {}))
     return path
 
 
@@ -418,7 +416,7 @@ def test_a_style_is_loaded_from_the_network_for_its_use(shelf: dict[str, Path]) 
     assert Stylizer.load("muse", device="cpu").styles == ("wave", "udnie", "muse")
     steady = Stylizer.load("muse", device="cpu", video=True)
     assert (steady.styles, steady.blend) == (("wave", "muse", "rain"), {1: 1.0})
-    assert steady.card.settings["temporal_weight"] == 0.5
+    assert steady.card.weights["temporal"] == 0.5
     blend = Stylizer.load("wave:1,muse:3", device="cpu", video=True)
     assert (blend.styles, blend.blend) == (("wave", "muse", "rain"), {0: 0.25, 1: 0.75})
     assert Stylizer.load(shelf["gallery"], device="cpu", video=True).styles == ("wave", "udnie", "muse")

@@ -190,6 +190,8 @@ MADE_UP = "--weights vgg16=vgg.safetensors"
         ("invert photo.png -o x.png --size 31", "size is 31"),
         ("invert photo.png -o x.png --iterations 0", "iterations is 0"),
         (f"invert photo.png -o x.png --device abacus --layer relu1_1 {MADE_UP}", "no device 'abacus'"),
+        ("invert photo.png -o x.png --learning-rate 0.1", "add --method adam"),
+        ("texture photo.png -o x.png --method adam --history 5", "add --method lbfgs"),
         ("invert photo.png -o photo.png", "photo.png exists"),
         ("texture missing.png -o x.png", "missing.png does not exist"),
         ("texture . -o x.png", "is a folder"),

@@ -14,22 +14,25 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import assert_one_sentence
 from matplotlib.figure import Figure
 from PIL import Image
 from test_cli import run as run_command
 
 from perceptual import checkpoints, images, lbfgs
 from perceptual.checkpoints import shipped
-from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, StyleRecipe, TrainConfig, to_dict
+from perceptual.config import LossConfig, NetworkConfig, ReproduceConfig, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import WeightsError
 from perceptual.events import Step
-from perceptual.losses import style_transfer_loss, weights
+from perceptual.losses import PerceptualLoss, PixelLoss, style_transfer_loss, weights
 from perceptual.losses.networks import ARCHITECTURES
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, white_noise
 from perceptual.reproduce import EXPERIMENTS, supplement_figure2, table1
 from perceptual.reproduce.lab import Lab
+from perceptual.reproduce.sheets import _distances
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -464,7 +467,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         ("figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
         ("table1 --out x --network TINY --sizes 16", "sizes is 16; it must be a whole number from 32 to 8,192."),
-        ("table1 --out x --network TINY --sizes 64 64", "sizes has a number twice"),
+        ("table1 --out x --network TINY --sizes 64 64", "sizes contains a number twice"),
         ("figure3 --out x --iterations 0", "iterations is 0"),
         ("figure3 --out x --weights vgg16", "--weights takes NAME=FILE"),
         ("figure3 --out x --weights vgg16=missing.pth", "no weights file missing.pth"),
@@ -489,6 +492,20 @@ def test_mistakes_get_one_sentence_and_exit_code_1(
     assert told in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_a_figure_that_the_command_did_not_write_is_replaced_only_when_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object], out: Path
+) -> None:
+    blank_figures(monkeypatch)
+    out.mkdir()
+    (out / "figure3.md").write_text("mine", encoding="utf-8")
+    code, _, err = run("figure3", *small)
+    assert code == 1
+    assert_one_sentence(err, "figure3.md exists", "--overwrite")
+    assert [path.name for path in out.iterdir()] == ["figure3.md"]
+    assert run("figure3", *small, "--overwrite")[0] == 0
+    assert run("figure3", *small)[0] == 0  # its own
 
 
 UPSCALING = ("figure8", "figure9", "supplement-figure3", "supplement-figure4")
@@ -538,3 +555,29 @@ def test_figure3_names_the_layers_that_stand_for_others(run: Run, out: Path) -> 
     ]
     assert all(row["at the end"] < row["at white noise"] for row in rows)
     assert "end before relu5_3: vgg16-torchvision:relu5_3 stands for it." in page(out, "figure3")
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("pretrained")
+def test_figure4_takes_the_layers_that_style_targets_come_with_where_no_painting_is_given(run: Run, out: Path) -> None:
+    code, _, err = run("figure4", "--out", out, "--sizes", 64, "--iterations", 1)
+    assert code == 0, err
+    assert numbers(out, "figure4")["rows"][3]["layers"] == "vgg19-distilled:relu4_3"
+    assert "Without --paintings there are no style targets of VGG-16's relu4_3" in page(out, "figure4")
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("pretrained")
+def test_figure6_measures_both_sides_at_the_deeper_layers_of_vgg16(run: Run, out: Path) -> None:
+    code, _, err = run("figure6", "--out", out, "--sizes", 64, "--iterations", 2)
+    assert code == 0, err
+    for row in numbers(out, "figure6")["rows"]:
+        for layer in ("relu4_3", "relu5_1", "relu5_3"):
+            assert all(0 < float(value) < 3 for value in row[f"vgg16-torchvision:{layer}"].split(" / "))
+
+
+def test_a_distance_is_0_for_the_photograph_and_1_for_its_half_turn() -> None:
+    photograph = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    loss = PerceptualLoss({"pixels": (PixelLoss(), 1.0)})
+    assert _distances(loss, photograph, photograph, photograph.flip(2, 3)) == {"pixels": "0.000 / 1.000"}
+    assert _distances(None, photograph, photograph, photograph) == {}

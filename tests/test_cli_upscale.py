@@ -444,7 +444,7 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
     [
         ("--data photos --loss sharpness", "no loss 'sharpness'"),
         ("--data photos --loss vgg17:relu2_2", "no loss network 'vgg17'"),
-        ("--data photos --loss pixel:-1", "no list of losses"),
+        ("--data photos --loss pixel:-1", "is no objective"),
         ("--data photos --loss pixel:0", "are all 0"),
         ("--data photos --loss vgg16:relu9_9", "relu9_9"),
         ("--data photos --loss feature --weights vgg16=missing.pth", "missing.pth"),
@@ -656,6 +656,20 @@ def test_of_the_benchmarks_folders_that_of_the_scale_is_taken_and_low_resolution
 
 
 @pytest.mark.usefixtures("no_sheet")
+def test_a_figure_that_the_command_did_not_write_is_replaced_only_when_asked(capsys: Capture) -> None:
+    Path("out").mkdir()
+    Path("out/figure8.png").write_bytes(b"mine")
+    words = ["--data", "photos", "--scales", "4"]
+    code, _, err = evaluate(capsys, *words)
+    assert code == 1
+    assert_one_sentence(err, "out/figure8.png exists", "--overwrite")
+    assert [path.name for path in Path("out").iterdir()] == ["figure8.png"]
+    assert Path("out/figure8.png").read_bytes() == b"mine"
+    assert evaluate(capsys, *words, "--overwrite")[0] == 0
+    assert evaluate(capsys, *words)[0] == 0  # its own
+
+
+@pytest.mark.usefixtures("no_sheet")
 def test_a_folder_of_pictures_is_one_set_of_its_name(capsys: Capture) -> None:
     assert evaluate(capsys, "--data", "photos", "--scales", "4")[0] == 0
     assert {row["set"] for row in told()["rows"]} == {"photos"}
@@ -719,7 +733,7 @@ def test_perceptual_distances_are_measured_with_the_weights_that_are_given(capsy
         ("--data photos --networks missing.safetensors", "There is no network 'missing.safetensors'"),
         ("--data photos --networks style.safetensors", "is a network for style"),
         ("--data photos --scales 1", "scales is 1"),
-        ("--data photos --scales 4 4", "one twice"),
+        ("--data photos --scales 4 4", "a number twice"),
         ("--data photos --networks x4.safetensors --device abacus", "no device 'abacus'"),
         ("--data photos --out photos/0.png", "is a file"),
     ],

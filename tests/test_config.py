@@ -13,22 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perceptual.config import (
-    LossConfig,
-    NetworkConfig,
-    StyleRecipe,
-    StylizeConfig,
-    TrainConfig,
-    TrainStyleConfig,
-    differences,
-    from_dict,
-    to_dict,
-)
+from perceptual.config import LossConfig, NetworkConfig, StylizeConfig, TrainConfig, differences, from_dict, to_dict
 from perceptual.errors import ConfigError
 from perceptual.losses.networks import ARCHITECTURES, split_layer, split_scale
 from perceptual.losses.weights import PRETRAINED
 from perceptual.networks import TransformationNetwork
-from perceptual.recipes import STYLE_RECIPES, style_recipe
+from perceptual.tasks.style import Style, TrainStyleCommand
+from perceptual.tasks.style_recipes import STYLE_RECIPES, StyleRecipe
 
 CHECKED = (NetworkConfig, LossConfig, TrainConfig, StyleRecipe)
 HINTS = [(kind, name, hint) for kind in CHECKED for name, hint in typing.get_type_hints(kind).items()]
@@ -102,7 +93,7 @@ def test_a_dictionary_is_plain_and_nested_like_the_config() -> None:
     values = to_dict(StyleRecipe())
     assert list(values) == ["network", "loss", "train", "style_size", "temporal_weight", "style_factors"]
     assert values["loss"]["content_layers"] == ["vgg16:relu2_2"]
-    assert to_dict(TrainStyleConfig(data=Path("photos")))["data"] == "photos"
+    assert to_dict(TrainStyleCommand(data=Path("photos")))["data"] == "photos"
 
 
 def test_what_a_dictionary_leaves_out_is_the_default() -> None:
@@ -182,14 +173,14 @@ def test_a_config_cannot_be_changed() -> None:
 
 def test_the_paper_recipe_has_the_papers_network() -> None:
     """Supplement, Table 1; spatial batch normalisation; a scaled tanh to [0, 255] (section 3.1)."""
-    network = style_recipe("paper").network
+    network = Style.recipe("paper").network
     assert network.architecture == "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
     assert (network.norm, network.padding, network.styles, network.tanh_scale) == ("batch", "zero", 1, 127.5)
 
 
 def test_the_authors_recipe_differs_from_the_papers_as_their_code_does() -> None:
     """Their train.lua: start padding, 150 tanh, content at the ReLU of conv3_3, total variation 1e-6."""
-    paper, authors = (to_dict(style_recipe(name)) for name in ("paper", "authors"))
+    paper, authors = (to_dict(Style.recipe(name)) for name in ("paper", "authors"))
     assert differences(paper, authors) == {
         "network.padding": ("zero", "reflect-start"),
         "network.tanh_scale": (127.5, 150),
@@ -200,7 +191,7 @@ def test_the_authors_recipe_differs_from_the_papers_as_their_code_does() -> None
 
 def test_the_paper_recipe_has_the_papers_loss() -> None:
     """Section 4.1: content at relu2_2, style at four layers of VGG-16; total variation between 1e-6 and 1e-4."""
-    loss = style_recipe("paper").loss
+    loss = Style.recipe("paper").loss
     assert loss.content_layers == ("vgg16:relu2_2",)
     assert loss.style_layers == tuple(f"vgg16:relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3"))
     assert (loss.weighting, loss.content_weight, loss.style_weight) == ("absolute", 1.0, 5.0)
@@ -209,7 +200,7 @@ def test_the_paper_recipe_has_the_papers_loss() -> None:
 
 def test_the_paper_recipe_has_the_papers_training() -> None:
     """Section 4.1: Adam 1e-3, 40,000 steps of 4 pictures, each resized to 256 x 256, no decay of the rate."""
-    train = style_recipe("paper").train
+    train = Style.recipe("paper").train
     assert (train.learning_rate, train.decay, train.steps, train.batch, train.size) == (1e-3, "none", 40_000, 4, 256)
     assert train.crop == "squash"
 
@@ -217,30 +208,30 @@ def test_the_paper_recipe_has_the_papers_training() -> None:
 def test_recipes_for_pictures_are_not_trained_for_films() -> None:
     """Each step would paint twice as many pictures."""
     assert StyleRecipe().temporal_weight == 0
-    assert {style_recipe(name).temporal_weight for name in ("fast", "sketch", "own", "paper")} == {0}
+    assert {Style.recipe(name).temporal_weight for name in ("fast", "sketch", "own", "paper")} == {0}
 
 
 def test_an_unknown_recipe_is_refused_and_the_known_ones_listed() -> None:
     with pytest.raises(ConfigError, match="'rembrandt'") as caught:
-        style_recipe("rembrandt")
+        Style.recipe("rembrandt")
     assert_one_sentence(caught.value)
     assert {"fast", "paper", "authors"} <= set(STYLE_RECIPES)
     assert all(name in str(caught.value) for name in STYLE_RECIPES)
 
 
 def test_the_default_recipe_of_the_command_exists() -> None:
-    assert TrainStyleConfig().recipe in STYLE_RECIPES
+    assert TrainStyleCommand().recipe in STYLE_RECIPES
 
 
 @pytest.mark.parametrize("name", STYLE_RECIPES)
 def test_the_network_of_a_recipe_can_be_built_and_keeps_the_size(name: str) -> None:
     with torch.device("meta"):
-        assert TransformationNetwork(style_recipe(name).network).scale == 1
+        assert TransformationNetwork(Style.recipe(name).network).scale == 1
 
 
 @pytest.mark.parametrize("name", STYLE_RECIPES)
 def test_the_layers_of_a_recipe_exist(name: str) -> None:
-    loss = style_recipe(name).loss
+    loss = Style.recipe(name).loss
     for layer in (*loss.content_layers, *loss.style_layers):
         network, stage = split_layer(split_scale(layer)[0])
         kind = PRETRAINED[network].network

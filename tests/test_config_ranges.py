@@ -18,25 +18,25 @@ import pytest
 
 import perceptual.cli
 import perceptual.config
+import perceptual.tasks
 from perceptual.config import (
     NetworkConfig,
     OptimizeConfig,
     Range,
     StylizeConfig,
     TrainConfig,
-    TrainUpscaleConfig,
     UpscaleConfig,
-    UpscaleRecipe,
     VideoConfig,
     WebcamConfig,
     from_dict,
 )
 from perceptual.config.checks import written
 from perceptual.errors import ConfigError, shown
+from perceptual.tasks.upscale import TrainUpscaleCommand, UpscaleRecipe
 
 ROOMS = [
     importlib.import_module(f"{room.__name__}.{found.name}")
-    for room in (perceptual.config, perceptual.cli)
+    for room in (perceptual.config, perceptual.cli, perceptual.tasks)
     for found in pkgutil.iter_modules(room.__path__)
     if found.name not in ("__main__", "checks")
 ]
@@ -154,7 +154,7 @@ def test_numbers_of_numpy_are_taken_as_pythons() -> None:
 def test_lists_and_text_become_what_a_field_holds() -> None:
     assert VideoConfig(network="x.safetensors").network == Path("x.safetensors")  # type: ignore[arg-type]
     assert from_dict(UpscaleRecipe, {"train": {"steps": 3}}).train.steps == 3
-    assert TrainUpscaleConfig(weights=["vgg16=x"]).weights == ("vgg16=x",)  # type: ignore[arg-type]
+    assert TrainUpscaleCommand(weights=["vgg16=x"]).weights == ("vgg16=x",)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -163,9 +163,9 @@ def test_lists_and_text_become_what_a_field_holds() -> None:
         (NetworkConfig, {"architecture": 5}, "architecture is 5; it must be text."),
         (NetworkConfig, {"architecture": None}, "architecture is None; it must be text."),
         (TrainConfig, {"compile": 1}, "compile is 1; it must be true or false."),
-        (TrainUpscaleConfig, {"weights": "vgg16=x"}, "weights is 'vgg16=x'; it must be a list."),
-        (TrainUpscaleConfig, {"weights": [5]}, "weights is 5; it must be text."),
-        (TrainUpscaleConfig, {"data": 5}, "data is 5; it must be a path."),
+        (TrainUpscaleCommand, {"weights": "vgg16=x"}, "weights is 'vgg16=x'; it must be a list."),
+        (TrainUpscaleCommand, {"weights": [5]}, "weights is 5; it must be text."),
+        (TrainUpscaleCommand, {"data": 5}, "data is 5; it must be a path."),
         (UpscaleRecipe, {"train": {}}, "train is {}; it must be a group of settings."),
         (UpscaleRecipe, {"loss": 5}, "loss is 5; it must be text."),
         (VideoConfig, {"start": "9" * 5000}, "start is '999"),
@@ -201,10 +201,10 @@ def test_a_value_is_quoted_short_on_one_line_and_without_control_characters(valu
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"upscale": 2, "precision": "int8"}, "--precision does nothing"),
-        ({"network": Path("x"), "loss": "nonsense"}, "--network names the network itself, where --loss does nothing"),
-        ({"network": Path("x"), "loss": "feature"}, "--loss does nothing"),
-        ({"loss": "feature"}, "--loss does nothing"),
+        ({"upscale": 2, "precision": "int8"}, "--precision has no effect"),
+        ({"network": Path("x"), "loss": "nonsense"}, "--loss has no effect together with --network"),
+        ({"network": Path("x"), "loss": "feature"}, "--loss has no effect"),
+        ({"loss": "feature"}, "--loss has no effect"),
     ],
 )
 def test_what_would_be_passed_over_in_a_film_is_refused(values: dict[str, Any], says: str) -> None:
@@ -218,5 +218,5 @@ def test_weights_by_name_have_a_range(number: str) -> None:
 
 
 def test_a_loss_beside_a_network_of_ones_own_is_refused() -> None:
-    assert "--loss does nothing" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
+    assert "--loss has no effect" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
     assert UpscaleConfig(network=Path("x"), loss="pixel").network == Path("x")

@@ -119,7 +119,7 @@ def test_a_network_with_anything_in_any_field_is_read_or_refused(good: Path, tmp
         ("steps", -1, "steps is -1; it must be a whole number from 0 to"),
         ("steps", 1.5, "steps is 1.5"),
         ("steps", True, "steps is True"),
-        ("task", "other", "task is 'other'; choose one of style, upscale"),
+        ("task", 5, "task is 5; it must be text"),
         ("references", {"tv": 5}, "references is 5; it must be a list"),
         ("references", {"tv": [float("nan")]}, "references is nan; it must be a finite number"),
         ("weights", {"tv": "heavy"}, "weights is 'heavy'"),

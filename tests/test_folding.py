@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual.fast.folding import cells, doubled_kernel, fill_frame, folded_kernel, transposed_kernel
+from perceptual.fast.folding import cells, doubled_kernel, fill_padding, folded_kernel, transposed_kernel
 
 PADDINGS = ("reflect", "replicate")
 close = torch.testing.assert_close
@@ -42,8 +42,8 @@ def framed(grid: Tensor, mode: str, before: int, behind: int) -> Tensor:
     rows, columns = (side + before + behind for side in grid.shape[:2])
     out = grid.new_full((rows, columns, *grid.shape[2:]), -1)
     out[before : rows - behind, before : columns - behind] = grid
-    fill_frame(out, mode, before, behind)
-    fill_frame(out.transpose(0, 1).transpose(2, 3), mode, before, behind)
+    fill_padding(out, mode, before, behind)
+    fill_padding(out.transpose(0, 1).transpose(2, 3), mode, before, behind)
     return out
 
 
@@ -79,7 +79,7 @@ def test_cells_are_a_view_of_a_part_of_a_grid_too() -> None:
 )
 def test_the_frame_of_a_plain_grid_is_that_of_a_hand(mode: str, expected: list[float]) -> None:
     grid = torch.tensor([0.0, 0, 1, 2, 3, 4, 0]).view(7, 1, 1, 1, 1)
-    fill_frame(grid, mode, 2, 1)
+    fill_padding(grid, mode, 2, 1)
     assert grid.flatten().tolist() == expected
 
 
@@ -88,7 +88,7 @@ def test_the_frame_of_a_plain_grid_is_that_of_a_hand(mode: str, expected: list[f
 )
 def test_the_frame_of_a_folded_grid_counts_pixels_and_not_cells(mode: str, expected: list[float]) -> None:
     grid = torch.tensor([0.0, 0, 1, 2, 3, 4, 5, 6, 0, 0]).view(5, 1, 2, 1, 1).repeat(1, 1, 1, 2, 1)
-    fill_frame(grid, mode, 1, 1)
+    fill_padding(grid, mode, 1, 1)
     assert grid[:, 0, :, 0].flatten().tolist() == expected
     assert torch.equal(grid[..., 0, :], grid[..., 1, :])  # columns in the cell are not touched
 

@@ -10,17 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import perceptual
+from perceptual import fast
 
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
-    1: {"cache", "errors", "events", "functional", "lbfgs"},
+    1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "resampling"},
-    3: {"images", "networks", "recipes"},
-    4: {"checkpoints", "data", "fast", "losses", "paintings", "video"},
-    5: {"apply", "optimize", "tasks"},
-    6: {"measure", "train", "webcam"},
-    7: {"reproduce"},
-    8: {"cli"},
+    3: {"images", "networks"},
+    4: {"checkpoints", "data", "fast", "losses", "video"},
+    5: {"apply", "optimize"},
+    6: {"measure", "tasks", "webcam"},
+    7: {"train"},
+    8: {"reproduce"},
+    9: {"cli"},
 }
 DOORS = {  # the only rooms that know a library
     "rich": {"cli"},
@@ -33,7 +35,7 @@ DOORS = {  # the only rooms that know a library
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
     "skimage": {"apply", "reproduce"},
-    "ctypes": {"devices", "fast"},
+    "ctypes": {"fast", "memory"},
     "pickle": set(),
     "torchvision": set(),
 }
@@ -156,6 +158,22 @@ def test_a_library_enters_by_its_door() -> None:
     assert wrong == []
 
 
+def test_fast_is_reached_by_its_door_only() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        if room_of(path) != "fast":
+            inside = [(module, line) for module, line in modules(tree) if module.startswith("perceptual.fast.")]
+            wrong += [f"{path.name}:{line} imports {module}" for module, line in inside]
+            wrong += [
+                f"{path.name}:{node.lineno} imports {alias.name}"
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom) and node.module == "perceptual.fast"
+                for alias in node.names
+                if alias.name not in fast.__all__
+            ]
+    assert wrong == []
+
+
 def test_only_the_command_prints() -> None:
     wrong = []
     for path, tree in TREES.items():
@@ -220,7 +238,7 @@ def test_every_public_thing_says_what_it_is() -> None:
 
 def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
     flags = {"help", "version"}
-    for tree in (tree for path, tree in TREES.items() if room_of(path) in ("config", "cli")):
+    for tree in (tree for path, tree in TREES.items() if room_of(path) in ("config", "cli", "tasks")):
         nodes = list(ast.walk(tree))
         named = [k.value for node in nodes if isinstance(node, ast.Call) for k in node.keywords if k.arg == "name"]
         flags |= {value.value for value in named if isinstance(value, ast.Constant)}  # tyro.conf.arg(name="from")

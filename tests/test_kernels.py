@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +21,34 @@ from PIL import Image
 from torch import Tensor
 
 from perceptual import cli
-from perceptual.fast import kernels
+from perceptual.apply import Stylizer
+from perceptual.fast import build, kernels, library, native, prepare_kernels
 from perceptual.fast.folding import cells
-from perceptual.fast.kernels import Range, Vector, accumulate, encode, ends_of, measure, quantise
+from perceptual.fast.kernels import Range, Vector, accumulate, encode, extremes, measure, quantise
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 CHANNELS = [3, 12, 16, 20, 64]  # the compiled ones take 16 at a time
 close = torch.testing.assert_close
 
 
-@pytest.fixture(params=["compiled", "plain"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test runs with the compiled kernels and without them."""
-    if request.param == "plain":
-        monkeypatch.setattr(kernels, "compiled", lambda *, wait=False: None)
-    elif kernels.compiled(wait=True) is None:
-        pytest.skip("there are no compiled kernels: no Linux, no C compiler, or PERCEPTUAL_KERNELS=0")
+needs_compiler = pytest.mark.skipif(build.find_compiler() is None, reason="needs Linux and a C compiler")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
+    """Every variant that this processor can run, compiled as for a wheel."""
+    folder = tmp_path_factory.mktemp("built")
+    if not build.build(folder):
+        return {}
+    return {v: native.declare(ctypes.CDLL(str(folder / build.library_name(v)))) for v in library.runnable()}
+
+
+@pytest.fixture(params=[*build.variants(), "plain"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, built: dict[str, ctypes.CDLL]) -> str:
+    """The test runs with each variant of the compiled kernels, and without any."""
+    if request.param != "plain" and request.param not in built:
+        pytest.skip("there is no C compiler, or this processor lacks the instructions")
+    monkeypatch.setattr(kernels, "compiled", lambda: built.get(request.param))
     return str(request.param)
 
 
@@ -150,7 +163,7 @@ def vector(*values: float) -> Vector:
 def test_the_range_of_two_parts_is_that_of_the_whole_by_hand() -> None:
     one = Range(2, vector(1), vector(1), vector(0), vector(2))  # 0 2
     other = Range(1, vector(7), vector(0), vector(7), vector(7))  # 7
-    both = one.with_more(other)  # 0 2 7: mean 3, variance (9 + 1 + 16) / 3
+    both = one.combined_with(other)  # 0 2 7: mean 3, variance (9 + 1 + 16) / 3
     assert both.count == 3
     np.testing.assert_allclose([*both.mean, *both.variance, *both.low, *both.high], [3, 26 / 3, 0, 7], rtol=1e-6)
 
@@ -161,7 +174,7 @@ def test_the_range_of_all_parts_is_that_of_the_whole(sizes: list[int], mean: flo
     parts = [mean + k + torch.randn(rows, 3, 2, 2, 5) for k, rows in enumerate(sizes)]
     known = measure(parts[0])
     for part in parts[1:]:
-        known = known.with_more(measure(part))
+        known = known.combined_with(measure(part))
     agree(known, truth(torch.cat(parts)))
 
 
@@ -250,7 +263,7 @@ def test_the_stream_takes_a_multiple_and_tells_its_ends(way: str, channels: int,
 
 
 def test_ends_are_the_least_and_the_largest_of_each_channel() -> None:
-    low, high = ends_of(torch.tensor([[[1.0, -5]], [[3, 2]], [[2, 0]]]))
+    low, high = extremes(torch.tensor([[[1.0, -5]], [[3, 2]], [[2, 0]]]))
     assert (low.tolist(), high.tolist()) == ([1, -5], [3, 2])
 
 
@@ -259,132 +272,231 @@ def test_ends_are_the_least_and_the_largest_of_each_channel() -> None:
 
 def test_the_largest_weight_of_a_filter_is_level_127(way: str) -> None:
     weight = torch.tensor([[127.0, -64], [0.5, -1], [0, 0]])[..., None, None]
-    levels, worth = quantise(weight, vector(1))
+    levels, factors = quantise(weight, vector(1))
     assert levels.dtype == torch.int8
     assert levels[:2, :, 0, 0].tolist() == [[127, -64], [64, -127]]  # 63.5 is rounded to the even or away from 0: 64
     assert not levels[2].any()
-    close(worth[:2], torch.tensor([1, 1 / 127]))
+    close(factors[:2], torch.tensor([1, 1 / 127]))
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("channels", CHANNELS)
-def test_levels_are_worth_the_scaled_weight_to_half_a_level(way: str, channels: int, size: int) -> None:
+def test_levels_times_factors_are_the_scaled_weight_to_half_a_level(way: str, channels: int, size: int) -> None:
     weight, scale = torch.randn(9, 2 * channels, size, size), 0.01 + torch.rand(channels)
-    levels, worth = quantise(weight, scale.numpy())
+    levels, factors = quantise(weight, scale.numpy())
     scaled = weight * scale.repeat(2)[:, None, None]  # the scale is repeated for the places of a cell
-    off = (levels * worth[:, None, None, None] - scaled).abs() / worth[:, None, None, None]
+    off = (levels * factors[:, None, None, None] - scaled).abs() / factors[:, None, None, None]
     assert off.max() < 0.5001
     assert torch.equal(levels.abs().amax((1, 2, 3)), torch.full((9,), 127, dtype=torch.int8))
 
 
 def test_weights_that_are_not_contiguous_are_quantised_too(way: str) -> None:
     weight = torch.randn(4, 6, 3, 3)
-    levels, worth = quantise(weight, np.ones(6, np.float32))
+    levels, factors = quantise(weight, np.ones(6, np.float32))
     turned, again = quantise(weight.contiguous(memory_format=torch.channels_last), np.ones(6, np.float32))
     assert (levels.int() - turned.int()).abs().max() <= 1  # the two ways round a tie each in its own direction
-    close(worth, again)
+    close(factors, again)
 
 
-# --- the compiler
+# --- what a wheel brings
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Nothing is compiled yet, and this is the file to be."""
-    find, path = kernels._file, tmp_path / "cache" / "kernels.so"
-    forget_compiler(find())
-    monkeypatch.setattr(kernels, "_found", {})
-    monkeypatch.setattr(kernels, "_file", lambda: path)
-    yield path
-    forget_compiler(path)
-
-
-def forget_compiler(path: Path | None) -> None:
-    """Wait for the one that was started, or Python warns of it."""
-    if path and kernels._compile.cache_info().currsize and (process := kernels._compile(path)):
-        process.wait()
-    kernels._compile.cache_clear()
-
-
-needs_compiler = pytest.mark.skipif(
-    not (shutil.which("gcc") or shutil.which("cc")) or not Path("/proc/cpuinfo").exists(),
-    reason="needs Linux and a C compiler",
-)
-
-
-@pytest.mark.parametrize("wait", [True, False])
-def test_a_user_can_do_without_compiled_kernels(monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:
-    find = kernels._file
-    monkeypatch.setattr(kernels, "_found", {})
-    monkeypatch.setenv("PERCEPTUAL_KERNELS", "0")
-    find.cache_clear()
-    try:
-        assert kernels.compiled(wait=wait) is None
-    finally:
-        find.cache_clear()
-
-
-def test_other_systems_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels._file.cache_clear()
-    try:
-        monkeypatch.setattr("sys.platform", "darwin")
-        assert kernels._file() is None
-    finally:
-        kernels._file.cache_clear()
-
-
-@needs_compiler
-def test_the_file_is_named_after_the_processor_and_the_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
+def undecided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A process that has not chosen its kernels yet, with an empty cache."""
+    monkeypatch.setattr(library, "_chosen", [])
     monkeypatch.delenv("PERCEPTUAL_KERNELS", raising=False)
-    kernels._file.cache_clear()
-    try:
-        first = kernels._file()
-        (tmp_path / "other.c").write_text("int other;")
-        monkeypatch.setattr(kernels, "_source", lambda: tmp_path / "other.c")
-        kernels._file.cache_clear()
-        second = kernels._file()
-    finally:
-        kernels._file.cache_clear()
-    assert first is not None
-    assert second is not None
-    assert first.parent == second.parent == tmp_path / "cache" / "kernels"
-    assert first.name != second.name
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
 
 
 @needs_compiler
-def test_who_waits_gets_kernels_and_nothing_else_is_left_behind(fresh: Path) -> None:
-    library = kernels.compiled(wait=True)
-    assert library is not None
-    assert kernels.compiled() is library
+def test_a_build_has_every_variant_under_a_name_that_follows_the_source(tmp_path: Path) -> None:
+    (tmp_path / "kernels-avx2-00000000.so").write_bytes(b"of an earlier build")
+    files = build.build(tmp_path)
+    assert [path.name for path in files] == [build.library_name(variant) for variant in build.variants()]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o755}
+
+
+def test_a_changed_source_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build.library_name("baseline")
+    (tmp_path / "other.c").write_text("int other;")
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "other.c")
+    assert build.library_name("baseline") != before
+
+
+def test_a_build_without_a_compiler_is_empty(no_compiler: None, tmp_path: Path) -> None:
+    assert build.build(tmp_path) == []
+
+
+@needs_compiler
+def test_a_build_that_fails_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.c"
+    broken.write_text("this is no C")
+    monkeypatch.setattr(build, "compile_library", partial(build.compile_library, source=broken))
+    assert build.build(tmp_path) == []
+    assert list(tmp_path.iterdir()) == [broken]
+
+
+@pytest.mark.parametrize(
+    ("capability", "best"),
+    [("DEFAULT", "baseline"), ("AVX2", "avx2"), ("AVX512", "avx512"), ("AVX10_2", "avx512"), ("new", "baseline")],
+)
+def test_the_processor_decides_the_variant(monkeypatch: pytest.MonkeyPatch, capability: str, best: str) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    assert library.runnable()[0] == best
+    assert library.runnable()[-1] == "baseline"
+
+
+def test_other_machine_types_have_the_baseline_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert library.runnable() == ["baseline"]
+    assert "-march=native" in build.native_flags()
+    assert not any("x86" in flag or "avx" in flag or "512" in flag for flag in build.native_flags())
+
+
+@needs_compiler
+def test_the_fastest_variant_that_loads_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    build.build(tmp_path / "built")
+    for damaged, variant in enumerate(library.runnable()):
+        folder = tmp_path / variant  # one for each: the loader knows a file that it has loaded by its path
+        shutil.copytree(tmp_path / "built", folder)
+        for faster in library.runnable()[:damaged]:
+            (folder / build.library_name(faster)).write_bytes(b"damaged")
+        taken = library.installed(folder)
+        assert taken is not None
+        assert taken._name == str(folder / build.library_name(variant))
+
+
+def test_a_folder_without_kernels_is_no_error(tmp_path: Path) -> None:
+    assert library.installed(tmp_path) is None
+
+
+# --- the choice
+
+
+def test_painting_never_starts_a_compiler(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPTUAL_KERNELS", "compile")  # which only the command reads
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a compiler was started"))
+    monkeypatch.setattr(build, "library_name", lambda variant: "missing.so")
+    stylizer = Stylizer.load("wave", device="cpu", video=True)
+    stylizer(torch.rand(1, 3, 160, 160))
+    assert library.compiled() is None
+    assert not undecided.exists()
+
+
+def test_a_user_can_do_without_kernels(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPTUAL_KERNELS", "0")
+    assert not prepare_kernels(compile_here=True)
+    assert library.compiled() is None
+    assert not undecided.exists()
+
+
+def test_other_systems_have_none(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert not prepare_kernels(compile_here=True)
+    assert build.find_compiler() is None
+
+
+@needs_compiler
+def test_the_choice_is_made_once(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "installed", lambda: None)
+    assert library.compiled() is None
+    assert not prepare_kernels(compile_here=True)  # or the second painting would differ from the first by roundings
+    assert not undecided.exists()
+
+
+@needs_compiler
+def test_kernels_compiled_here_are_preferred(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "installed", lambda: pytest.fail("not needed"))
+    assert prepare_kernels(compile_here=True)
+    assert library.compiled() is not None
+    assert len(list((undecided / "kernels").iterdir())) == 2
+
+
+def test_without_a_compiler_the_installed_kernels_are_used(
+    undecided: Path, no_compiler: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "installed", lambda: "installed")
+    assert prepare_kernels(compile_here=True)
+    assert library.compiled() == "installed"
+
+
+@pytest.mark.parametrize(("value", "compiles"), [(None, False), ("compile", True), ("0", False)])
+def test_the_command_decides_before_its_first_picture(
+    tiny_style: Path,
+    photograph: Image.Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    value: str | None,
+    compiles: bool,
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr("perceptual.fast.prepare_kernels", lambda *, compile_here=False: calls.append(compile_here))
+    if value is None:
+        monkeypatch.delenv("PERCEPTUAL_KERNELS", raising=False)
+    else:
+        monkeypatch.setenv("PERCEPTUAL_KERNELS", value)
+    photograph.save(tmp_path / "a.png")
+    words = ["stylize", tmp_path / "a.png", "--style", tiny_style, "-o", tmp_path / "b.png"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert calls == [compiles]
+    assert ("compiling failed" in capsys.readouterr().err) == compiles
+
+
+# --- compiling for this processor
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing is compiled yet, and this is the file to be."""
+    path = tmp_path / "cache" / "kernels.so"
+    monkeypatch.setattr(native, "library_path", lambda: path)
+    return path
+
+
+@needs_compiler
+def test_the_file_is_named_after_the_processor_and_the_source(undecided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [native.library_path()]
+    monkeypatch.setattr(native, "processor", lambda: "another one")
+    names.append(native.library_path())
+    undecided.mkdir()
+    (undecided / "other.c").write_text("int other;")
+    monkeypatch.setattr(build, "SOURCE", undecided / "other.c")
+    names.append(native.library_path())
+    assert {path.parent for path in names} == {undecided / "kernels"}
+    assert len({path.name for path in names}) == 3
+
+
+@needs_compiler
+def test_compiling_gives_kernels_and_leaves_nothing_else_behind(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = native.compiled_here()
+    assert found is not None
     assert sorted(fresh.parent.iterdir()) == [fresh, hash_of(fresh)]
+    monkeypatch.setattr(kernels, "compiled", lambda: found)
     grid = torch.randn(9, 7, 1, 1, 5)
     agree(measure(grid), truth(grid))
-
-
-@needs_compiler
-def test_who_does_not_wait_goes_without_them_to_the_end(fresh: Path) -> None:
-    assert kernels.compiled() is None
-    process = kernels._compile(fresh)
-    assert process is not None
-    process.wait()
-    assert kernels.compiled() is None  # or the second painting would differ from the first by roundings
-    assert kernels.compiled(wait=True) is not None
-    assert kernels.compiled() is not None
-
-
-def test_a_missing_compiler_is_no_error(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert kernels.compiled() is None
-    assert kernels.compiled(wait=True) is None
-    agree(measure(torch.ones(2, 2, 1, 1, 3)), truth(torch.ones(2, 2, 1, 1, 3)))
+    assert native.compiled_here() is not None  # from the cache
+
+
+def test_a_missing_compiler_is_no_error(fresh: Path, no_compiler: None) -> None:
+    assert native.compiled_here() is None
 
 
 @needs_compiler
 def test_a_cache_that_cannot_be_written_is_no_error(fresh: Path) -> None:
     fresh.parent.write_text("a file where the folder should be")
-    assert kernels.compiled(wait=True) is None
-    assert kernels.compiled() is None
+    assert native.compiled_here() is None
 
 
 @needs_compiler
@@ -393,8 +505,8 @@ def test_a_compiler_that_fails_is_no_error(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
 ) -> None:
     (tmp_path / "broken.c").write_text(source)
-    monkeypatch.setattr(kernels, "_source", lambda: tmp_path / "broken.c")
-    assert kernels.compiled(wait=True) is None
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "broken.c")
+    assert native.compiled_here() is None
     assert list(fresh.parent.iterdir()) == []
 
 
@@ -415,11 +527,9 @@ def keep(path: Path, content: bytes, digest: str | None = None) -> None:
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_file_that_is_no_library_is_no_error(fresh: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: None)
+def test_a_file_that_is_no_library_is_no_error(fresh: Path, no_compiler: None, content: bytes) -> None:
     keep(fresh, content)
-    assert kernels.compiled(wait=True) is None
-    assert kernels.compiled() is None
+    assert native.compiled_here() is None
 
 
 @needs_compiler
@@ -427,21 +537,21 @@ def test_a_file_that_is_no_library_is_no_error(fresh: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_file_that_cannot_be_loaded_is_compiled_anew(fresh: Path, content: bytes, sealed: bool) -> None:
     keep(fresh, content, None if sealed else "0" * 64)
-    assert kernels.compiled(wait=True) is not None
+    assert native.compiled_here() is not None
     assert hash_of(fresh).read_text().strip() == hashlib.sha256(fresh.read_bytes()).hexdigest()
 
 
 @needs_compiler
 def test_a_file_that_was_cut_short_or_changed_is_never_loaded(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels.compiled(wait=True) is not None
+    assert native.compiled_here() is not None
     whole = fresh.read_bytes()
     loaded: list[object] = []
     monkeypatch.setattr("ctypes.CDLL", lambda *words, **_: loaded.append(words))
     for content in (whole[:-1], whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
         fresh.unlink()  # this process still runs the first one
         fresh.write_bytes(content)
-        with kernels._folder(fresh) as folder:
-            assert kernels._load(fresh.name, folder) is None
+        with native._open_folder(fresh) as folder:
+            assert native.load(fresh.name, folder) is None
     assert loaded == []
 
 
@@ -459,8 +569,8 @@ def test_only_files_of_the_user_alone_are_loaded(
 
     monkeypatch.setattr("ctypes.CDLL", load)
     keep(fresh, b"a library")
-    with kernels._folder(fresh) as folder:
-        kernels._load(fresh.name, folder)
+    with native._open_folder(fresh) as folder:
+        native.load(fresh.name, folder)
     assert len(loaded) == 1
     path = fresh.with_name(name)
     if way_in.startswith("writable"):
@@ -475,8 +585,8 @@ def test_only_files_of_the_user_alone_are_loaded(
         os.chown(path, 65534, -1)
     else:
         pytest.skip("only root can give a file away")
-    with kernels._folder(fresh) as folder:
-        assert kernels._load(fresh.name, folder) is None
+    with native._open_folder(fresh) as folder:
+        assert native.load(fresh.name, folder) is None
     assert len(loaded) == 1
 
 
@@ -485,17 +595,18 @@ def test_only_files_of_the_user_alone_are_loaded(
 def test_a_folder_that_others_can_write_to_is_closed_and_its_file_compiled_anew(fresh: Path, mode: int) -> None:
     keep(fresh, b"planted")
     fresh.parent.chmod(mode)
-    assert kernels.compiled(wait=True) is not None
+    assert native.compiled_here() is not None
     assert fresh.read_bytes() != b"planted"
     assert fresh.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.skipif(os.name != "posix", reason="users of POSIX")
 def test_nothing_is_loaded_from_a_folder_of_another_user(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep(fresh, b"planted")
     user = os.geteuid()
     monkeypatch.setattr("os.geteuid", lambda: user + 1)
     monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: pytest.fail("loaded"))
-    assert kernels.compiled(wait=True) is None
+    assert native.compiled_here() is None
     assert fresh.read_bytes() == b"planted"
 
 
@@ -503,7 +614,7 @@ def test_nothing_is_loaded_from_a_folder_of_another_user(fresh: Path, monkeypatc
 def test_the_cache_is_the_users_alone(fresh: Path) -> None:
     before = os.umask(0)
     try:
-        kernels.compiled(wait=True)
+        native.compiled_here()
     finally:
         os.umask(before)
     assert fresh.parent.stat().st_mode & 0o777 == 0o700
@@ -517,17 +628,5 @@ def test_what_a_killed_compiler_left_is_removed_after_an_hour(fresh: Path) -> No
     for name, age in (("build-old.o", 3700), ("build-new.o", 60), ("mine.o", 9000)):
         fresh.with_name(name).write_bytes(b"")
         os.utime(fresh.with_name(name), (now - age, now - age))
-    kernels.compiled(wait=True)
+    native.compiled_here()
     assert {path.name for path in fresh.parent.iterdir()} == {"build-new.o", "mine.o", fresh.name, hash_of(fresh).name}
-
-
-def test_the_command_decides_before_its_first_picture(
-    tiny_style: Path, photograph: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With an empty cache the first of two equal runs would else paint without the kernels, and round differently."""
-    calls: list[bool] = []
-    monkeypatch.setattr(kernels, "compiled", lambda *, wait=False: calls.append(wait))
-    photograph.save(tmp_path / "a.png")
-    words = ["stylize", tmp_path / "a.png", "--style", tiny_style, "-o", tmp_path / "b.png"]
-    assert cli.main([str(word) for word in words]) == 0
-    assert calls[0]

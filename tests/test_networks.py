@@ -25,7 +25,8 @@ from perceptual.networks import (
     parse_architecture,
     with_noise,
 )
-from perceptual.recipes import SUPER_RESOLUTION, style_recipe
+from perceptual.tasks.style import Style
+from perceptual.tasks.upscale import SUPER_RESOLUTION
 
 TINY = "c9s1-4 d4 d8 r8*2 u4 u4 c9s1-3"
 PADDINGS = ("zero", "reflect", "replicate", "reflect-start")
@@ -119,7 +120,7 @@ def test_a_network_that_makes_images_smaller_is_refused(text: str) -> None:
 def test_every_activation_size_of_table_1() -> None:
     blocks = [(128, 64)] * 5
     expected = squares((32, 256), (64, 128), (128, 64), *blocks, (64, 128), (32, 256), (3, 256), (3, 256))
-    paper = style_recipe("paper").network
+    paper = Style.recipe("paper").network
     assert paper.architecture == STYLE
     for padding in (paper.padding, "zero", "reflect"):
         assert activation_sizes(STYLE, padding, 256) == expected
@@ -128,7 +129,7 @@ def test_every_activation_size_of_table_1() -> None:
 def test_table_1_with_the_authors_start_padding_of_40_px_comes_out_at_256() -> None:
     blocks = [(128, 80), (128, 76), (128, 72), (128, 68), (128, 64)]  # each unpadded block crops 2 px a side
     expected = squares((32, 336), (64, 168), (128, 84), *blocks, (64, 128), (32, 256), (3, 256), (3, 256))
-    assert style_recipe("authors").network.padding == "reflect-start"
+    assert Style.recipe("authors").network.padding == "reflect-start"
     assert activation_sizes(STYLE, "reflect-start", 256) == expected
     assert network(STYLE, padding="reflect-start").start_pad == 40
 

@@ -26,8 +26,8 @@ from perceptual.config import NetworkConfig, from_dict, to_dict
 from perceptual.errors import ConfigError
 from perceptual.functional import luma
 from perceptual.networks import ConvolutionLayer, Layer, TransformationNetwork, enlarge, parse_architecture
-from perceptual.recipes import upscale_recipe
 from perceptual.resampling import imresize
+from perceptual.tasks.upscale import upscale_recipe
 
 close = torch.testing.assert_close
 PADDINGS = ("zero", "reflect", "replicate", "reflect-start")

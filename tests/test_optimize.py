@@ -41,8 +41,7 @@ from perceptual.losses import (
 )
 from perceptual.losses.networks import ARCHITECTURES, Features, LossNetwork, LossNetworks, _smallest_side, trim
 from perceptual.optimize import Objective, Optimization, invert, optimize_style, texture, white_noise
-from perceptual.paintings import read_painting
-from perceptual.recipes import style_recipe
+from perceptual.tasks.style import Style, read_painting
 
 close = torch.testing.assert_close
 BOTH = pytest.mark.parametrize("method", ["lbfgs", "adam"])
@@ -228,7 +227,7 @@ def test_nothing_outside_0_to_1_is_ever_evaluated(method: str) -> None:
         seen.append(image.detach().clone())
         return objective(image)
 
-    finish(from_noise(lambda scale: watched, method=method, learning_rate=0.3))
+    finish(from_noise(lambda scale: watched, method=method, **({"learning_rate": 0.3} if method == "adam" else {})))
     assert len(seen) > 10
     assert all(map(inside, seen))
     assert any((image == 0).any() and (image == 1).any() for image in seen)
@@ -485,6 +484,8 @@ def test_memory_running_out_is_one_sentence_and_other_errors_stay() -> None:
         ({"preview_every": -1}, "preview-every"),
         ({"learning_rate": 0.0}, "learning-rate"),
         ({"learning_rate": math.nan}, "learning-rate"),
+        ({"learning_rate": 0.1}, "--method adam"),
+        ({"method": "adam", "history": 5}, "--method lbfgs"),
         ({"method": "sgd"}, "lbfgs, adam"),
         ({"init": "photograph"}, "noise, content"),
     ],
@@ -709,6 +710,6 @@ class TestRealWeights:
             pytest.skip("the paintings are not part of this repository")
         ours = shipped.targets("starry_night")
         config = LossConfig((), tuple(ours))
-        found = style_targets(config, read_painting(file, style_recipe("fast")), LossNetworks(tuple(ours)))
+        found = style_targets(config, read_painting(file, Style.recipe("fast")), LossNetworks(tuple(ours)))
         for layer, gram in ours.items():
             assert (gram - found[layer]).abs().amax() < 1e-3 * found[layer].abs().amax(), layer

@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perceptual import checkpoints, images, tasks
+from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import Card, body_digest, shipped
-from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig
+from perceptual.config import LossConfig, NetworkConfig, TrainConfig
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
 from perceptual.networks import TransformationNetwork
-from perceptual.paintings import read_paintings
-from perceptual.tasks import Task, recipe_from, start_from, style_task, style_weights
+from perceptual.tasks.base import Task
+from perceptual.tasks.style import Style, read_paintings, recipe_from, style_weights
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer, learning_rate
 
 Own = tuple[Path, TransformationNetwork]
@@ -42,7 +43,7 @@ def nothing_pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
         grams = torch.cat([StyleLoss.gram(style) for style in styles])
         return PerceptualLoss({"content": (PixelLoss(), 1.0), "style": (StyleLoss("pixels", grams), 5.0)})
 
-    monkeypatch.setattr(tasks, "style_transfer_loss", loss)
+    monkeypatch.setattr("perceptual.tasks.style.style_transfer_loss", loss)
     monkeypatch.setattr(shipped, "networks", lambda task: {})
 
 
@@ -80,7 +81,7 @@ def base(tmp_path: Path) -> Path:
 def make_task(base: Path, photographs: Photographs, *styles: str, train: TrainConfig = ALONE) -> Task:
     """The task of `perceptual train style --from base`."""
     paintings = {name: (name, noise(seed)) for seed, name in enumerate(styles or ("new",), start=9)}
-    return start_from(style_task(paintings, photographs, recipe_from(StyleRecipe(train=train), base)), base)
+    return Style(paintings, recipe_from(StyleRecipe(train=train), base), photographs).start_from(base)
 
 
 def train(
@@ -140,7 +141,7 @@ def test_a_network_of_another_architecture_is_refused(
 ) -> None:
     other = save(tmp_path / "other.safetensors", make(config), "one", "two")
     with pytest.raises(ConfigError, match=r"other\.safetensors.*differs"):
-        start_from(make_task(base, photographs), other)
+        make_task(base, photographs).start_from(other)
 
 
 def test_gamma_and_beta_alone_are_refused_where_there_are_none(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_the_style_that_is_named_lends_its_gamma_and_beta(
 ) -> None:
     monkeypatch.setattr(shipped, "networks", lambda task: {"base": base})
     network, card = checkpoints.load(base)
-    task = start_from(make_task(base, photographs), card.styles[1])
+    task = make_task(base, photographs).start_from(card.styles[1])
     for name, rows in network.style_parameters().items():
         new = task.network.get_parameter(name)[task.card(0).styles.index("new")]
         assert torch.equal(new, rows[1])
@@ -165,7 +166,7 @@ def test_the_style_that_is_named_lends_its_gamma_and_beta(
 
 
 def test_the_weights_decide_whether_a_file_holds_the_style_alone(base: Path, photographs: Photographs) -> None:
-    task = start_from(make_task(base, photographs), base)
+    task = make_task(base, photographs).start_from(base)
     assert task.card(5).base == checkpoints.body_digest(checkpoints.load(base)[0])
     next(p for n, p in task.network.named_parameters() if "conv" in n).data[0] += 1e-3
     assert task.card(0).base == ""
@@ -300,8 +301,8 @@ def test_a_style_of_twice_the_factor_counts_twice(photographs: Photographs) -> N
     several = replace(NETWORK, norm="conditional_instance", styles=1)
     recipe = StyleRecipe(several, replace(StyleRecipe().loss, weighting="relative"), ALONE)
     paintings = {name: ("", noise(seed)) for seed, name in enumerate(("one", "two"), start=7)}
-    plain = style_task(paintings, photographs, recipe).loss.references()["style"]
-    factored = style_task(paintings, photographs, replace(recipe, style_factors=(1.0, 2.0))).loss.references()["style"]
+    plain = Style(paintings, recipe, photographs).loss.references()["style"]
+    factored = Style(paintings, replace(recipe, style_factors=(1.0, 2.0)), photographs).loss.references()["style"]
     assert factored == pytest.approx([plain[0], plain[1] / 2], rel=1e-5)
     with pytest.raises(ConfigError, match="--style-factors one number for each of the 2 styles"):
-        style_task(paintings, photographs, replace(recipe, style_factors=(2.0,)))
+        Style(paintings, replace(recipe, style_factors=(2.0,)), photographs)

@@ -23,7 +23,7 @@ from perceptual.optimize import Optimization
 from perceptual.reproduce import EXPERIMENTS, reproduce
 from perceptual.reproduce.figure5 import Panel
 from perceptual.reproduce.lab import SAMPLES, Lab, Work, digest, mean_and_deviation, square
-from perceptual.reproduce.report import Report, command, new_figure, sheet, table, write
+from perceptual.reproduce.report import Report, check_out, command, new_figure, sheet, table, write
 
 DEFAULT = (Work(256, 5, 500), Work(512, 2, 150), Work(1024, 1, 60))
 FULL = (Work(256, 50, 500),)
@@ -386,6 +386,20 @@ def test_a_full_disk_leaves_the_old_files_as_they_were(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the disk is full"):
         write(broken, tmp_path, ReproduceConfig())
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_only_what_a_report_of_the_same_name_wrote_is_replaced_unasked(tmp_path: Path) -> None:
+    name = report().name
+    check_out(name, tmp_path, overwrite=False)
+    (tmp_path / f"{name}.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="add --overwrite"):
+        check_out(name, tmp_path, overwrite=False)
+    (tmp_path / f"{name}.json").write_text('{"name": "another"}')
+    with pytest.raises(OutputError, match="add --overwrite"):
+        check_out(name, tmp_path, overwrite=False)
+    check_out(name, tmp_path, overwrite=True)
+    write(report(), tmp_path, ReproduceConfig())
+    check_out(name, tmp_path, overwrite=False)
 
 
 def test_a_sheet_has_a_label_for_every_picture_and_may_have_a_text_for_one() -> None:

@@ -28,10 +28,11 @@ from test_cli_reproduce import (  # noqa: F401  the fixtures come with them
 )
 
 from perceptual import checkpoints, images, optimize
-from perceptual.config import LossConfig, ReproduceConfig, StyleRecipe, to_dict
+from perceptual.config import LossConfig, ReproduceConfig, to_dict
 from perceptual.optimize import white_noise
 from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import command
+from perceptual.tasks.style_recipes import StyleRecipe
 
 
 @pytest.fixture(autouse=True)

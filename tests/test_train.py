@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from copy import copy
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +22,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perceptual import checkpoints, images
-from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, to_dict
+from perceptual.config import LossConfig, NetworkConfig, TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import ConfigError, OutputError, TrainingError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
-from perceptual.paintings import style_name
-from perceptual.tasks import Task, style_weights
+from perceptual.tasks.base import Task
+from perceptual.tasks.style import style_name, style_weights
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer, learning_rate, save_preview, side_path
 
 TINY = NetworkConfig(architecture="c3s1-4 d4 r4*2 U4 c3s1-3", norm="instance", padding="reflect")
@@ -47,14 +51,22 @@ def make_task(network: NetworkConfig = TINY, config: TrainConfig = CONFIG) -> Ta
     torch.manual_seed(config.seed)
     net = TransformationNetwork(network)
     loss = PerceptualLoss({"pixel": (PixelLoss(), 1.0), "tv": (TotalVariation(), 1e-9)})
-    return Task(
+    return SimpleNamespace(  # type: ignore[return-value]
         network=net,
         loss=loss,
         objective=lambda forward, pixels, index: loss(forward(pixels), 1 - pixels),
         preview=lambda: torch.zeros(2, 3, 8, 8),
         card=lambda step: checkpoints.Card(task="style", network=net.config, steps=step),
         identity={"train": to_dict(config)},
+        photographs=None,
     )
+
+
+def altered(task: Task, **changes: Any) -> Task:
+    """The task with other attributes."""
+    other = copy(task)
+    vars(other).update(changes)
+    return other
 
 
 def train(
@@ -152,7 +164,7 @@ def test_not_a_number_stops_with_the_last_good_weights(tmp_path: Path, photograp
         terms = good(forward, pixels, index)
         return {**terms, "total": terms["total"] * (float("nan") if index >= 6 else 1)}
 
-    trainer = Trainer(replace(task, objective=breaks), CONFIG, out)
+    trainer = Trainer(altered(task, objective=breaks), CONFIG, out)
     trainer.begin(resume=False)
     with pytest.raises(TrainingError, match=r"stopped at step 4: total is not a finite number.*step 3"):
         list(trainer.run(Photographs(photographs, 32)))
@@ -164,7 +176,7 @@ def test_an_infinite_gradient_stops_before_it_reaches_the_weights(tmp_path: Path
     def objective(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
         return {"total": (forward(pixels) - forward(pixels)).abs().sum().sqrt()}  # 0, of infinite slope
 
-    trainer = Trainer(replace(make_task(), objective=objective), CONFIG, tmp_path / "net.safetensors")
+    trainer = Trainer(altered(make_task(), objective=objective), CONFIG, tmp_path / "net.safetensors")
     with pytest.raises(TrainingError, match="the gradient is not a finite number"):
         list(trainer.run(Photographs(photographs, 32)))
     network, _ = checkpoints.load(tmp_path / "net.safetensors")
@@ -180,7 +192,7 @@ def test_stopping_on_not_a_number_keeps_the_running_statistics_of_batch_norm(tmp
     before = {name: value.clone() for name, value in task.network.state_dict().items()}
     with pytest.raises(TrainingError, match="step 1"):
         list(
-            Trainer(replace(task, objective=breaks), CONFIG, tmp_path / "net.safetensors").run(
+            Trainer(altered(task, objective=breaks), CONFIG, tmp_path / "net.safetensors").run(
                 Photographs(photographs, 32)
             )
         )
@@ -193,7 +205,7 @@ def test_memory_running_out_is_one_sentence(tmp_path: Path, photographs: Path) -
     def hungry(forward: torch.nn.Module, pixels: torch.Tensor, index: int) -> dict[str, torch.Tensor]:
         return {"total": torch.empty(1 << 60)}
 
-    trainer = Trainer(replace(make_task(), objective=hungry), CONFIG, tmp_path / "net.safetensors")
+    trainer = Trainer(altered(make_task(), objective=hungry), CONFIG, tmp_path / "net.safetensors")
     with pytest.raises(TrainingError, match="lower --batch or --size"):
         list(trainer.run(Photographs(photographs, 32)))
 
@@ -343,7 +355,7 @@ def test_a_run_that_diverges_keeps_its_best_weights_and_says_so(tmp_path: Path, 
         terms = plain(network, pixels, index)
         return {**terms, "total": terms["total"] * 0 + float(abs(next(rising) - 7) + 1) ** 2}  # least at step 7
 
-    trainer.task = replace(trainer.task, objective=objective)
+    trainer.task = altered(trainer.task, objective=objective)
     seen: dict[int, dict[str, Tensor]] = {}
 
     def follow() -> None:

@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import assert_equal_weights, without_times
+from test_train import altered, assert_equal_weights, without_times
 from torch import Tensor, nn
 
-from perceptual import checkpoints, cli, images, tasks
+from perceptual import checkpoints, cli, images
 from perceptual.checkpoints import Card
-from perceptual.config import LossConfig, NetworkConfig, StyleRecipe, TrainConfig, from_dict
+from perceptual.config import LossConfig, NetworkConfig, TrainConfig, from_dict
 from perceptual.data import Photographs
 from perceptual.errors import TrainingError
-from perceptual.losses import PerceptualLoss, PixelLoss, StyleLoss
+from perceptual.losses import Materials, PerceptualLoss, PixelLoss, StyleLoss, build_terms
 from perceptual.motion import inner, move, random_motion
-from perceptual.tasks import Task, start_from, style_task
+from perceptual.tasks.base import Task
+from perceptual.tasks.style import NOISE, Style, style_weights
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer
 from perceptual.train.state import LATER_SETTINGS
 
@@ -39,12 +41,13 @@ SEVERAL = replace(RECIPE, network=replace(NETWORK, norm="conditional_instance"))
 def nothing_pretrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss of pixels and of their Gram matrices, which needs no weights."""
 
-    def loss(config: LossConfig, styles: list[Tensor], **_: object) -> PerceptualLoss:
+    def loss(config: LossConfig, styles: list[Tensor], *, more: Any = (), **_: object) -> PerceptualLoss:
         grams = torch.cat([StyleLoss.gram(style) for style in styles])
         terms: dict[str, Any] = {"content": (PixelLoss(), 1.0), "style": (StyleLoss("pixels", grams), 0.1)}
+        terms |= build_terms(more, Materials())
         return PerceptualLoss(terms, relative=config.weighting == "relative")
 
-    monkeypatch.setattr(tasks, "style_transfer_loss", loss)
+    monkeypatch.setattr("perceptual.tasks.style.style_transfer_loss", loss)
 
 
 def noise(seed: int, height: int = 60, width: int = 64) -> Tensor:
@@ -62,7 +65,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Photographs:
 
 def make_task(photographs: Photographs, recipe: StyleRecipe = RECIPE, styles: int = 1) -> Task:
     paintings = {f"style {k}": (f"hash {k}", noise(100 + k)) for k in range(styles)}
-    return style_task(paintings, photographs, recipe)
+    return Style(paintings, recipe, photographs)
 
 
 def train(
@@ -101,7 +104,7 @@ def motion_at(index: int) -> tuple[Tensor, float]:
     rng = random.Random(f"motion {TRAIN.seed} {index}")
     motion = random_motion(rng, SIDE)
     rng.randrange(1 << 32)
-    return motion, rng.uniform(0, tasks.NOISE / 255)
+    return motion, rng.uniform(0, NOISE / 255)
 
 
 WHOLE = next(k for k in range(100) if torch.equal(motion_at(k)[0][:, :2], torch.eye(2)))
@@ -112,7 +115,7 @@ TURNED = next(k for k in range(100) if not torch.equal(motion_at(k)[0][:, :2], t
 def test_without_noise_the_photograph_itself_does_not_flicker(
     photographs: Photographs, monkeypatch: pytest.MonkeyPatch, index: int
 ) -> None:
-    monkeypatch.setattr(tasks, "NOISE", 0)
+    monkeypatch.setattr("perceptual.tasks.style.NOISE", 0)
     pixels = 0.3 + 0.4 * batch(photographs, 0)  # so that what bicubic interpolation overshoots is not cut off
     assert terms(make_task(photographs), lambda x, _: x, pixels, index)["temporal"] < 1e-9
 
@@ -135,7 +138,7 @@ def test_a_grid_that_does_not_move_with_the_picture_flickers(
     photographs: Photographs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stripes of two pixels, painted over a picture that moves by a whole number of pixels."""
-    monkeypatch.setattr(tasks, "NOISE", 0)
+    monkeypatch.setattr("perceptual.tasks.style.NOISE", 0)
     stripes = ((torch.arange(SIDE) // 2) % 2 * 0.2).expand(1, 3, SIDE, SIDE)
     task, pixels = make_task(photographs), 0.5 * batch(photographs, 0)
     for index in (k for k in range(40) if torch.equal(motion_at(k)[0][:, :2], torch.eye(2))):
@@ -161,7 +164,7 @@ def test_the_film_is_a_function_of_seed_and_index(photographs: Photographs) -> N
     assert not torch.equal(film(4), film(6))
     assert not torch.equal(film(4), film(4, seed=4))
     close = (inner(film(WHOLE)) - inner(move(pixels, motion_at(WHOLE)[0]))).abs().max()
-    assert close < 6 * tasks.NOISE / 255
+    assert close < 6 * NOISE / 255
 
 
 def test_both_paintings_are_in_the_same_style(photographs: Photographs) -> None:
@@ -176,7 +179,7 @@ def test_both_paintings_are_in_the_same_style(photographs: Photographs) -> None:
     terms(task, painter, batch(photographs, 0, 4), 8)
     first, second = seen[0].chunk(2)
     assert torch.equal(first, second)
-    assert torch.equal(first, tasks.style_weights(3, TRAIN.seed, 8, 4))
+    assert torch.equal(first, style_weights(3, TRAIN.seed, 8, 4))
 
 
 def test_gradients_come_from_both_paintings(photographs: Photographs) -> None:
@@ -246,7 +249,7 @@ def test_a_weight_of_nothing_is_the_plain_run(
     """The same weights, bit for bit, as the paintings' own terms alone give; and no second painting."""
     recipe, out, plain = replace(RECIPE, temporal_weight=0.0), tmp_path / "out.safetensors", tmp_path / "plain"
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "random_motion", lambda rng: pytest.fail("a motion was asked for"))
+        patch.setattr("perceptual.tasks.style.random_motion", lambda rng: pytest.fail("a motion was asked for"))
         train(out, photographs, recipe)
     assert "temporal" not in log(out)[0]
     task = make_task(photographs, recipe)
@@ -256,7 +259,7 @@ def test_a_weight_of_nothing_is_the_plain_run(
         return painted
 
     card = Card("style", task.network.config)
-    trainer = Trainer(replace(task, objective=objective, card=lambda step: card), TRAIN, plain, device="cpu")
+    trainer = Trainer(altered(task, objective=objective, card=lambda step: card), TRAIN, plain, device="cpu")
     list(trainer.run(photographs))
     assert_equal_weights(out, plain)
 
@@ -309,7 +312,7 @@ def test_gamma_and_beta_alone_are_learnt_for_video(tmp_path: Path, photographs: 
     base = tmp_path / "base.safetensors"
     train(base, photographs, SEVERAL, styles=2)
     recipe = replace(SEVERAL, train=replace(TRAIN, style_steps=6))
-    task = start_from(make_task(photographs, recipe), base)
+    task = make_task(photographs, recipe).start_from(base)
     body = checkpoints.body_digest(task.network)
     before = {name: value.detach().clone() for name, value in task.network.style_parameters().items()}
     list(Trainer(task, recipe.train, tmp_path / "new.safetensors", device="cpu").run(photographs))

@@ -18,15 +18,23 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptual import checkpoints, files
-from perceptual.config import NetworkConfig, TrainConfig, UpscaleRecipe, from_dict, named_weights, to_dict
+from perceptual.config import NetworkConfig, TrainConfig, from_dict, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from perceptual.images.codecs import Array
-from perceptual.losses import PIXELS, AbsoluteLoss, FeatureLoss, reconstruction_loss, reconstruction_terms
+from perceptual.losses import (
+    PIXELS,
+    AbsoluteLoss,
+    FeatureLoss,
+    Materials,
+    build_terms,
+    parse_objective,
+    reconstruction_loss,
+)
 from perceptual.networks import TransformationNetwork, enlarge
-from perceptual.recipes import UPSCALE_RECIPES, upscale_recipe
 from perceptual.resampling import degrade
-from perceptual.tasks import Task, go_on_from, upscale_task
+from perceptual.tasks.base import Task
+from perceptual.tasks.upscale import UPSCALE_RECIPES, Upscale, UpscaleRecipe, upscale_recipe
 from perceptual.train import Trainer, side_path
 
 close = torch.testing.assert_close
@@ -65,7 +73,7 @@ def photographs(folder: Path, recipe: UpscaleRecipe = RECIPE) -> Photographs:
 
 
 def task_of(folder: Path, recipe: UpscaleRecipe = RECIPE, **more: Any) -> Task:
-    return upscale_task(photographs(folder, recipe), recipe, **more)
+    return Upscale(recipe, photographs(folder, recipe), **more)
 
 
 def with_zero_weights(task: Task) -> Task:
@@ -85,7 +93,7 @@ def train(
     **more: Any,
 ) -> Trainer:
     task = task_of(folder, recipe, **more)
-    task = go_on_from(task, begin) if begin else task
+    task = task.start_from(begin) if begin else task
     trainer = Trainer(task, recipe.train, out, device="cpu")
     trainer.begin(resume=resume)
     with closing(trainer.run(photographs(folder, recipe))) as run:
@@ -121,7 +129,8 @@ def test_the_absolute_loss_is_the_mean_absolute_difference() -> None:
 
 
 def test_the_names_of_a_loss_are_its_terms_and_anything_else_is_a_layer() -> None:
-    terms = reconstruction_terms({"pixel": 1, "l1": 2, "tv": 3, "feature": 4, "vgg19:relu4_2": 5, "relu3_3": 6}, 4)
+    text = "pixel:1,l1:2,tv:3,feature:4,vgg19:relu4_2:5,relu3_3:6"
+    terms = build_terms(parse_objective(text), Materials(scale=4))
     kinds = [(name, type(term).__name__, weight) for name, (term, weight) in terms.items()]
     assert kinds == [
         *(("pixel", "PixelLoss", 1), ("l1", "AbsoluteLoss", 2), ("tv", "TotalVariation", 3)),
@@ -152,7 +161,8 @@ def test_a_reconstruction_loss_without_features_needs_no_loss_network() -> None:
     ],
 )
 def test_weights_by_name_are_read(text: str, expected: dict[str, float]) -> None:
-    assert named_weights(text) == expected
+    found = {spec.name or spec.kind: spec.weight for spec in parse_objective(text)}
+    assert found == expected
     assert UpscaleRecipe(loss=text).loss == text
 
 
@@ -325,9 +335,9 @@ def test_a_network_that_does_not_enlarge_is_refused_by_what_is_wrong(pictures: P
     assert "--size" not in str(caught.value)
 
 
-def test_an_unknown_loss_is_a_sentence(pictures: Path) -> None:
-    with pytest.raises(ConfigError, match="There is no loss 'sharpness'; choose pixel, l1"):
-        task_of(pictures, replace(RECIPE, loss="sharpness"))
+def test_an_unknown_loss_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="There is no loss 'sharpness'; choose content, style"):
+        replace(RECIPE, loss="sharpness")
 
 
 def test_a_folder_without_a_picture_that_can_be_read_is_a_sentence(tmp_path: Path) -> None:
@@ -352,7 +362,7 @@ X8 = replace(RECIPE, network=replace(BICUBIC, architecture="c3s1-8 r8 s8-3"))
 
 def test_a_network_for_x8_begins_with_the_body_of_one_for_x4_and_its_card_says_so(x4: Path, pictures: Path) -> None:
     fresh = task_of(pictures, X8).network.state_dict()
-    task = go_on_from(task_of(pictures, X8), x4)
+    task = task_of(pictures, X8).start_from(x4)
     state, body = task.network.state_dict(), safetensors.torch.load_file(x4)
     last = {"layers.2.conv.weight", "layers.2.conv.bias"}
     assert {name for name, value in state.items() if torch.equal(value, fresh[name])} == last
@@ -369,7 +379,7 @@ def test_a_network_for_x8_begins_with_the_body_of_one_for_x4_and_its_card_says_s
 
 def test_the_same_scale_begins_with_all_of_it(x4: Path, pictures: Path) -> None:
     same = replace(X8, network=replace(BICUBIC, architecture="c3s1-8 r8 s4-3"), loss="l1")
-    task = go_on_from(task_of(pictures, same), x4)
+    task = task_of(pictures, same).start_from(x4)
     for name, value in safetensors.torch.load_file(x4).items():
         assert torch.equal(task.network.state_dict()[name], value)
     assert task.card(0).began_from.startswith("8 of 8 tensors")
@@ -381,7 +391,7 @@ def test_the_papers_x8_shares_all_but_the_ends_with_its_x4(tmp_path: Path, pictu
     network = TransformationNetwork(config)
     path = tmp_path / "x4.safetensors"
     checkpoints.save(path, network, checkpoints.Card(task="upscale", network=config, began_from="long ago"))
-    task = go_on_from(task_of(pictures, replace(RECIPE, network=larger)), path)
+    task = task_of(pictures, replace(RECIPE, network=larger)).start_from(path)
     state = task.network.state_dict()
     for name, value in network.state_dict().items():
         if not name.startswith("layers.7"):
@@ -406,11 +416,11 @@ def test_a_network_of_other_layers_and_one_for_style_are_refused(
 ) -> None:
     other = replace(RECIPE, network=replace(BICUBIC, architecture="c5s1-6 s2-3"))
     with pytest.raises(ConfigError, match=r"x4\.safetensors shares no layer"):
-        go_on_from(task_of(pictures, other), x4)
+        task_of(pictures, other).start_from(x4)
     with pytest.raises(CheckpointError, match="is a network for style, not for upscale"):
-        go_on_from(task_of(pictures), tiny_style)
+        task_of(pictures).start_from(tiny_style)
     with pytest.raises(CheckpointError, match="There is no network"):
-        go_on_from(task_of(pictures), tmp_path / "missing.safetensors")
+        task_of(pictures).start_from(tmp_path / "missing.safetensors")
 
 
 def test_networks_of_batch_norm_that_share_no_layer_are_refused_too(tmp_path: Path, pictures: Path) -> None:
@@ -418,7 +428,7 @@ def test_networks_of_batch_norm_that_share_no_layer_are_refused_too(tmp_path: Pa
     path = tmp_path / "one.safetensors"
     checkpoints.save(path, TransformationNetwork(one), checkpoints.Card(task="upscale", network=one))
     with pytest.raises(ConfigError, match="shares no layer"):
-        go_on_from(task_of(pictures, replace(RECIPE, network=other)), path)
+        task_of(pictures, replace(RECIPE, network=other)).start_from(path)
 
 
 # --- crops at the picture's own resolution

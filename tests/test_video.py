@@ -1163,9 +1163,9 @@ def test_times_are_read_exactly(text: str, seconds: Fraction) -> None:
         ({"precision": "int4"}, "precision is 'int4'"),
         ({"codec": "divx"}, "codec is 'divx'; choose one of h264, hevc, vp9, av1, prores, ffv1"),
         ({"upscale": 0}, "scale is 0"),
-        ({"upscale": 4, "style": "wave"}, "enlarged, where --style does nothing"),
-        ({"upscale": 4, "keep_colors": True}, "enlarged, where --keep-colors does nothing"),
-        ({"loss": "feature"}, "painted, where --loss does nothing"),
+        ({"upscale": 4, "style": "wave"}, "--style has no effect when the video is enlarged"),
+        ({"upscale": 4, "keep_colors": True}, "--keep-colors has no effect when the video is enlarged"),
+        ({"loss": "feature"}, "--loss has no effect when the video is painted"),
         ({"fps": 0.0004}, "fps is 0.0004"),
     ],
 )

@@ -24,7 +24,7 @@ from docstring_parser import parse as parse_docstring
 
 from perceptual import cli
 from perceptual.config import Range, to_dict
-from perceptual.recipes import STYLE_RECIPES, UPSCALE_RECIPES, upscale_recipe
+from perceptual.tasks import TASKS, find_task
 
 ROOT = Path(__file__).parents[1]
 COPIES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "benchmarks.md": "benchmarks/README.md"}
@@ -45,7 +45,7 @@ def settings_of(command: str) -> tuple[Any, Any]:
         return None, None
     with mock.patch.object(tyro, "cli", stop):
         try:
-            cli.COMMANDS[command][0]([])
+            cli.commands()[command][0]([])
         except Parsed as found:
             return found.args[0], found.args[1]
     return None, None
@@ -110,6 +110,7 @@ def _flag(name: str, hint: Any, default: Any, meaning: str) -> Flag:
         if hint is bool:
             words.append(f"--no-{flag[2:]}")
         shown = ", ".join(f"`{word}`" for word in words)
+    meaning = (named and named.help) or meaning
     return Flag(shown, _kind(hint), _shown(default), " ".join(meaning.split()))
 
 
@@ -146,7 +147,7 @@ def field_docs(kind: Any) -> dict[str, str]:
     """The text below each field of a dataclass, and of those it inherits from."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
-        if not dataclasses.is_dataclass(each):
+        if not dataclasses.is_dataclass(each) or each.__module__ == "types":  # made in memory, without source
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
         for field, text in zip(tree.body, tree.body[1:], strict=False):
@@ -170,7 +171,7 @@ def commands_page() -> str:
     page = [GENERATED, "# Commands\n\nEvery command and every flag. `perceptual COMMAND --help` prints the same.\n"]
     page.append("\nThe exit code is 0 if all went well, 1 after an error or if a file failed, ")
     page.append("2 if the command line is wrong, and 130 after Ctrl-C.\n")
-    for name in cli.COMMANDS:
+    for name in cli.commands():
         what, _ = settings_of(name)
         if what is None:
             continue
@@ -194,18 +195,22 @@ def _description(what: Callable[..., Any]) -> str:
 
 def recipes() -> dict[str, dict[str, tuple[str, Any]]]:
     """{command: {recipe: (what it is, settings)}} of the commands that train."""
-    upscale = {name: (about, upscale_recipe(name, 4)) for name, (about, _, _) in UPSCALE_RECIPES.items()}
-    return {"train style": STYLE_RECIPES, "train upscale": upscale}
+    found: dict[str, dict[str, tuple[str, Any]]] = {}
+    for name in TASKS:
+        task = find_task(name)
+        settings = {recipe: task.defaults({"--recipe": recipe}.get)["settings"] for recipe in task.recipes}
+        found[f"train {name}"] = {recipe: (about, settings[recipe]) for recipe, (about, _) in task.recipes.items()}
+    return found
 
 
 def recipes_page() -> str:
     """reference/recipes.md: what each recipe sets."""
     page = [GENERATED, "# Recipes\n\nA recipe sets every flag of a training command, and any flag changes it.\n"]
-    page.append("The tables show the settings in which recipes differ; the others are in [commands](commands.md).\n")
+    page.append("The tables show the settings that differ, with the other flags at their [defaults](commands.md).\n")
     for command, named in recipes().items():
         page.append(f"\n## perceptual {command}\n\n")
         page.append(table(("recipe", "what it is"), [(f"`{name}`", about) for name, (about, _) in named.items()]))
-        page.append("\nAt `--scale 4`:\n\n" if command == "train upscale" else "\n")
+        page.append("\n")
         page.append(_compared({name: to_dict(settings) for name, (_, settings) in named.items()}))
     return "".join(page)
 

@@ -21,8 +21,10 @@ TITLES = {
     "wave": "The Great Wave off Kanagawa, Katsushika Hokusai, about 1831",
     "wheat_field": "Wheat Field with Cypresses, Vincent van Gogh, 1889",
 }
-SIDES = {"edtaonisl": 340, "udnie": 340}  # longer side in pixels: their shapes are large, and at 512 px none shows
-BELOW = {"night_cafe": 42, "olive_trees": 42}  # pixels to cut off: a mark of the scan's publisher lies there
+SIDES = dict.fromkeys(TITLES, 768) | {"edtaonisl": 384, "udnie": 384, "starry_night": 1024, "wheat_field": 1024}
+"""Longer side in pixels: it sets the size of the strokes. Large shapes need a small painting, fine strokes a large one."""
+BELOW = {"night_cafe": 42, "olive_trees": 42}
+"""Pixels to cut off: a mark of the scan's publisher lies there."""
 
 if __name__ == "__main__":
     folder, out = map(Path, sys.argv[1:3])
@@ -31,6 +33,5 @@ if __name__ == "__main__":
         with Image.open(folder / f"{name}.jpg") as scan:
             width, height = scan.size
             painting = scan.convert("RGB").crop((0, 0, width, height - BELOW.get(name, 0)))
-            if name in SIDES:
-                painting.thumbnail((SIDES[name], SIDES[name]), Image.Resampling.BICUBIC)
+            painting.thumbnail((SIDES[name], SIDES[name]), Image.Resampling.LANCZOS)
             painting.save(out / f"{name}.png")

@@ -13,15 +13,14 @@ from perceptual.checkpoints import gallery, save_targets
 from perceptual.config import LossConfig
 from perceptual.losses import full_name, style_targets
 from perceptual.losses.networks import LossNetworks
-from perceptual.paintings import read_painting, style_name
-from perceptual.recipes import style_recipe
+from perceptual.tasks.style import Style, read_painting, style_name
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", *(f"vgg19-distilled:relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3")))
 
 config = LossConfig(style_layers=LAYERS)
 networks = LossNetworks([full_name(layer) for layer in LAYERS])
 files = {style_name(path): path for path in Path(sys.argv[1]).iterdir()}
-recipe = style_recipe("fast")
+recipe = Style.recipe("fast")
 targets = {style: style_targets(config, read_painting(files[style], recipe), networks) for style in gallery()}
 path = Path(__file__).parents[1] / "src" / "perceptual" / "targets" / "gallery.safetensors"
 save_targets(path, targets)

@@ -1,4 +1,4 @@
-"""The cache folder: downloads, compiled kernels, and what was measured of this computer."""
+"""The cache folder, for downloads, compiled kernels and measurements; and the name of this computer's processor."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """PERCEPTUAL_CACHE, or the user's cache folder of this system. It may not exist yet.
+    """The folder that PERCEPTUAL_CACHE names, else the system's cache folder for this user. It may not exist yet.
 
-    A user without a home, as in some containers, gets a folder of their own among the temporary files.
+    In some containers the user has no home folder: then it is a folder of this user below the temporary folder.
     """
     chosen = os.environ.get("PERCEPTUAL_CACHE")
     if chosen:
         return Path(os.path.expanduser(chosen))
     from platformdirs import user_cache_path
 
-    with contextlib.suppress(RuntimeError):  # nobody knows what ~ is
+    with contextlib.suppress(RuntimeError):  # the user has no home folder
         path = user_cache_path("perceptual")
-        if path.is_absolute():  # earlier platformdirs gave "~/.cache"
+        if path.is_absolute():  # without a home folder, old versions of platformdirs return "~/.cache"
             return path
     return Path(tempfile.gettempdir()) / f"perceptual-{os.getuid()}"
 
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """Name and instruction sets of the processor as the system tells them; measurements and compiled code go by it."""
+    """Name and instruction sets of the processor. Measurements and compiled code in the cache are stored under it."""
     try:
         with open("/proc/cpuinfo", errors="replace") as file:
             lines = file.read().split("\n\n")[0].splitlines()

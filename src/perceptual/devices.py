@@ -1,12 +1,10 @@
-"""What the computer at hand can do: device, precision, compiler, and the memory that is free."""
+"""What this computer can do: its devices, the fastest precision, torch.compile, and free memory."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -22,16 +20,16 @@ from perceptual.errors import ConfigError
 Module = TypeVar("Module", bound=nn.Module)
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
-"""Kinds of devices that hold numbers; PyTorch knows others, such as meta, and needs another package for some."""
+"""The device types that are supported. PyTorch has more: meta holds no values, others need another package."""
 BFLOAT16_GAIN = 1.2
-"""How many times faster than float32 a convolution in bfloat16 must be for training to take it."""
+"""Training uses bfloat16 on a CPU if a convolution is more than this many times faster than in float32."""
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device by name; auto takes a CUDA GPU where there is one, else the CPU.
+    """The device of a name such as cpu or cuda:0. "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: no such device here.
+        ConfigError: this computer has no such device.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -47,10 +45,14 @@ def choose_device(wanted: str = "auto") -> torch.device:
 
 
 def choose_precision(device: torch.device, wanted: str = "auto") -> str:
-    """accelerate's name of the precision to train in: "no" (float32), "bf16" or "fp16".
+    """The precision to train in, as accelerate names it: "no" (float32), "bf16" or "fp16".
 
-    auto: on a GPU bfloat16 where it multiplies that natively (since Ampere), else float16; on a CPU bfloat16 where it
-    was measured to be faster than float32 (`faster_in_bfloat16`).
+    wanted: "float32", "bfloat16", "float16" or "auto". On a GPU auto is bfloat16 if the GPU has instructions for it
+        (since Ampere), else float16. On a CPU it is bfloat16 if that was measured to be faster than float32
+        (`faster_in_bfloat16`), else float32.
+
+    Raises:
+        ConfigError: float16 on a CPU.
     """
     if wanted == "float16" and device.type == "cpu":
         raise ConfigError("float16 trains on a GPU only: choose bfloat16 or float32 on this computer.")
@@ -63,9 +65,10 @@ def choose_precision(device: torch.device, wanted: str = "auto") -> str:
 
 @lru_cache(maxsize=1)
 def faster_in_bfloat16() -> bool:
-    """Whether this processor trains faster in bfloat16: measured once, 0.2 s, and kept in the cache folder.
+    """Whether this processor trains faster in bfloat16 than in float32.
 
-    A processor without instructions for bfloat16 emulates it, several times slower than float32.
+    It is measured once, in 0.2 s, and the ratio is kept in the cache folder. A processor without instructions for
+    bfloat16 emulates it, and is then several times slower than in float32.
     """
     named = hashlib.sha256(f"{processor()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
     kept = cache_folder() / f"bfloat16-{named.hexdigest()[:16]}.txt"
@@ -73,14 +76,14 @@ def faster_in_bfloat16() -> bool:
         return float(kept.read_text()) > BFLOAT16_GAIN
     seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
     ratio = seconds[torch.float32] / seconds[torch.bfloat16]
-    with contextlib.suppress(OSError):  # without a cache it is measured again
+    with contextlib.suppress(OSError):  # if the cache cannot be written, it is measured again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(f"{ratio:.3f}\n")
     return ratio > BFLOAT16_GAIN
 
 
 def _seconds_of_convolution(dtype: torch.dtype) -> float:
-    """The least of a few times for a convolution as training has them, forward and backward."""
+    """The shortest of 8 times for one convolution, forward and backward, of a size that is common in training."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, 64, 96, 96, generator=generator).to(dtype, memory_format=torch.channels_last)
     weight = torch.randn(64, 64, 3, 3, generator=generator).to(dtype, memory_format=torch.channels_last)
@@ -96,44 +99,37 @@ def _seconds_of_convolution(dtype: torch.dtype) -> float:
 
 
 def multiplies_bytes() -> bool:
-    """Whether this processor has instructions for 8-bit products (VNNI, AMX), and PyTorch a convolution for them."""
+    """Whether int8 painting can run: the processor has instructions for 8-bit products (VNNI or AMX), and this version
+    of PyTorch has the convolution that uses them.
+    """
     able = getattr(torch.cpu, "_is_vnni_supported", bool)() or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)()
-    operator = getattr(torch.ops.onednn, "qconv2d_pointwise", None)  # not public: its arguments may change
+    operator = getattr(torch.ops.onednn, "qconv2d_pointwise", None)  # it is not public, so its arguments may change
     return bool(able) and operator is not None and len(operator.default._schema.arguments) == 17
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs: Triton, for a GPU.
+    """Whether torch.compile is used on a device: on CUDA GPUs, where the system is not Windows.
 
-    Not on a CPU: the code that PyTorch 2.13 generates for our networks there gave NaN under AVX2, and corrupted memory
-    under AVX-512 when layers were narrow. The eager network was right in every run.
+    It is not used on a CPU. The code that PyTorch 2.13 generated there for our networks gave NaN with AVX2, and
+    corrupted memory with AVX-512 when layers had few channels. The eager network was right in every run.
     """
     return device.type == "cuda" and os.name == "posix"
 
 
 def channels_last(module: Module) -> Module:
-    """Lay a module's weights out in memory as (N, H, W, C): convolutions on the CPU run about 1.5 to 3 times faster."""
+    """Store a module's weights in the memory order (N, H, W, C), in place; returns the module.
+
+    Convolutions on a CPU run about 1.5 to 3 times faster with it.
+    """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 
-def keep_memory() -> None:
-    """Have the C library keep freed memory of up to 256 MB a piece for the next layer.
-
-    By default glibc gives every large activation back to the system and takes it anew, zeroed, page by page: a third of
-    a network's time. Elsewhere, or with MALLOC_MMAP_THRESHOLD_ set by the user, nothing is done.
-    """
-    if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and (mallopt(-3, 256 << 20) or mallopt(-3, 32 << 20)):  # M_MMAP_THRESHOLD; older
-        mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD
-
-
 def free_memory(device: torch.device) -> float:
-    """Bytes of memory that this process can still get on the device; infinity where that cannot be told.
+    """Bytes of memory that this process can still get on a device; infinity if they are unknown.
 
-    On the CPU: the least of what the system, the control groups (containers) and the limit of address space leave.
+    On the CPU this is the minimum of three values: the free memory of the system, the rest below the limits of control
+    groups (containers), and the rest below the limit of address space (`ulimit -v`).
     """
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -150,7 +146,7 @@ def _free_of_system() -> float:
 
 
 def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[float]:
-    """What is left under each limit of the control groups (version 1 or 2) of this process, as containers have them."""
+    """Bytes left below each memory limit of this process's control groups (version 1 or 2), as containers set them."""
     yield float("inf")
     with contextlib.suppress(OSError):
         for line in own.read_text().splitlines():
@@ -169,7 +165,7 @@ def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pro
 
 
 def _left(group: Path, limit: str, used: str, cache: str) -> float:
-    """The limit of a control group less what is used; files in the cache are given back when memory gets short."""
+    """A control group's limit minus its used bytes. Cached files do not count: the system frees them when needed."""
     with contextlib.suppress(OSError, ValueError):
         most, now = (group / limit).read_text().strip(), int((group / used).read_text())
         cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(cache, 0)
@@ -178,7 +174,7 @@ def _left(group: Path, limit: str, used: str, cache: str) -> float:
 
 
 def _free_of_limits() -> float:
-    """What is left of the address space that `ulimit -v` allows."""
+    """Bytes of address space left below the limit of `ulimit -v`."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -193,5 +189,5 @@ def _free_of_limits() -> float:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; the CPU's allocator raises a plain RuntimeError."""
+    """Whether an error means that memory ran out. PyTorch raises a plain RuntimeError for that on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from perceptual import images, lbfgs
-from perceptual.config import LossConfig, OptimizeConfig
+from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig
 from perceptual.devices import choose_device, out_of_memory
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.events import Step
 from perceptual.losses import PerceptualLoss, style_transfer_loss
 from perceptual.losses.networks import Features
-from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
 Objective = Callable[[Tensor], dict[str, Tensor]]
 Size = tuple[int, int]

@@ -107,6 +107,11 @@ def convert_files(
             text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
             yield Outcome(source, target, error=text)
             continue
+        if os.path.isdir(source):  # as `finding.find` lists those that it cannot search
+            yield Outcome(
+                source, target, error=f"{source} is a folder that cannot be searched: make it readable first."
+            )
+            continue
         if skip_existing and os.path.exists(target):
             yield Outcome(source, target, skipped=True)
             continue

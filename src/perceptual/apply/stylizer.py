@@ -15,11 +15,9 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, StylizeConfig, named_weights
-from perceptual.devices import channels_last, choose_device, free_memory, keep_memory, multiplies_bytes
+from perceptual.devices import channels_last, choose_device, free_memory, multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError, ImageError
-from perceptual.fast import kernels
-from perceptual.fast.inference import BAND, Inference
-from perceptual.fast.plan import plan
+from perceptual.fast import BAND, Inference, supports
 from perceptual.functional import crossfade, luma, noise_field
 from perceptual.networks import DAMAGED, TransformationNetwork
 
@@ -55,7 +53,6 @@ class Stylizer:
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(deepcopy(network).eval().to(self.device))  # the caller's stays as it is
-        keep_memory()
         self.precision: Precision = "auto"
         self._inferences: dict[Precision, Inference | None] = {}
         self.card = card
@@ -66,8 +63,7 @@ class Stylizer:
     def load(cls, name: str | Path, *, device: torch.device | str | None = None, video: bool = False) -> Stylizer:
         """Load a shipped style by name, a trained network by path, or a blend of styles that share one network.
 
-        video: take a shipped style from the network that was trained to be steady from frame to frame, and have all
-            that makes painting fast ready before the first one.
+        video: take a shipped style from the network that was trained to be steady from frame to frame.
 
         Raises:
             CheckpointError: no such style or file, or it is damaged, or not a style network.
@@ -80,8 +76,6 @@ class Stylizer:
             if len(blend) == 1:
                 raise
             stylizer = cls._load(blend, device, video=not video)
-        if video and stylizer.device.type == "cpu":
-            kernels.compiled(wait=True)
         return stylizer
 
     @classmethod
@@ -197,7 +191,7 @@ class Stylizer:
     def _inference(self) -> Inference | None:
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise CheckpointError(DAMAGED)
-        able = self.device.type == "cpu" and plan(self.network) is not None
+        able = self.device.type == "cpu" and supports(self.network)
         if self.precision == "int8" and not (able and multiplies_bytes()):
             what = "This processor has no instructions for int8" if able else "This network cannot paint in int8 here"
             raise ConfigError(f"{what}: choose --precision auto or float32.")

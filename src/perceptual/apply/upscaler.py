@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from perceptual import checkpoints, images
 from perceptual.checkpoints import Card, shipped
 from perceptual.config import UpscaleConfig
-from perceptual.devices import channels_last, choose_device, free_memory, keep_memory
+from perceptual.devices import channels_last, choose_device, free_memory
 from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.networks import DAMAGED, TransformationNetwork
 
@@ -39,7 +39,6 @@ class Upscaler:
     def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
         self.device = choose_device(str(device or "auto"))
         self.network = channels_last(deepcopy(network).eval().to(self.device))  # the caller's stays as it is
-        keep_memory()
         self.card = card
         self.scale: float = network.scale
 

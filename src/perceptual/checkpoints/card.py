@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from perceptual.checkpoints.tensors import metadata
 from perceptual.config import NetworkConfig, Range, check, from_dict
@@ -21,8 +21,8 @@ FORMAT = 1
 class Card:
     """What a network is, how it came to be and under which terms; JSON in the header of its file."""
 
-    task: Literal["style", "upscale"]
-    """What the network does."""
+    task: str
+    """What the network does: the name of a task, such as style or upscale."""
     network: NetworkConfig
     styles: tuple[str, ...] = ()
     """Names of the styles that it holds, in their order."""

@@ -27,7 +27,7 @@ def gallery(*, video: bool = False) -> dict[str, Path]:
     """
     cards = {path: read_card(path) for path in networks("style").values()}
     found: dict[str, Path] = {}
-    for path in sorted(cards, key=lambda path: (cards[path].settings.get("temporal_weight", 0) > 0) != video):
+    for path in sorted(cards, key=lambda path: ("temporal" in cards[path].weights) != video):
         for style in cards[path].styles:
             found.setdefault(style, path)
     return found
@@ -58,16 +58,14 @@ def find_network(name: str | Path, *, task: str) -> Path:
         return named[str(name)]
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        flag = f"--style {path}" if task == "style" else "--scale 4"
-        raise CheckpointError(
-            f"{path} is a picture, not a trained network: make one with `perceptual train {task} {flag} ...`."
-        )
+        raise CheckpointError(f"{path} is a picture, not a trained network: make one with `perceptual train {task}`.")
     if path.suffix.lower() in (".pth", ".pt", ".t7", ".ckpt", ".onnx"):
         raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
         return path
-    kind, styles = ("style", tuple(gallery())) if task == "style" else ("network", ())
+    styles = [style for file in named.values() for style in read_card(file).styles]
     known = ", ".join(dict.fromkeys((*named, *styles)))
+    kind = "style" if styles else "network"
     raise CheckpointError(f"There is no {kind} {str(name)!r}: give a trained network, or one of {known}.")
 
 

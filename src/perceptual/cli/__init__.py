@@ -22,12 +22,13 @@ try:  # Ctrl-C while these load is no reason for a traceback
     from perceptual.cli.pictures import stylize, upscale
     from perceptual.cli.reproduce import reproduce
     from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, cannot_print, drop_stdout, say, show
-    from perceptual.cli.train import train_style, train_upscale
+    from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
     from perceptual.cli.webcam import webcam
     from perceptual.cli.weights import fetch, weights
     from perceptual.config import to_dict
     from perceptual.errors import PerceptualError
+    from perceptual.memory import keep_memory
 except KeyboardInterrupt:
     sys.stderr.write("perceptual: stopped.\n")
     raise SystemExit(130) from None
@@ -82,24 +83,25 @@ def version(arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "stylize": (stylize, "paint photographs in a style"),
-    "upscale": (upscale, "enlarge pictures"),
-    "video": (video, "paint or enlarge a film, with its sound"),
-    "webcam": (webcam, "paint what a camera sees, live in a window"),
-    "styles": (styles, "list the styles that come with perceptual, with their cards"),
-    "upscalers": (upscalers, "list the networks that enlarge, with their cards"),
-    "train style": (train_style, "train a network for a painting of your own"),
-    "train upscale": (train_upscale, "train a network that enlarges pictures"),
-    "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
-    "optimize invert": (invert, "rebuild a picture from its features at one layer"),
-    "optimize texture": (texture, "make a texture with the style of a picture"),
-    "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with its tables and figures"),
-    "reproduce": (reproduce, "repeat an experiment of the paper: its figure, its numbers, and how ours differ"),
-    "weights": (weights, "list the loss networks that training uses"),
-    "weights fetch": (fetch, "download the weights of a loss network"),
-    "--version": (version, "print the version"),
-}
+def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
+    """{name: (function of its arguments, one line for --help)}, with a command for every task of the registry."""
+    return {
+        "stylize": (stylize, "paint photographs in a style"),
+        "upscale": (upscale, "enlarge pictures"),
+        "video": (video, "paint or enlarge a film, with its sound"),
+        "webcam": (webcam, "paint what a camera sees, live in a window"),
+        "styles": (styles, "list the styles that come with perceptual, with their cards"),
+        "upscalers": (upscalers, "list the networks that enlarge, with their cards"),
+        **train_commands(),
+        "optimize style": (optimize_style, "paint one photograph by optimising its pixels (Gatys), the slow way"),
+        "optimize invert": (invert, "rebuild a picture from its features at one layer"),
+        "optimize texture": (texture, "make a texture with the style of a picture"),
+        "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with its tables and figures"),
+        "reproduce": (reproduce, "repeat an experiment of the paper: its figure, its numbers, and how ours differ"),
+        "weights": (weights, "list the loss networks that training uses"),
+        "weights fetch": (fetch, "download the weights of a loss network"),
+        "--version": (version, "print the version"),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,22 +131,22 @@ def _run(words: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name that the terminal cannot show is no error
     for count in (2, 1):
         name = " ".join(words[:count])
-        if len(words) >= count and name in COMMANDS:
-            return COMMANDS[name][0](words[count:])
+        if len(words) >= count and name in (known := commands()):
+            return known[name][0](words[count:])
     return _help(words)
 
 
 def _help(words: Sequence[str]) -> int:
     if words and words[0] not in ("-h", "--help", "help"):
         typed = " ".join(words[:2])
-        groups = [name for name in COMMANDS if name.startswith(words[0] + " ")]
-        close = groups or difflib.get_close_matches(words[0], COMMANDS, n=1) or list(COMMANDS)[:1]
+        groups = [name for name in commands() if name.startswith(words[0] + " ")]
+        close = groups or difflib.get_close_matches(words[0], commands(), n=1) or list(commands())[:1]
         say(
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return USAGE
     show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` tells its options)\n", lines=True)
-    for name, (_, about) in COMMANDS.items():
+    for name, (_, about) in commands().items():
         show(f"  {name:16} {about}")
     return 0 if words else USAGE
 
@@ -170,8 +172,9 @@ def entry() -> None:
     """Entry point of the installed command.
 
     Two things that a short command waits for in vain: the collector, which would look through PyTorch's modules ten
-    times while they load, and taking them all down again at the end.
+    times while they load, and taking them all down again at the end. Freed memory is kept for the next layer.
     """
+    keep_memory()
     gc.set_threshold(100_000, 50, 50)
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported

@@ -30,6 +30,8 @@ class _Evaluate(EvaluateConfig):
 
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """The folder to write to."""
+    overwrite: bool = False
+    """Replace files of the same names in --out that this command did not write."""
 
 
 def evaluate_sr(arguments: Sequence[str]) -> int:
@@ -54,6 +56,8 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         written.extend(report.write(found, config.out, settings))
         say(report.table(found.table), lines=True)
 
+    for scale in config.scales:
+        report.check_out(super_resolution.report_name(scale), config.out, overwrite=config.overwrite)
     check_folder(config.out)
     for scale in config.scales:
         with closing(steps(scale)) as work, stop_on_signal() as stopping:

@@ -13,9 +13,8 @@ import tyro
 
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import LossConfig, OptimizeConfig, Weight
+from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight
 from perceptual.errors import ConfigError
-from perceptual.recipes import BASELINE_LOSS, INVERT_TV
 
 if TYPE_CHECKING:
     from perceptual.images import Picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -90,11 +91,13 @@ def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) 
     import torch
 
     from perceptual.apply import Stylizer
-    from perceptual.fast import kernels
+    from perceptual.fast import prepare_kernels
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video)
     if stylizer.device.type == "cpu":
-        kernels.compiled(wait=True)  # before the first picture, or a second run could give other bytes
+        compile_here = os.environ.get("PERCEPTUAL_KERNELS") == "compile"
+        if not prepare_kernels(compile_here=compile_here) and compile_here:
+            say("PERCEPTUAL_KERNELS=compile: compiling failed, or gcc is missing; painting goes on without kernels.")
     stylizer.precision = config.precision
     stylizer.stylize(torch.zeros(1, 3, 1, 1), style=config.name)
     return stylizer

@@ -32,6 +32,8 @@ class _Reproduce(ReproduceConfig):
     """The figure or table."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """The folder to write to."""
+    overwrite: bool = False
+    """Replace files of the same names in --out that this command did not write."""
 
 
 def reproduce(arguments: Sequence[str]) -> int:
@@ -49,7 +51,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     written: list[Path] = []
 
     def steps() -> Generator[Step, None, None]:
-        written.extend((yield from run(config.name, config.out, settings, paths=paths)))
+        written.extend((yield from run(config.name, config.out, settings, paths=paths, overwrite=config.overwrite)))
 
     with closing(steps()) as work, stop_on_signal() as stopping:
         for step in with_bar(work, config.name):

@@ -1,157 +1,88 @@
-"""perceptual train style and perceptual train upscale."""
+"""perceptual train TASK: one command for each task of the registry, made from the task's own settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import (
-    StyleRecipe,
-    TrainCommand,
-    TrainStyleConfig,
-    TrainUpscaleConfig,
-    UpscaleRecipe,
-    differences,
-    named_weights,
-    to_dict,
-)
-from perceptual.errors import ConfigError, shown
-from perceptual.recipes import STYLE_RECIPES, UPSCALE_RECIPES, style_recipe, upscale_recipe
+from perceptual.config import to_dict
+from perceptual.errors import ConfigError
+from perceptual.tasks import TASKS, find_task
 
 if TYPE_CHECKING:
-    from perceptual.checkpoints import Card
-    from perceptual.config import TrainConfig
     from perceptual.data import Photographs
-    from perceptual.tasks import Task
+    from perceptual.tasks.base import Task
     from perceptual.train import Trainer
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _TrainStyle(TrainStyleConfig):
-    """Train a network to paint in the style of one painting (paper, section 4.1).
-
-    A recipe sets everything; any flag changes it. Recipes: RECIPES
-    Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    In minutes, from the shipped network: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    --from gallery
-    """
-
-    start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK")] = None
-    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
-    begin with the mean of its styles, or with the one that is named here (wave)."""
-    settings: tyro.conf.OmitArgPrefixes[StyleRecipe] = dataclasses.field(default_factory=StyleRecipe)
+def train_commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
+    """{"train style": (function of its arguments, one line for --help)} for every task of the registry."""
+    return {f"train {name}": (partial(train, name), entry.about) for name, entry in TASKS.items()}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _TrainUpscale(TrainUpscaleConfig):
-    """Train a network to enlarge pictures (paper, section 4.2).
-
-    A recipe sets everything; any flag changes it. Recipes: RECIPES
-    Example: perceptual train upscale --scale 4 --loss feature --data photos/ --out mine.safetensors --from x4_pixel
-    """
-
-    start_from: Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK")] = None
-    """A trained network to begin with, shipped (x4_pixel) or a file; layers that differ, as at another scale, begin
-    anew."""
-    settings: tyro.conf.OmitArgPrefixes[UpscaleRecipe] = dataclasses.field(default_factory=UpscaleRecipe)
-
-
-def train_style(arguments: Sequence[str]) -> int:
-    """perceptual train style: a painting and a folder of photographs in, a checkpoint out."""
-    base = _value_of("--from", arguments)
-    recipe = _value_of("--recipe", arguments) or ("own" if base else TrainStyleConfig.recipe)
-    settings = style_recipe(recipe)
-    if base:
-        from perceptual.tasks import recipe_from
-
-        settings = recipe_from(settings, base)
-    defaults = _TrainStyle(recipe=recipe, settings=settings)
-    listed = "; ".join(f"{name}: {about}" for name, (about, _) in STYLE_RECIPES.items())
-    _TrainStyle.__doc__ = (_TrainStyle.__doc__ or "").replace("RECIPES", listed)
-    config = tyro.cli(_TrainStyle, args=arguments, prog="perceptual train style", default=defaults)
-    if config.style and config.out is None:
-        config = dataclasses.replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
+def train(name: str, arguments: Sequence[str]) -> int:
+    """perceptual train NAME: a folder of photographs and the task's own inputs in, a checkpoint out."""
+    task = find_task(name)
+    defaults = task.defaults(lambda flag: _value_of(flag, arguments))
+    command = _command(task)
+    config = tyro.cli(command, args=arguments, prog=f"perceptual train {name}", default=command(**defaults))
+    config = task.complete(config)
     if config.dry_run:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
-    trainer, dataset = _prepare(config, recipe)
+    trainer, dataset = _begin(task, config)
     code = _run(trainer, dataset)
     if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:
         say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
     return code
 
 
-def _prepare(config: _TrainStyle, recipe: str) -> tuple[Trainer, Photographs]:
+def _command(task: type[Task]) -> type[Any]:
+    """The dataclass of the flags: those of the task's Command, then those of its settings without a prefix."""
+    listed = "; ".join(f"{name}: {about}" for name, (about, _) in task.recipes.items())
+    start = Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK", help=task.begins)]
+    settings = tyro.conf.OmitArgPrefixes[task.Settings]  # type: ignore[name-defined]
+    fields = [("start_from", start, None), ("settings", settings, dataclasses.field(default_factory=task.Settings))]
+    about = f"{task.Command.__doc__}\n\nA recipe sets everything; any flag changes it. Recipes: {listed}"
+    kind: type[Any] = dataclasses.make_dataclass(
+        f"Train{task.__name__}", fields, bases=(task.Command,), frozen=True, kw_only=True, namespace={"__doc__": about}
+    )
+    return kind
+
+
+def _begin(task: type[Task], config: Any) -> tuple[Trainer, Photographs]:
     """Check everything that can be checked before downloads and work, then set the run up."""
-    from perceptual.files import check_no_input
-    from perceptual.paintings import read_paintings
-    from perceptual.tasks import read_base, start_from, style_task
-    from perceptual.train import check_out
-
-    settings = config.settings
-    if not config.style or config.data is None or config.out is None:
-        raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
-    if settings.train.style_steps and not config.start_from:
-        raise ConfigError("Gamma and beta alone teach a trained network only: add --from gallery, or --style-steps 0.")
-    check_no_input(config.out, [*config.style, config.start_from or "", *weight_paths(config.weights).values()])
-    check_out(config.out, resume=config.resume, overwrite=config.overwrite)
-    paintings = read_paintings(config.style, settings)
-    if config.start_from:
-        read_base(config.start_from, settings.network)
-    dataset = _photographs(config, settings.train, leave_out=config.style)
-    paths = weight_paths(config.weights)
-    fetch_missing((*settings.loss.content_layers, *settings.loss.style_layers), paths)
-    changed = differences(to_dict(style_recipe(recipe)), to_dict(settings))
-    label = _label(config, dataset, changed)
-    task = style_task(paintings, dataset, settings, label=label, paths=paths)
-    if config.start_from:
-        task = start_from(task, config.start_from)
-    trainer = _trainer(config, settings.train, task)
-    say(f"Training {', '.join(paintings)} on {len(dataset)} photographs with {trainer.describe()}.")
-    return trainer, dataset
-
-
-def _photographs(config: TrainCommand, train: TrainConfig, leave_out: Sequence[Path] = ()) -> Photographs:
     from perceptual.data import Photographs
-    from perceptual.train import side_path
+    from perceptual.files import check_no_input
+    from perceptual.train import Trainer, check_out, side_path
 
     if config.data is None or config.out is None:
-        raise ConfigError("Training needs --data FOLDER, a folder of photographs.")
-    out = (*leave_out, side_path(config.out, ".previews"))
-    flat = isinstance(config, TrainStyleConfig)
-    return Photographs(config.data, train.size, seed=train.seed, crop=train.crop, leave_out=out, skip_flat=flat)
-
-
-def _label(config: _TrainStyle | _TrainUpscale, data: Photographs, changed: Iterable[str]) -> Card:
-    """The part of a card that is known before training."""
-    from perceptual.checkpoints import Card
-
-    return Card(
-        task="style" if isinstance(config, _TrainStyle) else "upscale",
-        network=config.settings.network,
-        about=config.about,
-        licence=config.licence,
-        data=f"{len(data)} photographs",
-        recipe=config.recipe,
-        changed=tuple(changed),
+        raise ConfigError(f"Training needs {task.needs}.")
+    paths, train = weight_paths(config.weights), config.settings.train
+    check_no_input(config.out, [*task.files(config), config.start_from or "", *paths.values()])
+    check_out(config.out, resume=config.resume, overwrite=config.overwrite)
+    prepared = task.prepare(config)
+    others = (*task.files(config), side_path(config.out, ".previews"))
+    dataset = Photographs(
+        config.data, train.size, seed=train.seed, crop=train.crop, leave_out=others, skip_flat=task.skip_flat
     )
-
-
-def _trainer(config: TrainCommand, train: TrainConfig, task: Task) -> Trainer:
-    from perceptual.train import Trainer
-
-    trainer = Trainer(task, train, config.out or "", device=config.device, tensorboard=config.tensorboard)
+    fetch_missing(task.layers(config.settings), paths)
+    run = task.from_command(config, prepared, dataset, paths)
+    if config.start_from:
+        run.start_from(config.start_from)
+    trainer = Trainer(run, train, config.out, device=config.device, tensorboard=config.tensorboard)
     trainer.begin(resume=config.resume, overwrite=config.overwrite)
-    return trainer
+    say(f"Training {run.title} on {len(dataset)} photographs with {trainer.describe()}.")
+    return trainer, dataset
 
 
 def _run(trainer: Trainer, dataset: Photographs) -> int:
@@ -171,48 +102,6 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
     if stopping:
         say("Stopped early; the same command with --resume goes on from here.")
     return INTERRUPTED if stopping else 0
-
-
-def train_upscale(arguments: Sequence[str]) -> int:
-    """perceptual train upscale: a folder of photographs in, a checkpoint out."""
-    recipe = _value_of("--recipe", arguments) or TrainUpscaleConfig.recipe
-    wanted = _value_of("--scale", arguments) or str(TrainUpscaleConfig.scale)
-    if not wanted.isdecimal() or len(wanted) > 9:
-        raise ConfigError(f"--scale is {shown(wanted)}: give a whole number from 2 to 16, such as 4.")
-    plain = upscale_recipe(recipe, int(wanted))
-    defaults = _TrainUpscale(recipe=recipe, scale=int(wanted), settings=plain)
-    listed = "; ".join(f"{name}: {about}" for name, (about, _, _) in UPSCALE_RECIPES.items())
-    _TrainUpscale.__doc__ = (_TrainUpscale.__doc__ or "").replace("RECIPES", listed)
-    config = tyro.cli(_TrainUpscale, args=arguments, prog="perceptual train upscale", default=defaults)
-    if config.out is None:
-        config = dataclasses.replace(config, out=Path(f"x{config.scale}.safetensors"))
-    if config.dry_run:
-        show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
-        return 0
-    from perceptual.checkpoints import find_network
-    from perceptual.files import check_no_input
-    from perceptual.losses import PIXELS, reconstruction_terms
-    from perceptual.tasks import go_on_from, new_upscaler, upscale_task
-    from perceptual.train import check_out
-
-    check_no_input(config.out or Path(), [config.start_from or "", *weight_paths(config.weights).values()])
-    check_out(config.out or Path(), resume=config.resume, overwrite=config.overwrite)
-    if (made := new_upscaler(config.settings).scale) != config.scale:
-        raise ConfigError(f"The network of that architecture enlarges {made} times: give --scale {made} with it.")
-    if config.start_from:
-        find_network(config.start_from, task="upscale")
-    dataset = _photographs(config, config.settings.train)
-    paths = weight_paths(config.weights)
-    terms = reconstruction_terms(named_weights(config.settings.loss), config.scale)
-    fetch_missing([layer for term, _ in terms.values() for layer in term.layers if layer != PIXELS], paths)
-    changed = differences(to_dict(plain), to_dict(config.settings))
-    label = _label(config, dataset, changed)
-    task = upscale_task(dataset, config.settings, label=label, paths=paths)
-    if config.start_from:
-        task = go_on_from(task, config.start_from)
-    trainer = _trainer(config, config.settings.train, task)
-    say(f"Training x{config.scale} by {config.settings.loss} on {len(dataset)} photographs with {trainer.describe()}.")
-    return _run(trainer, dataset)
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:

@@ -1,4 +1,5 @@
-"""Every setting with its default, in frozen dataclasses: the only source of defaults; they make the command's flags."""
+"""Every setting with its default, as frozen dataclasses. They are the only source of defaults, and the command's flags
+are generated from them."""
 
 from perceptual.config.checks import Range, check
 from perceptual.config.common import (
@@ -14,22 +15,24 @@ from perceptual.config.common import (
     to_dict,
 )
 from perceptual.config.style import (
+    BASELINE_LOSS,
+    INVERT_TV,
     LossConfig,
     OptimizeConfig,
     PaintOptions,
     Precision,
     ReproduceConfig,
     StyleConvention,
-    StyleRecipe,
     StylizeConfig,
-    TrainStyleConfig,
     Weighting,
 )
-from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleRecipe
+from perceptual.config.upscale import EvaluateConfig, UpscaleConfig
 from perceptual.config.video import VideoConfig
 from perceptual.config.webcam import WebcamConfig
 
 __all__ = [
+    "BASELINE_LOSS",
+    "INVERT_TV",
     "EvaluateConfig",
     "LossConfig",
     "NetworkConfig",
@@ -41,14 +44,10 @@ __all__ = [
     "Range",
     "ReproduceConfig",
     "StyleConvention",
-    "StyleRecipe",
     "StylizeConfig",
     "TrainCommand",
     "TrainConfig",
-    "TrainStyleConfig",
-    "TrainUpscaleConfig",
     "UpscaleConfig",
-    "UpscaleRecipe",
     "VideoConfig",
     "WebcamConfig",
     "Weight",

@@ -1,7 +1,7 @@
-"""One check for the fields of every dataclass of settings: each has its type, and each number its range.
+"""One check for the fields of every settings dataclass: each value has the right type, and each number is in range.
 
-The range of a number stands beside its type, as in `steps: Annotated[int, Range(1, 100)]`; that of a list is for each
-number in it. `check` is called by `__post_init__` and refuses everything else with one sentence.
+A range is written next to the type, as in `steps: Annotated[int, Range(1, 100)]`. For a list, the range applies to
+each number in it. `__post_init__` calls `check`, which raises a ConfigError of one sentence for any other value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from perceptual.errors import ConfigError, shown
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The numbers that a setting takes, both ends included."""
+    """The smallest and the largest number that a setting accepts, both included."""
 
     least: float
     most: float
@@ -34,7 +34,7 @@ LARGEST = sys.float_info.max
 
 
 def written(number: float) -> str:
-    """A bound of a range as sentences and --help write it: 10,000,000, 0.9 or 1e-12."""
+    """A bound of a range as text, for error messages and --help: 10,000,000, 0.9 or 1e-12."""
     return f"{number:,}" if isinstance(number, int) else f"{number:g}"
 
 
@@ -45,9 +45,13 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def check(config: Any) -> None:
-    """Raise a ConfigError unless every field of a dataclass is of its type and in its range.
+    """Check every field of a settings dataclass against its type and range.
 
-    A list becomes a tuple, and text a Path, where the field is one; numbers of numpy become Python's.
+    Values are converted where the field's type asks for it: a list to a tuple, text to a Path, and NumPy numbers to
+    Python numbers.
+
+    Raises:
+        ConfigError: a value has the wrong type or is out of range.
     """
     kind: Any = type(config)
     for name, hint in _hints(kind).items():
@@ -64,7 +68,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _fitting(name: str, value: Any, hint: Any, limits: Range | None = None) -> Any:
-    """The value as the field keeps it; a ConfigError names the field when it does not fit `hint`."""
+    """The value converted to the type `hint`; raises a ConfigError that names the field if it does not fit."""
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         limits = next((extra for extra in extras if isinstance(extra, Range)), limits)

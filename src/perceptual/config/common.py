@@ -1,4 +1,4 @@
-"""The settings that every task shares, and the checks, reading and comparing of settings."""
+"""The settings that every task shares, and functions that read, write and compare settings."""
 
 from __future__ import annotations
 
@@ -26,29 +26,33 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """What an image transformation network is made of; it goes into the card of every checkpoint."""
+    """The structure of an image transformation network. It is stored in the card of every checkpoint."""
 
     architecture: str = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
-    """Layers as one line of text; see `perceptual.networks`: 200 layers, 4,096 filters and 100,000,000 weights at
-    most."""
+    """The layers as one line of text; `perceptual.networks` explains the notation. At most 200 layers, 4,096 filters
+    per layer and 100,000,000 weights."""
     norm: Norm = "batch"
-    """batch (the paper), instance, conditional_instance (one gamma and beta per style), or none."""
+    """Normalisation layers: batch (as in the paper), instance, conditional_instance (one gamma and beta per style), or
+    none."""
     padding: Padding = "reflect-start"
-    """zero, reflect or replicate in every convolution; reflect-start pads the image once, as the authors' code."""
+    """zero, reflect or replicate: pad in every convolution. reflect-start: pad the image once at the start, as the
+    authors' code does."""
     styles: Annotated[int, Range(1, 10_000)] = 1
-    """Number of styles that the network holds, 1 to 10,000 (more than 1 under conditional_instance only)."""
+    """Number of styles in the network, 1 to 10,000. More than 1 needs norm conditional_instance."""
     tanh_scale: Annotated[float, Range(1e-6, 1e6)] = 127.5
-    """Half the output's range in 0..255 units, 1e-06 to 1e+06: 127.5 is the paper's [0, 255]; the authors' code has
-    150."""
+    """Half the range of the output, in units of 0..255, 1e-06 to 1e+06. 127.5 gives the paper's range [0, 255]; the
+    authors' code uses 150."""
     output: Literal["tanh", "linear", "bicubic"] = "tanh"
-    """tanh (the paper), linear, or bicubic: linear, and added to the bicubic enlargement of the input."""
+    """Last operation: tanh (as in the paper), linear, or bicubic (linear, added to a bicubic enlargement of the
+    input)."""
     channels: Literal["rgb", "luma"] = "rgb"
-    """rgb, or luma: the network sees and makes luma alone, and the colours are enlarged by bicubic interpolation."""
+    """rgb: the network processes all three channels. luma: it processes luma only, and the colours are enlarged by
+    bicubic interpolation."""
     enlarge: Annotated[int, Range(1, 16)] = 1
-    """Bicubic enlargement before the first layer, 1 to 16 times, as in SRCNN."""
+    """Factor of bicubic enlargement before the first layer, 1 to 16, as in SRCNN."""
     noise: Annotated[float, Range(0, 1)] = 0.0
-    """Strength of the noise that is added to the input, 0 to 1, for style: without it a network draws a grid in flat
-    areas."""
+    """Strength of the noise added to the input, 0 to 1, for style transfer. Without noise a network draws a grid in
+    flat areas."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -58,47 +62,48 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a network is trained; the losses and the network have their own settings."""
+    """How a network is trained. The losses and the network have settings of their own."""
 
     steps: Count = 40_000
-    """Optimiser steps, 1 to 100,000,000."""
+    """Number of optimiser steps, 1 to 100,000,000."""
     batch: Annotated[int, Range(1, 4096)] = 4
-    """Images per step, 1 to 4,096 (and per process, when there are several)."""
+    """Images per step, 1 to 4,096. With several processes: images per step and process."""
     size: Annotated[int, Range(32, 8192)] = 256
     """Side of the square training crops, 32 to 8,192 pixels."""
     learning_rate: Rate = 1e-3
     """Adam's learning rate, 1e-12 to 1."""
     decay: Literal["none", "cosine", "tail"] = "none"
-    """none keeps the learning rate (the paper); cosine lowers it to zero at the last step; tail keeps it, and lowers it
-    to zero in a straight line over the last 30 %."""
+    """none: constant learning rate (as in the paper). cosine: decays to zero at the last step. tail: constant, then
+    decays linearly to zero over the last 30 % of the steps."""
     style_steps: CountOrNone = 0
-    """So many steps, 0 to 100,000,000, come first that learn only gamma and beta, which make a style: for a trained
-    network (--from)."""
+    """Number of initial steps, 0 to 100,000,000, that train only the normalisation's gamma and beta, which define a
+    style. Needs a trained network (--from)."""
     style_learning_rate: Rate = 2e-2
-    """Adam's learning rate in those, 1e-12 to 1; --decay goes for them by themselves."""
+    """Adam's learning rate in the steps of --style-steps, 1e-12 to 1. --decay applies to these steps separately."""
     crop: Literal["random", "squash", "native"] = "random"
-    """random: shorter side to between `size` and 1.15 x `size`, then crop. squash: resize to a square (the paper, for
-    style). native: crop without resizing (the paper, for super-resolution), turned and flipped; a JPEG of 8 times the
-    size or more is first halved while that leaves 4 times, as such pictures are seldom sharp to the pixel."""
+    """random: resize the shorter side to between `size` and 1.15 x `size`, then crop. squash: resize to a square (the
+    paper, for style transfer). native: crop without resizing (the paper, for super-resolution), then rotate and flip;
+    a JPEG of 8 times `size` or more is first halved as long as 4 times `size` is left, because such large photos are
+    rarely sharp at the pixel level."""
     seed: Seed = 0
-    """Seed of the initial weights, the order of the pictures, the crops and the flips, 0 to 4,294,967,295."""
+    """Seed of the initial weights, the order of the photos, the crops and the flips, 0 to 4,294,967,295."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto takes the fastest that the device computes natively."""
+    """Number format of the computation. auto: the fastest that the device supports natively."""
     compile: bool = False
-    """Compile with torch.compile on a GPU: about two minutes to start. On a CPU it is left out."""
+    """Use torch.compile on a GPU. It takes about two minutes to start. Ignored on a CPU."""
     workers: Annotated[int, Range(0, 256)] = 2
-    """Processes that read pictures, 0 to 256; 0 reads in the main process."""
+    """Number of processes that read photos, 0 to 256; 0: the main process reads them."""
     tick_every: Count = 50
-    """Steps between lines of the log, 1 to 100,000,000."""
+    """Steps between log lines, 1 to 100,000,000."""
     preview_every: CountOrNone = 500
-    """Steps between preview pictures, up to 100,000,000; 0 for none."""
+    """Steps between preview images, 0 to 100,000,000; 0: no previews."""
     save_every: Count = 500
-    """Steps between saves of the state that --resume goes on from, 1 to 100,000,000."""
+    """Steps between saves of the training state, from which --resume continues, 1 to 100,000,000."""
     warmup: CountOrNone = 0
-    """Steps over which the learning rate first rises from zero, 0 to 100,000,000."""
+    """Steps at the start over which the learning rate rises from zero, 0 to 100,000,000."""
     ema: Annotated[float, Range(0, 0.999999)] = 0.0
-    """From 0 to 0.999999; above 0 the checkpoint holds the moving average of the weights: 0.99 averages about the last
-    100 steps."""
+    """Decay of an exponential moving average of the weights, 0 to 0.999999; 0: no average. The checkpoint holds the
+    average. 0.99 averages roughly the last 100 steps."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -106,32 +111,32 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """What every `perceptual train` reads and writes; the recipe's settings stand beside it."""
+    """The input and output files of every `perceptual train` command. The recipe has settings of its own."""
 
     data: Path | None = None
-    """A folder of photographs, searched through; any sizes."""
+    """A folder of photos of any size. Subfolders are searched too."""
     out: Path | None = None
-    """The checkpoint to write; log, previews and state lie beside it."""
+    """The checkpoint file to write. The log, the previews and the training state are written next to it."""
     recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes."""
+    """A named set of settings. The other flags change single settings of it."""
     resume: bool = False
-    """Go on from the state that an interrupted run with the same --out left."""
+    """Continue an interrupted run that had the same --out."""
     start_from: str | None = None
-    """A trained network to begin with."""
+    """A trained network to start from."""
     overwrite: bool = False
-    """Begin anew although --out exists."""
+    """Start again from the beginning even if --out exists."""
     weights: tuple[str, ...] = ()
-    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    """Weight files of loss networks, as NAME=FILE. Others come from the cache or are downloaded."""
     about: str = ""
-    """One line about the network, for the card inside the checkpoint."""
+    """One line that describes the network, for the card inside the checkpoint."""
     licence: str = ""
-    """Terms under which you pass the network on, for its card."""
+    """The licence under which you publish the network, for its card."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     tensorboard: bool = False
-    """Write TensorBoard logs beside the checkpoint."""
+    """Write TensorBoard logs next to the checkpoint."""
     dry_run: bool = False
-    """Print the resolved settings and stop."""
+    """Print the final settings and stop."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -149,35 +154,38 @@ class TrainCommand:
 
 
 def named_weights(text: str, kind: str = "list of losses", example: str = "feature:1,l1:0.5") -> dict[str, float]:
-    """The weights in "pixel:0.1,vgg16:relu2_2", by name; a name without a number weighs 1, twins add up.
+    """Parse text such as "pixel:0.1,vgg16:relu2_2" into {name: weight}.
+
+    A name without a number has weight 1. The weights of a repeated name are added. `kind` and `example` appear in the
+    error message only.
 
     Raises:
-        ConfigError: a part has no name, or a weight is not a number from 0 to 1e12, or all weights are 0.
+        ConfigError: a part has no name, a weight is not a number from 0 to 1e12, or all weights are 0.
     """
     found: dict[str, float] = {}
     for part in text.split(","):
         name, weight = part.strip(), 1.0
         before, colon, number = name.rpartition(":")
-        with suppress(ValueError):  # a colon without a number behind it belongs to the name
+        with suppress(ValueError):  # a colon that no number follows is part of the name
             name, weight = (before.strip(), float(number)) if colon else (name, 1.0)
         if not name or not 0 <= weight <= 1e12:
-            raise ConfigError(f'{shown(text)} is no {kind}: write "{example}", with weights from 0 to 1e+12.')
+            raise ConfigError(f'{shown(text)} is not a {kind}: write "{example}", with weights from 0 to 1e+12.')
         found[name] = found.get(name, 0) + weight
     if not sum(found.values()):
-        raise ConfigError(f"The weights in {shown(text)} are all 0: give shares such as 0.7 and 0.3.")
+        raise ConfigError(f"The weights in {shown(text)} are all 0: give weights such as 0.7 and 0.3.")
     return found
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dictionary of a config, nested configs included; paths become text, tuples lists."""
+    """A config as a dictionary, nested configs included. Paths become text and tuples become lists."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def from_dict(kind: type[_T], values: Mapping[str, Any]) -> _T:
-    """Rebuild a config of numbers, words and configs from `to_dict`'s result; paths stay text.
+    """Rebuild a config from the result of `to_dict`. It may hold numbers, text and nested configs.
 
     Raises:
-        ConfigError: a key is unknown, or a value is refused.
+        ConfigError: a key is unknown, or a value is invalid.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"The settings are {shown(values)}; they must be a table of names and values.")
@@ -196,7 +204,7 @@ def from_dict(kind: type[_T], values: Mapping[str, Any]) -> _T:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """{dotted key: (value here, value there)} for what differs between two nested dictionaries."""
+    """Compare two nested dictionaries: {dotted key: (value in one, value in the other)} for every difference."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in [*one, *(k for k in other if k not in one)]:
         here, there = one.get(key), other.get(key)

@@ -1,14 +1,13 @@
-"""Settings of style transfer: objectives, training, painting, optimisation and the paper's experiments."""
+"""Settings of style transfer: objective, training, painting, optimisation, and the paper's experiments."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
 from perceptual.config.checks import Range, check
-from perceptual.config.common import Count, CountOrNone, NetworkConfig, Rate, Seed, TrainCommand, TrainConfig, Weight
+from perceptual.config.common import Count, CountOrNone, Rate, Seed, Weight
 from perceptual.errors import ConfigError
 
 StyleConvention = Literal["paper", "code", "gatys"]
@@ -22,28 +21,35 @@ StyleScale = Annotated[float, Range(0.0625, 16)]
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The objective of style transfer (paper, eq. 5): content, style and total variation, by layer and weight."""
+    """The objective of style transfer (paper, eq. 5): layers and weights of content, style and total variation."""
 
     content_layers: tuple[str, ...] = ("vgg16:relu2_2",)
     """Layers of the feature reconstruction loss, as NETWORK:LAYER."""
     style_layers: tuple[str, ...] = ("vgg16:relu1_2", "vgg16:relu2_2", "vgg16:relu3_3", "vgg16:relu4_3")
-    """Layers of the style reconstruction loss, as NETWORK:LAYER; several networks may stand together. NETWORK:LAYER@2
-    compares picture and painting at half their size."""
+    """Layers of the style reconstruction loss, as NETWORK:LAYER. Layers of several networks can be combined.
+    NETWORK:LAYER@2 compares output and painting at half their size."""
     weighting: Weighting = "absolute"
-    """absolute: weights as in the paper. relative: each term is first divided by its reference value, see losses."""
+    """absolute: weights as in the paper. relative: each term is first divided by its reference value; see
+    `perceptual.losses`."""
     content_weight: Weight = 1.0
-    """Weight of the content term, 0 to 1e+12 (the sum over its layers)."""
+    """Weight of the content term, 0 to 1e+12. With absolute weighting the layers are summed, with relative weighting
+    averaged."""
     style_weight: Weight = 1e-3
-    """Weight of each layer's style term, 0 to 1e+12; under relative weighting, of their mean, and 1 is a plain
-    choice."""
+    """Weight of the style term of each layer, 0 to 1e+12. With relative weighting: weight of the mean over the layers;
+    1 is a good start."""
     tv_weight: Weight = 1e-5
-    """Weight of total variation, 0 to 1e+12: of its sum on 0..255 pixels, or under relative weighting of its
-    reference."""
+    """Weight of total variation, 0 to 1e+12. With absolute weighting it is summed over pixels of 0..255; with relative
+    weighting it is divided by its reference value."""
     style_convention: StyleConvention = "paper"
-    """paper: eq. 4 as printed (sum over C x C). code: its mean, as the authors' code, whose style weights
-    of about 5 go with it. gatys: a quarter of the mean, with Gram matrices over H x W."""
+    """Scale of the style loss. paper: eq. 4 as printed, a sum over C x C. code: the mean over C x C, as in the authors'
+    code, which uses style weights of about 5. gatys: a quarter of the mean, with Gram matrices divided by H x W."""
     lattice_weight: Weight = 0.0
-    """Weight of the penalty on grids of 2 and 4 pixels in the output, 0 to 1e+12, see `functional.lattice_energy`."""
+    """Weight of the penalty on grids of 2 and 4 pixels in the output, 0 to 1e+12; see
+    `perceptual.functional.lattice_energy`."""
+    loss: str = ""
+    """The whole objective in one line, in place of the layers and weights above, such as
+    content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02 (terms: content, style, tv, feature, pixel, l1,
+    distance, texture, lattice, temporal)."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -51,35 +57,9 @@ class LossConfig:
             raise ConfigError("A loss needs at least one content layer or one style layer.")
 
 
-@dataclasses.dataclass(frozen=True)
-class StyleRecipe:
-    """A named set of settings for `perceptual train style`."""
-
-    network: NetworkConfig = NetworkConfig()
-    loss: LossConfig = LossConfig()
-    train: TrainConfig = TrainConfig()
-    style_size: TrainedSide = 512
-    """Longer side to which a larger painting is scaled before its Gram matrices are taken, 32 to 16,384 pixels;
-    smaller ones stay. It sets the size of the strokes."""
-    temporal_weight: Weight = 0.0
-    """Weight, 0 to 1e+12, of the difference between paintings of a picture and of the same moved a little, with noise,
-    one moved along: for video. Under relative weighting 1 counts the difference of two photographs."""
-    style_factors: Annotated[tuple[float, ...], Range(0.01, 100)] = ()
-    """A factor of the style weight for each --style, 0.01 to 100, in their order; 1 for all when left out. Relative
-    weights only."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.style_factors and self.loss.weighting != "relative":
-            raise ConfigError("--style-factors needs --weighting relative.")
-        if self.loss.lattice_weight and self.train.size < 48:
-            raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
-        if self.temporal_weight and self.train.size < 48:
-            raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
-
-
 class PaintOptions(TypedDict, total=False):
-    """What a call of `Stylizer` takes beside the image; `StylizeConfig` says what each means, and its range."""
+    """The options that a call of `Stylizer` accepts in addition to the image; `StylizeConfig` explains each one and
+    its range."""
 
     style: str | None
     strength: float
@@ -91,113 +71,110 @@ class PaintOptions(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StylizeConfig:
-    """How `perceptual stylize` paints."""
+    """Options of `perceptual stylize`."""
 
     style: str = "starry_night"
-    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of several
-    that share one network, such as starry_night:0.7,wave:0.3."""
+    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of styles of
+    one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
-    """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
+    """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else
+    the first."""
     strength: Share = 1.0
-    """From 0, the photograph, to 1, the full style."""
+    """Strength of the style, from 0 (the photo) to 1 (the full style)."""
     keep_colors: bool = False
-    """Keep the photograph's colours and paint only in lightness."""
+    """Keep the colours of the photo and take only the lightness from the painted result."""
     style_scale: StyleScale = 1.0
-    """Size of the strokes, 0.0625 to 16. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one
-    of 512."""
+    """Size of the strokes, 0.0625 to 16. At 4, the strokes in a photo of 2048 px are as large, relative to the photo,
+    as the strokes in a photo of 512 px at 1."""
     size: Side | None = None
-    """Longer side of the output, 1 to 100,000 pixels; the input's own size when left out."""
+    """Longer side of the output, 1 to 100,000 pixels; default: the size of the input."""
     noise: Annotated[float, Range(0, 2)] = 1.0
-    """How much of the network's own noise goes in, from 0 to 2: it decides where strokes lie in flat areas."""
+    """Strength of the noise that some networks add to their input, from 0 to 2, relative to the trained strength. It
+    decides where strokes lie in flat areas."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = "auto"
-    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
-    float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
+    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
+    results differ slightly from float32 (34 to 51 dB PSNR), most in dark and flat photos."""
     skip_existing: bool = False
-    """Leave outputs that exist as they are, to go on with an interrupted folder."""
+    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
 
     def __post_init__(self) -> None:
         check(self)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainStyleConfig(TrainCommand):
-    """What `perceptual train style` reads and writes; the recipe's settings stand beside it."""
-
-    style: tuple[Path, ...] = ()
-    """The painting; several of them make one network of several styles (--norm conditional_instance)."""
-    out: Path | None = None
-    """The checkpoint to write, wave.safetensors for wave.jpg when left out; log, previews and state lie beside it."""
-    recipe: str = "fast"
-    """A named set of settings, which any of the other flags changes; own when --from is given and this is not."""
-    start_from: str | None = None
-    """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
-    begin with the mean of its styles, or with the one that is named here (wave)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
+_RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
+BASELINE_LOSS = dataclasses.replace(_RELATIVE, style_weight=5.0)
+"""The objective of `perceptual optimize style`; its style weight was chosen by eye, beside 2, 10 and 40."""
+INVERT_TV = 0.01
+"""Weight of total variation in `perceptual optimize invert`, relative to that of the picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizeConfig:
-    """How `perceptual optimize` makes a picture; what it minimises has settings of its own."""
+    """Options of `perceptual optimize`. The objective has settings of its own."""
 
     size: TrainedSide | None = 512
-    """Longer side of the result, 32 to 16,384 pixels; in Python, None keeps the image's own size."""
+    """Longer side of the result, 32 to 16,384 pixels. In Python, None keeps the size of the image."""
     iterations: Count = 500
-    """Iterations, 1 to 100,000,000, at each of the sizes of --scales."""
+    """Number of iterations at each size of --scales, 1 to 100,000,000."""
     method: Literal["lbfgs", "adam"] = "lbfgs"
-    """lbfgs: projected L-BFGS, as in the paper. adam: Adam, clipped to the valid range after each step."""
+    """lbfgs: projected L-BFGS, as in the paper. adam: Adam; pixels are clipped to the valid range after each step."""
     learning_rate: Rate = 0.02
-    """Adam's learning rate on pixels of [0, 1], 1e-12 to 1."""
+    """Adam's learning rate for pixels in [0, 1], 1e-12 to 1. Only for --method adam."""
     history: Annotated[int, Range(1, 1000)] = 10
-    """Steps that L-BFGS remembers, 1 to 1,000."""
+    """Number of previous steps that L-BFGS keeps, 1 to 1,000. Only for --method lbfgs."""
     init: Literal["noise", "content"] = "noise"
-    """Begin with white noise, as in the paper, or with the content image."""
+    """Start from white noise, as in the paper, or from the content image."""
     seed: Seed = 0
     """Seed of the white noise, 0 to 4,294,967,295."""
     scales: Annotated[int, Range(1, 10)] = 1
-    """Sizes to go through, 1 to 10, coarse to fine, each twice the one before; the last is the result's."""
+    """Number of sizes to optimise at, 1 to 10, from coarse to fine. Each is twice as large as the one before; the last
+    is --size."""
     style_size: TrainedSide | None = None
-    """Longer side to which the painting is scaled, 32 to 16,384 pixels, the result's when left out. It sets the size of
-    the strokes."""
+    """Longer side to which the painting is scaled, 32 to 16,384 pixels; default: the size of the result. It sets the
+    size of the strokes."""
     preview_every: CountOrNone = 50
-    """Iterations between preview pictures, up to 100,000,000; 0 for none."""
+    """Iterations between preview images, 0 to 100,000,000; 0: no previews."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
         check(self)
+        if self.method == "lbfgs" and self.learning_rate != OptimizeConfig.learning_rate:
+            raise ConfigError("--learning-rate is Adam's, and L-BFGS has none: add --method adam, or leave it out.")
+        if self.method == "adam" and self.history != OptimizeConfig.history:
+            raise ConfigError("--history is that of L-BFGS, and Adam has none: add --method lbfgs, or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproduceConfig:
-    """What `perceptual reproduce` works on, and how much of it; each experiment has its own defaults."""
+    """Options of `perceptual reproduce`. Each experiment has its own defaults."""
 
     photos: Path | None = None
-    """A folder of photographs; the free samples of scikit-image when left out."""
+    """A folder of photos; default: the free sample photos of scikit-image."""
     network: str | None = None
-    """A trained network, shipped or a file, whose objective and styles are used."""
+    """A trained network, as the name of a shipped one or a file. Its objective and its styles are used."""
     styles: tuple[str, ...] = ()
-    """Styles of the network, by name."""
+    """Names of styles of the network."""
     paintings: Path | None = None
-    """A folder with the paintings, under the names of the styles; for shipped styles their Gram matrices come along."""
+    """A folder with the paintings; the file names are the names of the styles. Shipped styles need none: their Gram
+    matrices are included."""
     sizes: Annotated[tuple[int, ...], Range(32, 8192)] = ()
-    """Sides of the pictures, 32 to 8,192 pixels."""
+    """Sides of the images, 32 to 8,192 pixels."""
     images: Annotated[tuple[int, ...], Range(1, 100_000)] = ()
-    """Photographs, 1 to 100,000: one number for all sizes, or one for each."""
+    """Number of photos, 1 to 100,000: one number for all sizes, or one for each size."""
     iterations: Annotated[tuple[int, ...], Range(1, 100_000_000)] = ()
-    """Iterations of L-BFGS, or steps of training, 1 to 100,000,000: one number for all sizes, or one for each."""
+    """Number of L-BFGS iterations or training steps, 1 to 100,000,000: one number for all sizes, or one for each
+    size."""
     full: bool = False
-    """The paper's numbers, where this computer has the days."""
+    """Use as many photos and iterations as the paper. This can take days."""
     weights: tuple[str, ...] = ()
-    """Weight files of loss networks as NAME=FILE; others are taken from the cache or downloaded."""
+    """Weight files of loss networks, as NAME=FILE. Others come from the cache or are downloaded."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
         check(self)
         if len(set(self.sizes)) < len(self.sizes):
-            raise ConfigError("sizes has a number twice: give each size once.")
+            raise ConfigError("sizes contains a number twice: give each size once.")

@@ -1,4 +1,4 @@
-"""Settings of films: what is done to the pictures, which part of the film, and how it is written."""
+"""Settings for video: painting or enlarging, which part of the video, and how the output is encoded."""
 
 from __future__ import annotations
 
@@ -23,80 +23,83 @@ _TIME = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoConfig:
-    """How `perceptual video` paints or enlarges a film."""
+    """Options of `perceptual video`."""
 
     style: str | None = None
-    """A shipped style by name (`perceptual styles` lists them), starry_night when left out, the path of a trained
-    network, or a blend of several that share one network, such as starry_night:0.7,wave:0.3."""
+    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of styles of
+    one network, such as starry_night:0.7,wave:0.3; default: starry_night."""
     name: str | None = None
-    """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
+    """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else
+    the first."""
     strength: Share = StylizeConfig.strength
-    """From 0, the film as it is, to 1, the full style."""
+    """Strength of the style, from 0 (the original video) to 1 (the full style)."""
     keep_colors: bool = StylizeConfig.keep_colors
-    """Take only the lightness from the painting, the colours from the film."""
+    """Keep the colours of the video and take only the lightness from the painted result."""
     style_scale: StyleScale = StylizeConfig.style_scale
-    """Size of the strokes, 0.0625 to 16. 4 gives a film of 2048 px strokes as large, relative to it, as 1 gives one of
-    512."""
+    """Size of the strokes, 0.0625 to 16. At 4, the strokes in a video of 2048 px are as large, relative to the frame,
+    as the strokes in a video of 512 px at 1."""
     steady: Steadiness = 0.15
-    """How much of the previous painting, moved along with the picture, goes into each frame, against flicker: from 0,
-    none, to 0.9."""
+    """Share of the previous painted frame, moved along with the motion, that is blended into each frame to reduce
+    flicker: from 0 (none) to 0.9."""
     upscale: Enlargement | None = None
-    """Enlarge the film so many times, 0.01 to 64, in place of painting it."""
+    """Enlarge the video by this factor, 0.01 to 64, instead of painting it."""
     loss: str = UpscaleConfig.loss
-    """The loss that the network that enlarges was trained by: pixel is truest to the picture, feature looks sharpest;
-    or srcnn, the baseline."""
+    """For --upscale: the loss that the shipped network was trained with. pixel is closest to the original, feature
+    looks sharpest, srcnn is the baseline."""
     network: Path | None = None
-    """A trained network of your own to enlarge with, in place of a shipped one."""
+    """A trained network of your own for enlarging, instead of a shipped one."""
     size: Annotated[int, Range(16, 100_000)] | None = None
-    """Longer side of the output, 16 to 100,000 pixels, the other in proportion, both made even; when left out, that of
-    the input, or of the enlarged film. A film is painted at this size; an enlarged one is scaled to it afterwards."""
+    """Longer side of the output, 16 to 100,000 pixels. The other side follows in proportion; both are made even.
+    Default: the size of the input or of the enlarged video. Painting happens at this size; an enlarged video is scaled
+    to it at the end."""
     start: str | None = None
-    """Where in the film to begin, in seconds or as [hh:]mm:ss, such as 12.5 or 1:02:03."""
+    """Start time in the input, in seconds or as [hh:]mm:ss, such as 12.5 or 1:02:03."""
     end: str | None = None
-    """Where in the film to stop, in seconds or as [hh:]mm:ss."""
+    """End time in the input, in seconds or as [hh:]mm:ss."""
     fps: Annotated[float, Range(0.01, 1000)] | None = None
-    """Frames a second of the output, 0.01 to 1,000, constant; each frame at the input's own time when left out."""
+    """Constant frame rate of the output, 0.01 to 1,000 frames per second; default: every frame keeps its own time."""
     codec: Codec | None = None
-    """h264, hevc, vp9, av1, prores, or ffv1, which loses nothing; when left out vp9 for .webm and h264 for others."""
+    """h264, hevc, vp9, av1, prores or ffv1 (lossless); default: vp9 for .webm, h264 for the other formats."""
     crf: Annotated[int, Range(0, 63)] | None = None
-    """Quality of h264 and hevc (0 to 51) or vp9 and av1 (0 to 63), less is better; 18, 20, 24 and 26 when left out."""
+    """Quality of h264 and hevc (0 to 51) or vp9 and av1 (0 to 63); lower is better. Default: 18 for h264, 20 for hevc,
+    24 for vp9, 26 for av1."""
     preset: str | None = None
-    """Time that the encoder takes: ultrafast to veryslow for h264 and hevc (veryfast when left out), 0 (slow) to 8 for
-    vp9 (4), 0 to 13 for av1 (8)."""
+    """Speed of the encoder: ultrafast to veryslow for h264 and hevc (default: veryfast), 0 (slow) to 8 for vp9
+    (default: 4), 0 to 13 for av1 (default: 8)."""
     keep_interlaced: bool = False
-    """Leave interlaced pictures as they are; else the lines of their two fields are brought to one time."""
+    """Keep interlaced frames interlaced; without this flag they are deinterlaced."""
     sound: bool = True
-    """Keep the film's sound: copied where the output can hold it, else converted."""
+    """Keep the sound: copied if the output format supports it, else converted."""
     device: str = StylizeConfig.device
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = StylizeConfig.precision
-    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32."""
+    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32."""
 
     def __post_init__(self) -> None:
         check(self)
-        _ = self.painting, self.enlarging  # which refuse what is out of range
-        of_painting = ("style", "name", "strength", "keep_colors", "style_scale", "steady", "precision")
-        unheard = of_painting if self.enlarges else ("loss",)
-        for name in unheard:
+        _ = self.painting, self.enlarging  # these check their own values
+        painting_only = ("style", "name", "strength", "keep_colors", "style_scale", "steady", "precision")
+        ignored_flags = painting_only if self.enlarges else ("loss",)
+        for name in ignored_flags:
             if getattr(self, name) != getattr(VideoConfig, name):
                 flag = "--" + name.replace("_", "-")
                 how = "enlarged" if self.enlarges else "painted"
-                raise ConfigError(f"The film is to be {how}, where {flag} does nothing: leave it out.")
+                raise ConfigError(f"{flag} has no effect when the video is {how}: leave it out.")
         if self.keep_interlaced and (self.enlarges or self.size):
             flag = "--size" if self.size else "--upscale"
-            raise ConfigError(f"--keep-interlaced keeps the lines as they are, which {flag} does not: leave one out.")
+            raise ConfigError(f"--keep-interlaced cannot be combined with {flag}: leave one of them out.")
         start, end = self.span
         if end is not None and end <= start:
-            raise ConfigError(f"end is {self.end}, which is not after start, {self.start or 0}: give a later one.")
+            raise ConfigError(f"end is {self.end}, which is not after start, {self.start or 0}: give a later end.")
 
     @property
     def enlarges(self) -> bool:
-        """Whether the film is enlarged, not painted."""
+        """True if the video is enlarged, False if it is painted."""
         return self.upscale is not None or self.network is not None
 
     @property
     def painting(self) -> StylizeConfig:
-        """How each picture is painted."""
+        """The options for painting each frame."""
         return StylizeConfig(
             style=self.style or StylizeConfig.style,
             name=self.name,
@@ -109,17 +112,17 @@ class VideoConfig:
 
     @property
     def enlarging(self) -> UpscaleConfig:
-        """How each picture is enlarged."""
+        """The options for enlarging each frame."""
         return UpscaleConfig(scale=self.upscale, loss=self.loss, network=self.network, device=self.device)
 
     @property
     def span(self) -> tuple[Fraction, Fraction | None]:
-        """Where in the film to begin and to stop, in seconds; None for its end."""
+        """Start and end time in the input, in seconds. The end is None for the end of the video."""
         return _seconds("start", self.start) or Fraction(0), _seconds("end", self.end)
 
     @property
     def rate(self) -> Fraction | None:
-        """Frames a second: 29.97 stands for 30000/1001, as it does in the trade."""
+        """Frames per second as an exact fraction: 29.97 means 30000/1001, 23.976 means 24000/1001, and so on."""
         if self.fps is None:
             return None
         whole = round(self.fps * 1.001)
@@ -129,7 +132,7 @@ class VideoConfig:
 
 
 def _seconds(name: str, text: str | None) -> Fraction | None:
-    """The seconds in "12.5", "1:02" or "1:02:03.5"; None stays None."""
+    """Parse "12.5", "1:02" or "1:02:03.5" into seconds; None stays None. `name` is the field, for the error message."""
     if text is None:
         return None
     found = _TIME.fullmatch(str(text).strip())

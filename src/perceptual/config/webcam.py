@@ -1,4 +1,4 @@
-"""Settings of the live window."""
+"""Settings of the live webcam window."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from perceptual.config.video import Steadiness, VideoConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WebcamConfig:
-    """What `perceptual webcam` looks at, and how it paints."""
+    """Options of `perceptual webcam`."""
 
     style: str = StylizeConfig.style
-    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of several
-    that share one network, such as starry_night:0.7,wave:0.3. The arrow keys go on to the network's other styles."""
+    """A shipped style by name (`perceptual styles` lists them), the path of a trained network, or a blend of styles of
+    one network, such as starry_night:0.7,wave:0.3. The arrow keys switch to the other styles of the network."""
     name: str | None = None
-    """The style of a network that holds several to begin with; else what --style says, or the first."""
+    """The style to start with, if the network has several; default: the style that --style names, else the first."""
     camera: str = "0"
-    """A camera by its number, or a film's file, which plays as a camera would."""
+    """The number of a camera, or a video file, which is played like a camera."""
     strength: Share = StylizeConfig.strength
-    """From 0, the photograph, to 1, the full style, to begin with."""
+    """Strength of the style at the start, from 0 (the camera image) to 1 (the full style)."""
     keep_colors: bool = StylizeConfig.keep_colors
-    """Keep the camera's colours and paint only in lightness."""
+    """Keep the colours of the camera and take only the lightness from the painted result."""
     steady: Steadiness = VideoConfig.steady
-    """How much of the previous painting, moved along with the picture, goes into each, against flicker: from 0, none,
-    to 0.9."""
+    """Share of the previous painted frame, moved along with the motion, that is blended into each frame to reduce
+    flicker: from 0 (none) to 0.9."""
     fps: Annotated[float, Range(1, 1000)] = 15.0
-    """Frames a second to hold, 1 to 1,000: the painting is made as large as this computer can paint so often."""
+    """Frames per second to reach, 1 to 1,000. The frames are painted as large as this computer can at this rate."""
     size: Side | None = None
-    """Longer side, 1 to 100,000 pixels, that the painting has at most, and that the camera is asked for; the camera's
-    usual one when left out."""
+    """Largest longer side of the painted frames, 1 to 100,000 pixels; the camera is asked for this size too. Default:
+    the usual size of the camera."""
     mirror: bool = True
-    """Turn a camera's picture round as a mirror does; a film stays as it is."""
+    """Mirror the camera image. A video file is not mirrored."""
     loop: bool = False
-    """Begin a film again at its end."""
+    """Repeat a video file from the beginning when it ends."""
     frames: Annotated[int, Range(1, 1_000_000_000)] | None = None
-    """End after so many frames, 1 to 1,000,000,000."""
+    """Stop after this number of frames, 1 to 1,000,000,000."""
     out: Path = Path()
-    """The folder for pictures that are saved."""
+    """The folder for saved images."""
     device: str = StylizeConfig.device
-    """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = StylizeConfig.precision
-    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
-    float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
+    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
+    results differ slightly from float32 (34 to 51 dB PSNR), most in dark and flat photos."""
 
     def __post_init__(self) -> None:
         check(self)

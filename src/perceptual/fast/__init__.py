@@ -1,1 +1,14 @@
-"""Fast painting on a CPU: a network as a row of convolutions on folded grids, in 8 bits or float32."""
+"""Fast painting on a CPU: style networks as convolutions on folded grids, in int8 or float32.
+
+Other rooms import from here only:
+
+- `supports(network)`: whether fast inference can run a network.
+- `Inference(network, precision)`: runs it. `BAND`: pixels of one band of a large picture.
+- `prepare_kernels(...)`: chooses the compiled kernels of this process.
+"""
+
+from perceptual.fast.inference import BAND, Inference
+from perceptual.fast.library import prepare_kernels
+from perceptual.fast.plan import supports
+
+__all__ = ["BAND", "Inference", "prepare_kernels", "supports"]

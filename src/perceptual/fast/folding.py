@@ -1,7 +1,7 @@
-"""Folded grids: the 2 x 2 pixels of a cell as channels (space to depth), and kernels rewritten for them.
+"""Folded grids (space to depth): the 2 x 2 pixels of a cell become channels; and filters rewritten for such grids.
 
-A folded pixel holds its channels as (row in the cell, column in the cell, channel). On a processor a layer of 16
-channels at 512 x 512 is much slower than one of 64 at 256 x 256, which is the same arithmetic.
+A cell holds its channels in the order (row in the cell, column in the cell, channel). The reason is speed: on a CPU a
+layer of 16 channels at 512 x 512 is much slower than one of 64 channels at 256 x 256, with the same arithmetic.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ import torch
 from torch import Tensor
 
 _DOUBLING = {
-    # what the fine pixel in row 0 and row 1 of a cell takes of the coarse pixel before, its own, and the one behind
+    # weights of the previous, own and next coarse pixel for the fine pixel in row 0 and in row 1 of a cell
     "nearest": ((0.0, 1.0, 0.0), (0.0, 1.0, 0.0)),
     "bilinear": ((0.25, 0.75, 0.0), (0.0, 0.75, 0.25)),
 }
 _AT_ENDS = {
-    # reflected bilinear doubling at its first and last pixel, from the two coarse pixels there: (coarse pixel, tap)
+    # bilinear doubling, then reflection padding: weights of the two outermost coarse pixels, (coarse pixel, tap)
     "first": ((0.75, 1.0, 0.75), (0.25, 0.0, 0.25)),
     "last": ((0.25, 0.0, 0.25), (0.75, 1.0, 0.75)),
 }
 
 
 def folded_kernel(weight: Tensor) -> Tensor:
-    """(O, I, k, k), k odd and stride 1, as (4 O, 4 I, K, K) from a folded grid to a folded grid."""
+    """Rewrite filters (O, I, k, k) for folded grids; returns (4 O, 4 I, K, K).
+
+    k is odd, and the convolution has stride 1. The new filters read a folded grid and write a folded grid.
+    """
     filters, channels, size, _ = weight.shape
     half = size // 2
     reach = (half + 1) // 2
@@ -35,10 +38,14 @@ def folded_kernel(weight: Tensor) -> Tensor:
 
 
 def doubled_kernel(weight: Tensor, mode: str, rows: str = "inner", columns: str = "inner") -> Tensor:
-    """(O, I, 3, 3) behind doubling, "nearest" or "bilinear", as (4 O, I, 3, 3) from the coarse grid to a folded one.
+    """Combine doubling of the image and the convolution after it in one convolution; returns (4 O, I, 3, 3).
 
-    rows, columns: "first" or "last" for the outermost pixels where the doubled image is reflected, and not the small
-    one; they follow from two coarse pixels, and there is one of them in a cell, (2 O, I, 2, 3) or (O, I, 2, 2).
+    The new filters read the small image and write a folded grid.
+
+    weight: (O, I, 3, 3). mode: "nearest" or "bilinear".
+    rows, columns: "inner", or "first" or "last" for the outermost pixels. Those differ where the network pads the
+        doubled image by reflection: they depend on two coarse pixels, and only one of them lies in each cell. So the
+        result is (2 O, I, 2, 3) or (2 O, I, 3, 2) on an edge and (O, I, 2, 2) in a corner.
     """
     shares = []
     for part in (rows, columns):
@@ -57,22 +64,26 @@ def doubled_kernel(weight: Tensor, mode: str, rows: str = "inner", columns: str 
 
 
 def transposed_kernel(weight: Tensor) -> Tensor:
-    """(I, O, 3, 3) of a convolution of stride 1/2 (padding 1, output padding 1) as (4 O, I, 2, 2) to a folded grid.
+    """Rewrite the filters of a transposed convolution as those of a convolution; returns (4 O, I, 2, 2).
 
-    The kernel looks at a coarse pixel and those to the right and below, which are 0 beyond the image.
+    The transposed convolution has stride 2, padding 1 and output padding 1. The new filters read the small image,
+    padded with zeros at the right and below, and write a folded grid.
+
+    weight: (I, O, 3, 3).
     """
     shares = weight.new_zeros(2, 2, 3)
     shares[0, 0, 1] = shares[1, 0, 2] = shares[1, 1, 0] = 1
     return torch.einsum("rat,cbu,iotu->rcoiab", shares, shares, weight).flatten(0, 2)
 
 
-def fill_frame(grid: Tensor, mode: str, before: int, behind: int) -> None:
-    """Fill the first `before` and the last `behind` rows of (rows, columns, fold, fold, C) as F.pad would.
+def fill_padding(grid: Tensor, mode: str, before: int, behind: int) -> None:
+    """Fill the padding of a grid (rows, columns, fold, fold, C) in place, with the values that F.pad would give.
 
-    mode: "reflect" or "replicate". For columns give the grid with its dimensions 0 and 1, and 2 and 3, swapped.
+    before, behind: rows of padding at the top and at the bottom. mode: "reflect" or "replicate".
+    To fill columns, give a view of the grid with dimensions 0 and 1, and dimensions 2 and 3, swapped.
     """
     rows, _, fold = grid.shape[:3]
-    last = fold * (rows - before - behind) - 1  # of the pixels inside
+    last = fold * (rows - before - behind) - 1  # index of the last pixel row inside the padding
     for row in (*range(before), *range(rows - behind, rows)):
         for phase in range(fold):
             pixel = fold * (row - before) + phase
@@ -82,7 +93,7 @@ def fill_frame(grid: Tensor, mode: str, before: int, behind: int) -> None:
 
 
 def cells(grid: Tensor) -> Tensor:
-    """A view of (h, w, 2, 2, C), or of (2 h, 2 w, 1, 1, C), as (h, 2, w, 2, C): the way from one fold to the other."""
+    """View a grid (h, w, 2, 2, C) or (2 h, 2 w, 1, 1, C) as (h, 2, w, 2, C), to copy from one fold to the other."""
     if grid.shape[2] == 2:
         return grid.transpose(1, 2)
     rows, columns, channels = grid.shape[0] // 2, grid.shape[1] // 2, grid.shape[-1]

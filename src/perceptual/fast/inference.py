@@ -1,16 +1,17 @@
-"""Fast inference of style networks on a CPU: the same arithmetic in another order, by what the processor has.
+"""Fast inference of style networks on a CPU: the network's own arithmetic in another order.
 
-`Inference` runs a TransformationNetwork of instance norms. What it does otherwise than the network itself:
+`Inference` runs a TransformationNetwork that has instance norms. It differs from the network itself in three ways:
 
-- **Folded grids** (folding.py). The layers at the picture's own size have few channels, which leaves a processor's
-  vectors half empty; there the 2 x 2 pixels of a cell stand as channels. Doubling and the convolution behind it are one
-  convolution on the small grid.
-- **8 bits.** Where the processor multiplies bytes (VNNI, AMX), each convolution takes uint8 activations, scaled channel
-  by channel to what the picture at hand needs, and int8 weights that carry these scales. An instance norm follows, so
-  constants per channel may be dropped: zero points and biases cost nothing. Elsewhere all stays in float32.
-- **Bands.** A large picture goes through in bands of rows. The statistics of each norm are those of the whole picture:
-  all bands are taken as far as the norm at hand before any goes on, and what lies on a small grid is kept between. So
-  the result is that of the whole picture, in memory that grows by a few bytes a pixel.
+- **Folded grids** (folding.py). The layers at the picture's full size have few channels, which leaves a processor's
+  vector registers half empty. There the 2 x 2 pixels of a cell become channels. Doubling and the convolution after it
+  become one convolution on the small grid.
+- **int8.** Where the processor has instructions for 8-bit products (VNNI, AMX), each convolution reads uint8
+  activations. They are scaled by channel to the range that this picture has there, and the int8 filters carry these
+  scales. An instance norm follows, and it removes any constant by channel. So zero points and biases are left out.
+  Other processors compute in float32.
+- **Bands.** A large picture is painted in bands of rows. The statistics of each norm are those of the whole picture:
+  all bands are computed up to one norm before any band goes on to the next. Activations on small grids are kept, larger
+  ones are computed again. So the result is that of the whole picture, and memory grows by a few bytes a pixel.
 """
 
 from __future__ import annotations
@@ -25,51 +26,55 @@ from torch.nn import functional as F
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError
 from perceptual.fast import kernels
-from perceptual.fast.folding import cells, fill_frame
+from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
-from perceptual.fast.plan import Weights, plan
+from perceptual.fast.plan import Filters, plan
 from perceptual.functional import mix
 from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork, with_noise
 
 CONTRAST = 32
-"""Levels between the darkest and the brightest value of a picture below which bytes are too coarse for it."""
+"""Levels between the darkest and the brightest value of a picture. With fewer it is painted in float32."""
 FLAT = np.float32(4e-6)
-"""Spread of a channel's values, relative to the largest, that rounding alone gives."""
+"""A channel with a smaller range, relative to its largest absolute value, is constant but for rounding errors."""
 BAND = 1 << 21
-"""Pixels of the picture in a band."""
+"""Pixels of one band of a picture."""
 KEPT = 8
-"""Bytes a pixel of the picture up to which an activation is kept between passes, and not computed anew."""
+"""An activation is kept between norms if it takes at most so many bytes for each pixel of the picture."""
 
 
 class Inference:
-    """Paints with a network on a CPU, as fast as the processor allows; make it once, call it often.
+    """Paints with a style network on a CPU. Make it once and call it for each picture.
 
-    Attributes: `precision`, "int8" or "float32"; `smallest`, the shortest side of a picture that it takes.
+    Attributes: `precision`, "int8" or "float32"; `smallest`, the shortest side of a picture that it takes, in pixels.
+
+    network: a network that `supports` accepts.
+    precision: "int8" or "float32"; when left out, int8 where the processor has instructions for 8-bit products.
 
     Raises:
-        ValueError: the network has parts that only it can run (see `plan`), or there is no such precision.
+        ValueError: the network is not supported, or there is no such precision.
     """
 
     def __init__(self, network: TransformationNetwork, precision: str | None = None) -> None:
-        steps = plan(network)
-        if steps is None:
-            raise ValueError("This network has parts that only TransformationNetwork runs.")
-        self.network, self.steps, self.smallest = network, steps, max(12, network.minimum)
+        layers = plan(network)
+        if layers is None:
+            raise ValueError("Fast inference does not support this network: call the network itself.")
+        self.network, self.layers, self.smallest = network, layers, max(12, network.minimum)
         self.precision = precision or ("int8" if multiplies_bytes() else "float32")
         if self.precision not in ("int8", "float32"):
             raise ValueError(f"precision is {precision!r}: give int8 or float32.")
-        self._layers = [step.layer.norm for step in steps if isinstance(step.layer.norm, InstanceNorm)]
-        both = [norm.weight for norm in self._layers], [norm.bias for norm in self._layers]
+        self._norms = [layer.module.norm for layer in layers if isinstance(layer.module.norm, InstanceNorm)]
+        both = [norm.weight for norm in self._norms], [norm.bias for norm in self._norms]
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
-        # What layers of stride 2 and the first after the residual blocks read has outliers, as at the picture's edges,
-        # so that a byte has few levels for the rest: there bytes would cost 3 to 5 dB, and save a tenth of the time.
+        # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, for instance
+        # at the picture's edges. A byte has few levels for the other values there: int8 would cost 3 to 5 dB and save a
+        # tenth of the time.
         self.in_bytes = [
-            self.precision == "int8" and step.stride == 1 and not (before and before.residual and not step.residual)
-            for before, step in zip([None, *steps], steps, strict=False)
+            self.precision == "int8" and layer.stride == 1 and not (before and before.residual and not layer.residual)
+            for before, layer in zip([None, *layers], layers, strict=False)
         ]
 
     def pays(self, height: int, width: int) -> bool:
-        """Whether this is quicker than the network itself: not for small pictures, which are all overhead."""
+        """Whether this is faster than the network itself for a picture of this size, in pixels."""
         if min(height, width) < max(64, self.smallest):
             return False
         if kernels.compiled() is None and self.precision == "float32":
@@ -77,43 +82,44 @@ class Inference:
         return height * width >= 160**2
 
     def memory(self, height: int, width: int) -> int:
-        """Bytes that a picture of this size needs in bands, roughly from above, with its result."""
+        """Upper estimate of the bytes that painting a picture of this size in bands takes, with its result."""
         share, blocks = 1.0, 0
-        for step in self.steps:
-            share *= (step.fold_out / step.fold / step.stride) ** 2
-            blocks = max(blocks, math.ceil(2 * step.weight.shape[0] * share)) if step.residual else blocks
+        for layer in self.layers:
+            share *= (layer.fold_out / layer.fold / layer.stride) ** 2
+            blocks = max(blocks, math.ceil(2 * layer.weight.shape[0] * share)) if layer.residual else blocks
         side = math.isqrt(min(BAND, height * width))
         return (max(KEPT, blocks) + blocks + 6) * height * width + 2 * self.network.memory(side, side)
 
     def norms(self, style: Tensor) -> list[tuple[Vector, Vector, np.float32]]:
-        """Gamma, beta and epsilon of each step's norm for (1, styles) weights."""
-        sizes = [norm.weight.shape[1] for norm in self._layers]
+        """Gamma (C,), beta (C,) and epsilon of each norm for the shares of the styles, (1, styles)."""
+        sizes = [norm.weight.shape[1] for norm in self._norms]
         gammas, betas = (np.split(mix(style, each)[0].numpy(), np.cumsum(sizes)[:-1]) for each in self._styles)
-        return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._layers, strict=True)]
+        return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._norms, strict=True)]
 
     @torch.no_grad()
     def __call__(
         self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
     ) -> Tensor:
-        """Paint (1, 3, H, W), float in [0, 1] or uint8 levels; the result has the same type and is clamped.
+        """Paint a picture; the result has the same shape and dtype, clamped to [0, 1] or [0, 255].
 
-        style: (1, styles) weights. noise: as `TransformationNetwork.forward`. band: pixels in a band, for pictures that
-            are to go through in bands.
+        picture: (1, 3, H, W), float in [0, 1] or uint8. style: share of each style, (1, styles).
+        noise: as in `TransformationNetwork.forward`.
+        band: pixels of one band; when left out, the picture is painted in one piece.
 
         Raises:
-            ValueError: a side is below `smallest`. CheckpointError: the network's numbers overflow.
+            ValueError: a side is shorter than `smallest`.
+            CheckpointError: the network gives values that are not numbers.
         """
         height, width = picture.shape[-2:]
         if min(height, width) < self.smallest:
             raise ValueError(f"A picture of {width} x {height} px has a side below {self.smallest} px.")
-        kernels.compiled(wait=height * width > BAND)
         picture = with_noise(picture, self.network.config.noise, noise)
         painting = _Painting(self, _even(picture, self.network.multiple), style, band or height * width * 2)
         return painting.paint()[..., :height, :width]
 
 
 def _even(picture: Tensor, multiple: int) -> Tensor:
-    """Continued below and at the right by its last pixels, to a multiple of what the network halves."""
+    """Repeat the last row and column until height and width are multiples of `multiple`."""
     for side in (-2, -1):
         missing = -picture.shape[side] % multiple
         if missing:
@@ -127,60 +133,63 @@ def _vector(value: float) -> Vector:
 
 
 class _Painting:
-    """One picture on its way through the steps.
+    """One picture during inference.
 
-    Step k reads activation k, which is `kept` whole or computed when asked for, in rows. It is stored as levels: the
-    true values are level * scale + constant by channel; `codes[k]` says how to get there from what comes before.
+    Layer k reads activation k. That activation is either kept as a whole, in `kept`, or computed row by row when it is
+    read. It is stored as levels: the true value of channel c is level * scale[c] + constant[c].
+    codes[k] is (multiply, add): level = multiply * value + add, by channel. The value is the output of layer k - 1, or
+    inside the residual blocks the stream that these blocks add to.
     """
 
     def __init__(self, inference: Inference, picture: Tensor, style: Tensor, band: int) -> None:
-        self.steps, self.norms, self.band = inference.steps, inference.norms(style), band
+        self.layers, self.norms, self.band = inference.layers, inference.norms(style), band
         self.in_bytes = inference.in_bytes
         contrast = float(picture.amax()) - float(picture.amin())
         if contrast * (1 if picture.dtype == torch.uint8 else 255) < CONTRAST:
-            self.in_bytes = [False] * len(self.steps)
+            self.in_bytes = [False] * len(self.layers)
         self.picture = picture
         self.height, self.width = picture.shape[-2:]
         self.single = self.height * self.width <= band
         self.output = inference.network.config
         self.codes: list[tuple[Vector, Vector]] = [(_vector(1), _vector(0))]
         self.kept: dict[int, Tensor] = {}
-        self.weights: dict[int, Weights] = {}
+        self.filters: dict[int, Filters] = {}
         self.stream: Tensor | None = None
-        self.offset = _vector(0)  # what is left out of the stream
+        self.offset = _vector(0)  # constant by channel that was not added to the stream
         self.sizes = [(self.height // 2, self.width // 2)]
-        for step, behind in zip(self.steps, self.steps[1:], strict=False):
-            h, w = (side // step.stride * step.fold_out // behind.fold for side in self.sizes[-1])
+        for layer, following in zip(self.layers, self.layers[1:], strict=False):
+            h, w = (side // layer.stride * layer.fold_out // following.fold for side in self.sizes[-1])
             self.sizes.append((h, w))
 
     def paint(self) -> Tensor:
-        """All steps, norm by norm."""
+        """Run all layers, one norm after the other."""
         top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
-        self.weights[0] = Weights(self.steps[0], _vector(2 / top), _vector(0), self.in_bytes[0])
-        for k in range(len(self.steps) - 1):
+        self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.in_bytes[0])
+        for k in range(len(self.layers) - 1):
             self._advance(k)
         return self._finish()
 
     def _bands(self, k: int) -> list[tuple[int, int]]:
-        """Rows of step k's output, band by band."""
-        rows = self.sizes[k][0] // self.steps[k].stride
+        """The bands of layer k's output, as (first row, row after the last)."""
+        rows = self.sizes[k][0] // self.layers[k].stride
         at_once = rows if self.single else max(16, rows * self.band // (self.height * self.width))
         return [(a, min(a + at_once, rows)) for a in range(0, rows, at_once)]
 
     def _advance(self, k: int) -> None:
-        """Take every band through step k, for its norm, and get activation k + 1 ready."""
-        behind, in_bytes = self.steps[k + 1], self.in_bytes[k + 1]
+        """Run layer k on every band to get the statistics for its norm, then prepare activation k + 1."""
+        following, in_bytes = self.layers[k + 1], self.in_bytes[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
             values = self._convolve(k, a, b)
             part = kernels.measure(values)
-            known = part if known is None else known.with_more(part)
+            known = part if known is None else known.combined_with(part)
         assert known is not None
         held = values if self.single else None
         del values
         gamma, beta, eps = self.norms[k]
         with np.errstate(all="ignore"):
-            # A flat channel, as a picture of one colour gives, has a spread of rounding errors, and no more to show.
+            # A flat channel, for instance of a picture of one colour, varies by rounding errors only. They are not
+            # to be amplified.
             flat = known.high - known.low <= FLAT * np.maximum(abs(known.low), abs(known.high))
             multiply: Vector = np.where(flat, np.float32(0), gamma / np.sqrt(known.variance + eps)).astype(np.float32)
             add: Vector = (beta - multiply * known.mean).astype(np.float32)
@@ -197,12 +206,16 @@ class _Painting:
             scale = np.maximum((high - low) / 255, np.float32(1e-12))
             multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
         self.codes.append((multiply, add))
-        self.weights[k + 1] = Weights(behind, scale, constant, in_bytes)
+        self.filters[k + 1] = Filters(following, scale, constant, in_bytes)
         self._keep(k + 1, held)
 
     def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
-        """Begin the stream of residual blocks with what step k gives, or add that to it; the stream's range."""
-        begins, stream = self.steps[k].residual != "second", self.stream
+        """Start the stream of residual blocks with the output of layer k, or add that output to the stream.
+
+        The output is normalised by multiply and add, (C,) each. held: the output, where it is in memory.
+        Returns the minimum and maximum of each channel of the stream.
+        """
+        begins, stream = self.layers[k].residual != "second", self.stream
         lows: list[Vector] = []
         highs: list[Vector] = []
         for a, b in self._bands(k):
@@ -213,8 +226,8 @@ class _Painting:
             part = stream[a:b]
             if begins:
                 kernels.encode(values, multiply, add, part[:, :, None, None], relu=True)
-                low, high = kernels.ends_of(part)
-            else:  # add is left out: a constant, which the next norm takes away
+                low, high = kernels.extremes(part)
+            else:  # `add` is left out: the next norm removes any constant
                 low, high = kernels.accumulate(part, values[:, :, 0, 0], multiply)
             lows.append(low)
             highs.append(high)
@@ -223,66 +236,73 @@ class _Painting:
 
     def _streams(self, k: int) -> bool:
         """Whether activation k is the stream of residual blocks."""
-        return self.steps[k].residual == "first" or (k > 0 and self.steps[k - 1].residual == "second")
+        return self.layers[k].residual == "first" or (k > 0 and self.layers[k - 1].residual == "second")
 
     def _keep(self, k: int, held: Tensor | None) -> None:
-        """Store activation k where that takes little memory, and let go of what only it needed."""
-        step, (height, width) = self.steps[k], self.sizes[k]
-        size = height * width * step.weight.shape[1] * (1 if self.in_bytes[k] else 2)
-        # What a block's second layer reads follows from the stream, which that layer changes: it must be kept.
-        small = size <= KEPT * self.height * self.width or step.residual == "second"
+        """Store activation k if it takes little memory, and free activations that are no longer needed."""
+        layer, (height, width) = self.layers[k], self.sizes[k]
+        size = height * width * layer.weight.shape[1] * (1 if self.in_bytes[k] else 2)
+        # The second layer of a block changes the stream that its own input was computed from: its input must be kept.
+        small = size <= KEPT * self.height * self.width or layer.residual == "second"
         keep = self.single or (small and not self._streams(k))
         if keep:
-            first, last = -step.before, (height // step.stride - 1) * step.stride + step.kernel - step.before
+            first, last = -layer.before, (height // layer.stride - 1) * layer.stride + layer.kernel - layer.before
             grid, inside = self._empty(k, first, last, half=not self.single)
             bands = self._bands(k - 1)
             for start, stop in ((a * height // bands[-1][1], b * height // bands[-1][1]) for a, b in bands):
                 self._fill(k, start, stop, inside[start:stop], held)
-            self._frame(k, grid, first, last)
+            self._pad(k, grid, first, last)
             self.kept[k] = grid
         if keep or self._streams(k):
             for j in [*self.kept]:
                 if j < k:
                     del self.kept[j]
-        if keep and not step.residual:
+        if keep and not layer.residual:
             self.stream = None
 
     def _empty(self, k: int, first: int, last: int, *, half: bool = False) -> tuple[Tensor, Tensor]:
-        """Room for rows `first` to `last` of activation k with its frame, and the view of what lies inside."""
-        step, (height, width) = self.steps[k], self.sizes[k]
-        columns = (width // step.stride - 1) * step.stride + step.kernel
-        kind = torch.uint8 if self.in_bytes[k] else torch.float16 if half else torch.float32
-        channels = step.weight.shape[1] // step.fold**2
-        grid = torch.empty(last - first, columns, step.fold, step.fold, channels, dtype=kind)
-        return grid, grid[max(0, -first) : min(last, height) - first, step.before : step.before + width]
+        """An empty grid for rows `first` to `last` of activation k with its padding, and a view without the padding.
 
-    def _frame(self, k: int, grid: Tensor, first: int, last: int) -> None:
-        step, (height, width) = self.steps[k], self.sizes[k]
-        below, right = max(0, last - height), grid.shape[1] - step.before - width
-        if step.mode == "zero":
-            zero = self.weights[k].zero.to(grid.dtype)
+        half: store floats as float16.
+        """
+        layer, (height, width) = self.layers[k], self.sizes[k]
+        columns = (width // layer.stride - 1) * layer.stride + layer.kernel
+        kind = torch.uint8 if self.in_bytes[k] else torch.float16 if half else torch.float32
+        channels = layer.weight.shape[1] // layer.fold**2
+        grid = torch.empty(last - first, columns, layer.fold, layer.fold, channels, dtype=kind)
+        return grid, grid[max(0, -first) : min(last, height) - first, layer.before : layer.before + width]
+
+    def _pad(self, k: int, grid: Tensor, first: int, last: int) -> None:
+        """Fill the padding of rows `first` to `last` of activation k, in place."""
+        layer, (height, width) = self.layers[k], self.sizes[k]
+        below, right = max(0, last - height), grid.shape[1] - layer.before - width
+        if layer.mode == "zero":
+            zero = self.filters[k].zero.to(grid.dtype)
             grid[len(grid) - below :] = zero
             grid[:, grid.shape[1] - right :] = zero
         else:
-            fill_frame(grid, step.mode, max(0, -first), below)
-            fill_frame(grid.transpose(0, 1).transpose(2, 3), step.mode, step.before, right)
+            fill_padding(grid, layer.mode, max(0, -first), below)
+            fill_padding(grid.transpose(0, 1).transpose(2, 3), layer.mode, layer.before, right)
 
     def _rows(self, k: int, first: int, last: int) -> Tensor:
-        """Rows of activation k with its frame, (rows, columns, f, f, C); they begin above 0, end below its height."""
+        """Rows `first` to `last` of activation k with its padding, (rows, columns, fold, fold, C).
+
+        Rows of padding have numbers below 0, or from the activation's height on.
+        """
         if k in self.kept:
-            before = self.steps[k].before
+            before = self.layers[k].before
             return self.kept[k][first + before : last + before]
-        evened, end = first - first % 2, last + last % 2  # so that cells stay whole
+        evened, end = first - first % 2, last + last % 2  # whole cells only
         grid, inside = self._empty(k, evened, end)
         start = max(0, evened)
         self._fill(k, start, start + len(inside), inside)
-        self._frame(k, grid, evened, end)
+        self._pad(k, grid, evened, end)
         return grid[first - evened : last - evened]
 
     def _fill(self, k: int, first: int, last: int, inside: Tensor, held: Tensor | None = None) -> None:
-        """Write rows of activation k, as levels."""
+        """Write rows `first` to `last` of activation k, as levels, into `inside`."""
         if k == 0:
-            fold = self.steps[0].fold
+            fold = self.layers[0].fold
             values = self.picture[0, :, fold * first : fold * last].permute(1, 2, 0)[:, :, None, None]
             if self.in_bytes[k] and values.is_floating_point():
                 values = (values * 255 + 0.5).clamp_(0, 255)
@@ -295,31 +315,37 @@ class _Painting:
             else:
                 inside.copy_(values)
         else:
-            rows = self.sizes[k - 1][0] // self.steps[k - 1].stride
+            rows = self.sizes[k - 1][0] // self.layers[k - 1].stride
             a, b = first * rows // self.sizes[k][0], last * rows // self.sizes[k][0]
             values = self._convolve(k - 1, a, b) if held is None else held
             kernels.encode(values, *self.codes[k], inside, relu=True)
 
     def _convolve(self, k: int, first: int, last: int) -> Tensor:
-        """Rows of what step k's convolution gives, (rows, columns, f, f, O) in float32 or bfloat16, no bias."""
-        step = self.steps[k]
-        start = first * step.stride - step.before
-        x = self._rows(k, start, start + (last - first - 1) * step.stride + step.kernel)
+        """Rows `first` to `last` of layer k's convolution, without bias.
+
+        (rows, columns, fold, fold, O) in float32 or bfloat16.
+        """
+        layer = self.layers[k]
+        start = first * layer.stride - layer.before
+        x = self._rows(k, start, start + (last - first - 1) * layer.stride + layer.kernel)
         if not self.in_bytes[k]:
             x = x.float()
         image = x.flatten(2).permute(2, 0, 1)[None]
-        y: Tensor = self.weights[k].convolve(image)[0].permute(1, 2, 0)
-        y = y.view(*y.shape[:2], step.fold_out, step.fold_out, -1)
-        if step.edges:
-            self._mend_edges(k, x[:, :, 0, 0], y, first == 0, last == self.sizes[k][0])
+        y: Tensor = self.filters[k].convolve(image)[0].permute(1, 2, 0)
+        y = y.view(*y.shape[:2], layer.fold_out, layer.fold_out, -1)
+        if layer.edges:
+            self._fix_edges(k, x[:, :, 0, 0], y, first == 0, last == self.sizes[k][0])
         return y
 
-    def _mend_edges(self, k: int, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
-        """The outermost pixels after bilinear doubling: the network reflects the doubled image, not the small one.
+    def _fix_edges(self, k: int, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
+        """Compute the outermost pixels after bilinear doubling again, in place in y.
 
-        x: (rows + 2, columns + 2, C), the small image framed by its last pixels; y: (rows, columns, 2, 2, O).
+        The network pads the doubled image by reflection. Here the small image was padded by replication.
+
+        x: (rows + 2, columns + 2, C), the small image with its padding. y: (rows, columns, 2, 2, O).
+        at_top, at_bottom: the rows contain the first or the last row of the picture.
         """
-        scale = torch.from_numpy(self.weights[k].scale)[:, None, None]
+        scale = torch.from_numpy(self.filters[k].scale)[:, None, None]
         everything = slice(None)
         of_x = {"inner": everything, "first": slice(1, 3), "last": slice(-3, -1)}
         of_y = {
@@ -327,7 +353,7 @@ class _Painting:
             "first": (slice(1), slice(1)),
             "last": (slice(-1, None), slice(1, 2)),
         }
-        for (rows, columns), kernel in self.steps[k].edges.items():
+        for (rows, columns), kernel in self.layers[k].edges.items():
             if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
                 continue
             part = x[of_x[rows], of_x[columns]].float().permute(2, 0, 1)[None]
@@ -337,17 +363,17 @@ class _Painting:
             target.copy_(out.view(*out.shape[:2], *target.shape[2:]))
 
     def _finish(self) -> Tensor:
-        """The last step, which has no norm, into the picture."""
-        k, step = len(self.steps) - 1, self.steps[-1]
+        """Run the last layer, which has no norm, and write its output as a picture."""
+        k, layer = len(self.layers) - 1, self.layers[-1]
         out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
-        bias = step.layer.conv.bias
+        bias = layer.module.conv.bias
         assert isinstance(bias, Tensor)
         reach = self.output.tanh_scale / 255 if self.output.output == "tanh" else 0.5
         for a, b in self._bands(k):
             y = self._convolve(k, a, b).add_(bias)
             y = y.tanh_() if self.output.output == "tanh" else y
-            target = out[0, :, step.fold_out * a : step.fold_out * b].permute(1, 2, 0)[:, :, None, None]
+            target = out[0, :, layer.fold_out * a : layer.fold_out * b].permute(1, 2, 0)[:, :, None, None]
             kernels.encode(
                 y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True
             )

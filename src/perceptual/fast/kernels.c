@@ -1,5 +1,6 @@
-/* The passes over memory of fast inference, each fused into one. Pixels stand as (pixel, channel), channels together.
-   Compiled on the computer that runs it, see kernels.py; whatever is here is also written in PyTorch there. */
+/* The passes over memory of fast inference, each fused into one pass. Arrays have the shape (pixel, channel), with the
+   channels of a pixel side by side. build.py says how this file is compiled. kernels.py does the same with PyTorch's
+   operations where there is no compiled file. */
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,9 +8,9 @@
 
 #define LANES 16
 #define ALWAYS static inline __attribute__((always_inline))
-#define CHUNK 256 /* pixels whose channels stay in the first cache */
+#define CHUNK 256 /* pixels: 16 channels of so many fit into the first-level cache */
 
-/* Value i of floats, or of bfloat16, which are the upper halves of floats. */
+/* Value i of an array of float, or of bfloat16 if `narrow`. A bfloat16 is the upper half of a float. */
 ALWAYS float at(const void *x, long i, int narrow) {
     if (!narrow) return ((const float *)x)[i];
     union {
@@ -19,13 +20,15 @@ ALWAYS float at(const void *x, long i, int narrow) {
     return whole.value;
 }
 
-static void least(float *low, float *high, float v) {
+/* Extend the range [low, high] so that it contains v. */
+static void extend(float *low, float *high, float v) {
     if (v < *low) *low = v;
     if (v > *high) *high = v;
 }
 
-/* Sum, sum of squares, least and largest of `lanes` channels of a chunk from i on. The squares are taken about the mean
-   of the chunk, and brought to 0 in double precision: a large mean costs no digits. */
+/* Add up `lanes` channels of a chunk that begins at value i: sum, sum of squares, minimum and maximum. The squares are
+   those of the distances to the chunk's mean; that mean is added again in double precision. So a large mean costs no
+   digits. */
 ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels, int lanes, double *sums, float *ends) {
     float sum[LANES] = {0}, square[LANES] = {0}, low[LANES], high[LANES], mean[LANES] = {0};
     for (int c = 0; c < LANES; c++) low[c] = high[c] = at(x, i + (c < lanes ? c : 0), narrow);
@@ -47,16 +50,16 @@ ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels
         }
     }
     for (int c = 0; c < lanes; c++) {
-        double m = mean[c], left = sum[c] - m * pixels; /* what rounding left between the mean and the sum */
+        double m = mean[c], left = sum[c] - m * pixels; /* rounding error between mean and sum */
         sums[2 * c] += sum[c];
         sums[2 * c + 1] += square[c] + m * (m * pixels + 2 * left);
-        least(ends + 2 * c, ends + 2 * c + 1, low[c]);
-        least(ends + 2 * c, ends + 2 * c + 1, high[c]);
+        extend(ends + 2 * c, ends + 2 * c + 1, low[c]);
+        extend(ends + 2 * c, ends + 2 * c + 1, high[c]);
     }
 }
 
-/* Of `pixels` rows of `channels` values, which are `phases` places of a cell with the same channels each: out is
-   (4, channels / phases): mean, variance, least, largest. */
+/* Statistics of an array (pixels, channels). It holds the channels of `phases` places of a cell, one place after the
+   other. out is (4, channels / phases): mean, variance, minimum and maximum over all pixels and places. */
 void measure(const void *x, long narrow, long pixels, long channels, long phases, float *out) {
     int threads = omp_get_max_threads();
     double sums[2 * channels], *all = calloc(2 * channels * threads, sizeof(double));
@@ -74,7 +77,7 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
             for (long c = 0; c < channels; c += LANES) {
                 int lanes = channels - c < LANES ? channels - c : LANES;
                 long i = p * channels + c;
-                if (lanes == LANES && narrow) /* constants, so that each has its own code */
+                if (lanes == LANES && narrow) /* constant arguments, so that the compiler makes code for each case */
                     gather(x, i, 1, n, channels, LANES, mine + 2 * c, reach + 2 * c);
                 else if (lanes == LANES)
                     gather(x, i, 0, n, channels, LANES, mine + 2 * c, reach + 2 * c);
@@ -83,9 +86,9 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
             }
         }
 #pragma omp critical
-        for (long c = 0; c < 2 * channels; c++) least(ends + (c & ~1L), ends + (c | 1), reach[c]);
+        for (long c = 0; c < 2 * channels; c++) extend(ends + (c & ~1L), ends + (c | 1), reach[c]);
     }
-    for (int t = 0; t < threads; t++) /* in their order, so that the sum is the same each time */
+    for (int t = 0; t < threads; t++) /* in a fixed order, so that the sum is the same each time */
         for (long c = 0; c < 2 * channels; c++) sums[c] += all[2 * channels * t + c];
     free(all);
     long single = channels / phases;
@@ -96,8 +99,8 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
         for (long p = c; p < channels; p += single) {
             mean += sums[2 * p] / pixels / phases;
             spread += sums[2 * p + 1] / pixels / phases;
-            least(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
-            least(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
+            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
+            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
         }
         spread -= mean * mean;
         out[c] = mean;
@@ -105,8 +108,8 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
     }
 }
 
-/* weight, (filters, size), times scale, (size), in int8: levels, and what a level of each filter is worth. */
-void quantise(const float *weight, const float *scale, long filters, long size, int8_t *levels, float *worth) {
+/* Round weight (filters, size) * scale (size) to int8 levels. factors: the dequantisation scale of each filter. */
+void quantise(const float *weight, const float *scale, long filters, long size, int8_t *levels, float *factors) {
     for (long f = 0; f < filters; f++) {
         const float *w = weight + f * size;
         float top = 1e-12f;
@@ -115,7 +118,7 @@ void quantise(const float *weight, const float *scale, long filters, long size, 
             float reach = __builtin_fabsf(w[i] * scale[i]);
             top = reach > top ? reach : top;
         }
-        worth[f] = top / 127;
+        factors[f] = top / 127;
         float times = 127 / top;
 #pragma omp simd
         for (long i = 0; i < size; i++) {
@@ -134,17 +137,18 @@ ALWAYS void to_bytes(const void *x, long i, int narrow, const float *multiply, c
 }
 
 ALWAYS void to_floats(const void *x, long i, int narrow, const float *multiply, const float *add, float *out, long n,
-                      float least) {
+                      float lowest) {
     for (long c = 0; c < n; c++) {
         float v = at(x, i + c, narrow) * multiply[c] + add[c];
-        out[c] = v < least ? least : v;
+        out[c] = v < lowest ? lowest : v;
     }
 }
 
-/* x * multiply + add, not below `least`, into uint8 (size 1) or float (size 4). shape: (a, b, c) runs of `length`, at
-   steps[0..2] in x and steps[3..5] in out; multiply and add repeat after `period`, which divides `length`. */
+/* Write x * multiply + add, at least `lowest`, as uint8 (size 1) or float (size 4). There are shape = (a, b, c) runs of
+   `length` values. The distances between runs are steps[0..2] in x and steps[3..5] in out. multiply and add have
+   `period` values and repeat; `period` divides `length`. */
 void encode(const void *x, long narrow, const float *multiply, const float *add, char *out, long size, const long *shape,
-            const long *steps, long length, long period, float least) {
+            const long *steps, long length, long period, float lowest) {
 #pragma omp parallel for schedule(static)
     for (long a = 0; a < shape[0]; a++)
         for (long b = 0; b < shape[1]; b++)
@@ -159,14 +163,14 @@ void encode(const void *x, long narrow, const float *multiply, const float *add,
                     else if (size == 1)
                         to_bytes(x, from, 0, multiply, add, bytes, period);
                     else if (narrow)
-                        to_floats(x, from, 1, multiply, add, floats, period, least);
+                        to_floats(x, from, 1, multiply, add, floats, period, lowest);
                     else
-                        to_floats(x, from, 0, multiply, add, floats, period, least);
+                        to_floats(x, from, 0, multiply, add, floats, period, lowest);
                 }
             }
 }
 
-/* stream += x * multiply; least and largest of each channel after it into ends, (2, channels). */
+/* stream += x * multiply. ends, (2, channels): minimum and maximum of each channel of the new stream. */
 void accumulate(float *stream, const float *x, const float *multiply, long pixels, long channels, float *ends) {
     for (long c = 0; c < channels; c++) ends[c] = ends[channels + c] = stream[c] + x[c] * multiply[c];
 #pragma omp parallel

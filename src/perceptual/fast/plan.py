@@ -1,4 +1,4 @@
-"""The steps of fast inference: a TransformationNetwork as a row of convolutions on folded grids, and their weights."""
+"""A TransformationNetwork as a list of convolutions on folded grids, and their filters in int8 or float32."""
 
 from __future__ import annotations
 
@@ -19,98 +19,119 @@ from perceptual.networks import Block, ConvolutionLayer, TransformationNetwork
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One convolution: (rows, columns, fold, fold, C) in, framed by mode; `weight` is (O, C, K, K) for folded grids."""
+class Convolution:
+    """One convolution of the plan. It reads a padded grid (rows, columns, fold, fold, C)."""
 
-    layer: ConvolutionLayer
+    module: ConvolutionLayer
+    """The layer of the network that it stands for."""
     weight: Tensor
+    """The filters for folded grids, (O, I, K, K) in float32."""
     fold: int
+    """1 or 2: side of the cells of the grid that is read."""
     fold_out: int
+    """1 or 2: side of the cells of the grid that is written."""
     mode: str
+    """Padding: "reflect", "replicate" or "zero"."""
     before: int
-    """Rows and columns of the frame above and to the left, on the grid."""
+    """Rows of padding above and columns of padding to the left, in cells."""
     stride: int = 1
     edges: Mapping[tuple[str, str], Tensor] = field(default_factory=dict)
-    """Kernels for the outermost pixels, where they are not those of `weight`: by rows and columns."""
+    """Filters for the outermost pixels where `weight` does not apply, by position: (rows, columns)."""
     residual: str = ""
-    """How it stands to the stream of residual blocks: "first" reads it, "second" adds to it."""
+    """In a residual block: "first" reads the block's input, "second" adds its output to that. Else ""."""
 
     @property
     def kernel(self) -> int:
-        """Its side, on the grid."""
+        """Side of the filters, in cells."""
         return self.weight.shape[-1]
 
 
-def plan(network: TransformationNetwork) -> list[Step] | None:
-    """The steps of a network, None where it has parts that they do not know: such a network must run as it is."""
+def supports(network: TransformationNetwork) -> bool:
+    """Whether fast inference can run a network; others run layer by layer in PyTorch."""
+    return plan(network) is not None
+
+
+def plan(network: TransformationNetwork) -> list[Convolution] | None:
+    """The convolutions of a network in their order; None if it has a part that fast inference does not support."""
     config, layers, specs = network.config, list(network.layers), network.layers_spec
     kinds = [spec.kind for spec in specs]
     known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
     known = known and set(kinds) <= set("cdrnuUB") and all(spec.kernel >= spec.stride for spec in specs)
     stride_one = all(specs[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
-    # Blocks beside a folded grid: no recipe has them, and the stream would have to change its fold.
+    # Residual blocks next to a folded grid are not supported: no recipe has them, and the stream would change its fold.
     folded_blocks = kinds[-2:-1] == ["r"] or any(
         before in "uUB" or k == 0 for k, (before, kind) in enumerate(pairwise(kinds)) if kind == "r"
     )
     if not known or not stride_one or folded_blocks or network.multiple % 2 or network.scale != 1 or network.luma:
         return None
-    steps: list[Step] = []
+    convolutions: list[Convolution] = []
     for layer, kind in zip(layers, kinds, strict=True):
         if isinstance(layer, Block):
             for part, role in ((layer.first, "first"), (layer.second, "second")):
-                steps.append(_step(part, "c", config.padding, residual=role if layer.residual else ""))
+                convolutions.append(_convolution(part, "c", config.padding, residual=role if layer.residual else ""))
         else:
-            steps.append(_step(layer, kind, config.padding, folded=layer in (layers[0], layers[-1])))
-    return steps
+            outermost = layer in (layers[0], layers[-1])
+            convolutions.append(_convolution(layer, kind, config.padding, folded=outermost))
+    return convolutions
 
 
-def _step(layer: nn.Module, kind: str, padding: str, *, residual: str = "", folded: bool = False) -> Step:
-    assert isinstance(layer, ConvolutionLayer)
-    assert isinstance(layer.conv, nn.Conv2d | nn.ConvTranspose2d)
-    weight = layer.conv.weight.detach().float().contiguous()
+def _convolution(
+    module: nn.Module, kind: str, padding: str, *, residual: str = "", folded: bool = False
+) -> Convolution:
+    """kind: the letter of the layer in the architecture string. folded: it reads and writes folded grids."""
+    assert isinstance(module, ConvolutionLayer)
+    assert isinstance(module.conv, nn.Conv2d | nn.ConvTranspose2d)
+    weight = module.conv.weight.detach().float().contiguous()
     if kind == "u":
-        return Step(layer, transposed_kernel(weight), 1, 2, "zero", 0)
+        return Convolution(module, transposed_kernel(weight), 1, 2, "zero", 0)
     if kind in "UB":
-        mode = str(layer.doubling)
+        mode = str(module.doubling)
         sides = ("inner", "first", "last") if (mode, padding) == ("bilinear", "reflect") else ("inner",)
-        kernels = {(r, c): doubled_kernel(weight, mode, r, c) for r in sides for c in sides}
-        return Step(layer, kernels.pop(("inner", "inner")), 1, 2, "replicate", 1, edges=kernels)
+        edges = {(r, c): doubled_kernel(weight, mode, r, c) for r in sides for c in sides}
+        return Convolution(module, edges.pop(("inner", "inner")), 1, 2, "replicate", 1, edges=edges)
     if folded:
         weight = folded_kernel(weight)
-        return Step(layer, weight, 2, 2, padding, weight.shape[-1] // 2)
-    return Step(layer, weight, 1, 1, padding, weight.shape[-1] // 2, stride=layer.conv.stride[0], residual=residual)
+        return Convolution(module, weight, 2, 2, padding, weight.shape[-1] // 2)
+    half = weight.shape[-1] // 2
+    return Convolution(module, weight, 1, 1, padding, half, stride=module.conv.stride[0], residual=residual)
 
 
-class Weights:
-    """The weights of a step for levels of a given worth, in int8 or float32.
+class Filters:
+    """The filters of one convolution for one picture, in int8 or float32.
 
-    zero: the level whose true value is 0.
+    The convolution reads levels: the true value of channel c is level * scale[c] + constant[c]. The filters carry the
+    scale. `zero` is the level of the true value 0, (C,).
     """
 
-    def __init__(self, step: Step, scale: Vector, constant: Vector, in_bytes: bool) -> None:
-        channels = step.weight.shape[1] // step.fold**2
-        self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [step.stride] * 2
+    def __init__(self, convolution: Convolution, scale: Vector, constant: Vector, in_bytes: bool) -> None:
+        fold, weight = convolution.fold, convolution.weight
+        channels = weight.shape[1] // fold**2
+        self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [convolution.stride] * 2
         zero = np.array(np.broadcast_to(-constant / self.scale, channels))
         self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, 255) if in_bytes else zero)
-        self.narrow = step.fold_out == 2 and step.layer.norm is not None  # the largest grids, which wait for the memory
-        self.weight, self.parts, self.bias = step.weight, None, None
-        if not in_bytes or step.mode == "zero":
-            self.weight = step.weight * torch.from_numpy(self.scale).repeat(step.fold**2)[:, None, None]
-        if step.mode == "zero":  # here constants do not vanish: the phases of a cell see different parts of the kernel
+        # The largest grids are limited by memory bandwidth: their values are written as bfloat16.
+        self.narrow = convolution.fold_out == 2 and convolution.module.norm is not None
+        self.weight, self.packed, self.bias = weight, None, None
+        if not in_bytes or convolution.mode == "zero":
+            self.weight = weight * torch.from_numpy(self.scale).repeat(fold**2)[:, None, None]
+        if convolution.mode == "zero":  # here the norm does not remove constants: each place of a cell sees other taps
             self.bias = -(self.weight.sum((2, 3)) @ self.zero)
         if in_bytes:
-            levels, worth = kernels.quantise(step.weight, self.scale)
-            packed = torch.ops.onednn.qconv_prepack(levels, worth, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
-            self.parts = packed, worth, torch.zeros(len(worth), dtype=torch.int32)
+            levels, factors = kernels.quantise(weight, self.scale)
+            packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
+            self.packed = packed, factors, torch.zeros(len(factors), dtype=torch.int32)
         else:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
     def convolve(self, image: Tensor) -> Tensor:
-        """(1, C, H, W) in channels_last -> (1, O, h, w) in float32, or bfloat16 from bytes where `narrow`."""
-        if self.parts is None:
+        """Convolve levels (1, C, H, W), in channels_last, without padding; returns (1, O, h, w).
+
+        The result is in float32, or in bfloat16 if the levels are uint8 and `narrow` is set.
+        """
+        if self.packed is None:
             return F.conv2d(image, self.weight, self.bias, self.stride)
-        x, weights = (image, 1.0, 0), (*self.parts, self.bias)
+        x, filters = (image, 1.0, 0), (*self.packed, self.bias)
         kind = torch.bfloat16 if self.narrow else torch.float32
         as_floats: tuple[Any, ...] = (1.0, 0, kind, "none", [], "")
-        y: Tensor = torch.ops.onednn.qconv2d_pointwise(*x, *weights, self.stride, [0, 0], [1, 1], 1, *as_floats)
+        y: Tensor = torch.ops.onednn.qconv2d_pointwise(*x, *filters, self.stride, [0, 0], [1, 1], 1, *as_floats)
         return y

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,10 +31,11 @@ def find(inputs: Sequence[str | Path]) -> list[Found]:
     """List the pictures meant by files, folders (with all below them) and globs such as `photos/**/*.jpg`.
 
     In folders and globs only names with a known ending count, and hidden ones do not. Sorted within each input; no file
-    comes twice. A file that has the characters of a glob in its name is that file.
+    comes twice. A file that has the characters of a glob in its name is that file. A folder below an input that cannot
+    be searched is in the list itself, so that whoever reads the files reports it.
 
     Raises:
-        ImageError: an input matches nothing, or a folder holds no picture.
+        ImageError: an input matches nothing or cannot be searched, or a folder holds no picture.
     """
     found: dict[str, Found] = {}
     for entry in [inputs] if isinstance(inputs, (str, Path)) else inputs:
@@ -44,38 +46,44 @@ def find(inputs: Sequence[str | Path]) -> list[Found]:
 
 
 def _matches(entry: str | Path) -> list[Found]:
-    path, root = Path(entry), Path()
+    path, root, closed = Path(entry), Path(), list[str]()
     if os.path.isfile(path):
         return [Found(path, Path(path.name))]
     if os.path.isdir(path) and str(entry):
-        root, names = path, list(_walk(path))
+        root = path
+        names, closed = _walk(path)
     elif glob.has_magic(str(entry)):
         parts = path.parts
         while len(parts) > 1 and os.path.isdir(root / parts[0]):
             root, parts = root / parts[0], parts[1:]
         if "**" in parts:  # glob.glob would follow links that lead back, again and again
-            names = [name for name in _walk(root) if _fits(Path(name).parts, parts)]
+            names, closed = _walk(root)
+            names = [name for name in names if _fits(Path(name).parts, parts)]
         else:
             names = glob.glob(os.path.join(*parts), root_dir=root)
     elif os.path.exists(entry):
         raise ImageError("is a device or a pipe: give a file, a folder, or a glob like photos/*.jpg.")
     else:
         raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
-    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(root / name)]
-    if not names:
+    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and _is_file(root / name)]
+    kept += map(Path, closed)
+    if not names and not closed:
         raise ImageError("matches no file: check the folder and the pattern.")
     if not kept:
         raise ImageError(f"holds no picture: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return [Found(root / name, name) for name in sorted(kept)]
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """The files below a folder, hidden ones left out. Each folder is searched once, also if links lead to it: by its
-    own name where it lies below `root`.
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """The files below a folder, hidden ones left out, and the folders that cannot be searched, by their paths below
+    `root`. Each folder is searched once, also if links lead to it: by its own name where it lies below `root`.
+
+    Raises:
+        OSError: `root` itself cannot be searched.
     """
-    searched, links = set(), [str(root)]
+    found, errors, searched, links = list[str](), list[OSError](), set(), [str(root)]
     while links:
-        for folder, folders, files in os.walk(links.pop(0)):
+        for folder, folders, files in os.walk(links.pop(0), onerror=errors.append):
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in searched:
                 folders.clear()
@@ -83,7 +91,19 @@ def _walk(root: Path) -> Iterator[str]:
             searched.add((status.st_dev, status.st_ino))
             folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
             links += [path for name in folders if os.path.islink(path := os.path.join(folder, name))]
-            yield from (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+            found += (os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith("."))
+    errors = [error for error in errors if not isinstance(error, FileNotFoundError)]  # deleted meanwhile
+    if errors and not searched:
+        raise errors[0]
+    return found, [os.path.relpath(error.filename, root) for error in errors]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a regular file, or one that cannot be looked at: reading it then says why."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        return isinstance(error, PermissionError)
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:

@@ -1,21 +1,23 @@
 """Perceptual losses as small modules that compose: terms, the objective that adds them up, and the loss networks."""
 
+from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
 from perceptual.losses.networks import LossNetwork, LossNetworks
 from perceptual.losses.objective import (
     PerceptualLoss,
     reconstruction_loss,
-    reconstruction_terms,
     style_targets,
     style_transfer_loss,
 )
 from perceptual.losses.terms import (
     PIXELS,
     STYLE_CONVENTIONS,
+    TERMS,
     AbsoluteLoss,
     DistanceLoss,
     FeatureLoss,
     GridLoss,
     LatticeLoss,
+    Materials,
     PixelLoss,
     StyleLoss,
     TemporalLoss,
@@ -28,6 +30,7 @@ from perceptual.losses.terms import (
 __all__ = [
     "PIXELS",
     "STYLE_CONVENTIONS",
+    "TERMS",
     "AbsoluteLoss",
     "DistanceLoss",
     "FeatureLoss",
@@ -35,16 +38,21 @@ __all__ = [
     "LatticeLoss",
     "LossNetwork",
     "LossNetworks",
+    "Materials",
     "PerceptualLoss",
     "PixelLoss",
     "StyleLoss",
     "TemporalLoss",
     "Term",
+    "TermSpec",
     "TextureLoss",
     "TotalVariation",
+    "build_terms",
     "full_name",
+    "layers_of",
+    "objective_of",
+    "parse_objective",
     "reconstruction_loss",
-    "reconstruction_terms",
     "style_targets",
     "style_transfer_loss",
 ]

@@ -13,13 +13,14 @@ reference value per term (per style for style terms) on some photographs, before
 
 The weighted total divides each term by its reference: content 1 then means "as far from the photograph as another
 photograph is", style 1 "as far from the style as the photograph is", whatever the network and the painting. A style
-weight of 1 counts RELATIVE_STYLE times, which makes 1 a plain choice; less is gentler, more is stronger.
+weight of 1 counts 5 times (`StyleLoss.relative_weight`), which makes 1 a plain
+choice; less is gentler, more is stronger.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,23 +29,15 @@ from torch import Tensor, nn
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import mix
-from perceptual.losses.networks import Features, LossNetworks, check_image, check_layer, layer_names
+from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
+from perceptual.losses.networks import Features, LossNetworks, check_image
 from perceptual.losses.terms import (
     PIXELS,
-    AbsoluteLoss,
-    DistanceLoss,
-    FeatureLoss,
-    GridLoss,
-    LatticeLoss,
-    PixelLoss,
+    Materials,
     StyleLoss,
     Term,
-    TextureLoss,
-    TotalVariation,
-    full_name,
 )
 
-RELATIVE_STYLE = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
 PICTURES = (-1.0, 2.0)  # limits of the values of pictures; bicubic interpolation may leave [0, 1] a little
 OUTPUTS = (-16.0, 16.0)  # limits of the output of a network that is not trained yet
 
@@ -95,18 +88,6 @@ class PerceptualLoss(nn.Module):
         """(name, term) in the order given."""
         terms = [(name, self.terms[key]) for name, key in self._keys.items()]
         return [(name, term) for name, term in terms if isinstance(term, Term)]
-
-    def add(self, name: str, term: Term, weight: float) -> None:
-        """One more term, which looks at no layers that the others do not; before `calibrate`.
-
-        Raises:
-            ConfigError: there is such a name, or the term looks at another layer. TypeError: not a term.
-        """
-        for which in ("layers", "target_layers"):
-            if other := set(getattr(term, which, ())) - set(getattr(self, which)):
-                raise ConfigError(f"The term {name!r} looks at {min(other)}, which no other term does: give it with "
-                                  "them to PerceptualLoss.")  # fmt: skip
-        self._put(name, term, weight)
 
     def _put(self, name: str, term: Term, weight: float) -> None:
         if not isinstance(name, str) or not isinstance(term, Term):
@@ -242,88 +223,45 @@ def style_transfer_loss(
     *,
     paths: Mapping[str, str | Path] | None = None,
     device: torch.device | str = "cpu",
+    more: Sequence[TermSpec] = (),
 ) -> PerceptualLoss:
     """The objective of style transfer (paper, eq. 5) for one or several style images.
 
     styles: each (1, 3, h, w) RGB [0, 1], of any size; their sizes need not be that of the images compared. Or what
         `style_targets` made of such an image, under a convention that scales Gram matrices alike.
+    more: terms beside those of `config`.
 
     Raises:
         ConfigError: no style, or one without the matrices of a layer. WeightsError: weights of a loss network are
             missing. TypeError, ImageError: a style image that is no tensor (1, 3, h, w) of floats in [0, 1].
     """
-    if config.style_layers and not styles:
+    specs = (*objective_of(config), *more)
+    compared = layers_of(specs, "style")
+    if compared and not styles:
         raise ConfigError("Style transfer needs a style: give at least one style image.")
-    layers = (*map(full_name, config.content_layers), *map(full_name, config.style_layers))
-    networks = LossNetworks(layers, paths=paths).to(device)
+    networks = LossNetworks(layers_of(specs), paths=paths).to(device)
     targets = [s if isinstance(s, dict) else style_targets(config, s.to(device), networks) for s in styles]
-    share = config.weighting == "relative"
-    terms: dict[str, tuple[Term, float]] = {}
-    for layer in config.content_layers:
-        weight = config.content_weight / (len(config.content_layers) if share else 1)
-        terms[f"content {layer}"] = (FeatureLoss(layer), weight)
-    for layer in config.style_layers:
-        weight = config.style_weight * (RELATIVE_STYLE / len(config.style_layers) if share else 1)
-        if any(full_name(layer) not in target for target in targets):
-            raise ConfigError(f"A style lacks the Gram matrix of {full_name(layer)}: make it by style_targets.")
-        grams = torch.cat([target[full_name(layer)] for target in targets])
-        terms[f"style {layer}"] = (StyleLoss(layer, grams, config.style_convention), weight)
-    if config.tv_weight:
-        terms["tv"] = (TotalVariation(), config.tv_weight)
-    if config.lattice_weight:
-        terms["lattice"] = (LatticeLoss(), config.lattice_weight)
-    return PerceptualLoss(terms, networks=networks, relative=share).to(device)
-
-
-_PLAIN: dict[str, Callable[[], Term]] = {
-    "pixel": PixelLoss,
-    "l1": AbsoluteLoss,
-    "tv": TotalVariation,
-    "feature": FeatureLoss,
-    "distance": DistanceLoss,
-    "texture": TextureLoss,
-}
-
-
-def reconstruction_terms(weights: Mapping[str, float], scale: int) -> dict[str, tuple[Term, float]]:
-    """The terms of super-resolution's objective by name: pixel, l1, tv, grid of the scale; feature (the paper's,
-    vgg16:relu2_2), or the NETWORK:LAYER of another feature loss; distance or texture, in vgg16, or distance:NETWORK,
-    texture:NETWORK.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
-    terms = {}
-    for name, weight in weights.items():
-        kind, _, network = name.partition(":")
-        if name in _PLAIN:
-            term = _PLAIN[name]()
-        elif name == "grid":
-            term = GridLoss(scale)
-        elif kind in ("distance", "texture"):
-            term = DistanceLoss(network) if kind == "distance" else TextureLoss(network)
-        elif ":" not in name and name not in layer_names("vgg16"):
-            known = ", ".join((*_PLAIN, "grid"))
-            raise ConfigError(f"There is no loss {name!r}; choose {known}, or a NETWORK:LAYER such as vgg16:relu3_3.")
-        else:
-            check_layer(full_name(name))
-            term = FeatureLoss(name)
-        terms[name] = (term, weight)
-    return terms
+    shared = [layer for layer in compared if all(layer in target for target in targets)]
+    grams = {layer: torch.cat([target[layer] for target in targets]) for layer in shared}
+    relative = config.weighting == "relative"
+    terms = build_terms(specs, Materials(grams=grams, convention=config.style_convention), relative=relative)
+    return PerceptualLoss(terms, networks=networks, relative=relative).to(device)
 
 
 def reconstruction_loss(
-    weights: Mapping[str, float], scale: int, *, paths: Mapping[str, str | Path] | None = None
+    objective: str | Mapping[str, float], scale: int, *, paths: Mapping[str, str | Path] | None = None
 ) -> PerceptualLoss:
     """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original picture.
 
-    weights: by name, as `reconstruction_terms` knows them; scale: how many times the network enlarges. paths: weight
-    files of loss networks.
+    objective: such as "feature=1,l1=0.5" (`losses.language`), or weights by name. scale: how many times the network
+    enlarges. paths: weight files of loss networks.
 
     Raises:
         ConfigError: an unknown name. WeightsError: weights of a loss network are missing.
     """
-    return PerceptualLoss(reconstruction_terms(weights, scale), paths=paths)
+    if not isinstance(objective, str):
+        objective = ",".join(f"{name}={weight}" for name, weight in objective.items())
+    return PerceptualLoss(build_terms(parse_objective(objective), Materials(scale=scale)), paths=paths)
 
 
 @torch.no_grad()
@@ -334,5 +272,5 @@ def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> 
         TypeError: no tensor of floats. ImageError: of another shape, or with values far outside [0, 1].
     """
     check_image(style, "style image", PICTURES)
-    features = networks(style, [full_name(layer) for layer in config.style_layers])
+    features = networks(style, layers_of(objective_of(config), "style"))
     return {layer: StyleLoss.gram(value, config.style_convention) for layer, value in features.items()}

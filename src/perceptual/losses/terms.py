@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +28,47 @@ PIXELS = "pixels"
 STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
 
 
+@dataclass(frozen=True)
+class Materials:
+    """What terms depend on beside the output and the target image.
+
+    scale: how many times the network enlarges. grams: Gram matrices (styles, C, C) of the paintings by NETWORK:LAYER.
+    convention: scaling of Gram matrices, a key of `STYLE_CONVENTIONS`.
+    """
+
+    scale: int = 1
+    grams: Mapping[str, Tensor] = field(default_factory=dict)
+    convention: str = "paper"
+
+
 class Term(nn.Module):
     """One term of an objective: (features of the output, features of the target, style weights) -> (N,).
 
     layers, target_layers: the features that it needs, as NETWORK:LAYER or "pixels".
     reference: buffer (1,) or (styles,), what relative weighting divides the term by; 1 until calibrated.
+
+    Class attributes: `takes_layers`, whether an objective may name layers for it (`losses.language`);
+    `relative_weight`, the factor of its weight under relative weighting.
     """
 
+    takes_layers: ClassVar[bool] = False
+    relative_weight: ClassVar[float] = 1.0
     reference: Tensor
 
     def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
         super().__init__()
         self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
         self.register_buffer("reference", torch.ones(references))
+
+    @classmethod
+    def build(cls, layer: str | None, materials: Materials) -> Self:
+        """The term for one layer of an objective; None means the term's own default."""
+        return cls(layer) if layer else cls()
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layers of loss networks that `build` with this layer compares, as NETWORK:LAYER."""
+        return ()
 
     def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
         raise NotImplementedError
@@ -53,6 +83,13 @@ class Term(nn.Module):
 class FeatureLoss(Term):
     """Feature reconstruction loss at one layer (paper, eq. 2)."""
 
+    takes_layers = True
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layer itself, vgg16:relu2_2 where it is None."""
+        return (full_name(layer or "vgg16:relu2_2"),)
+
     def __init__(self, layer: str = "vgg16:relu2_2") -> None:
         super().__init__((layer,), (layer,))
 
@@ -60,11 +97,14 @@ class FeatureLoss(Term):
         return feature_distance(output[self.layers[0]], target[self.layers[0]])
 
 
-class PixelLoss(FeatureLoss):
+class PixelLoss(Term):
     """Squared error over C * H * W of the images themselves, on [0, 1] pixels (paper, section 3.2)."""
 
     def __init__(self) -> None:
-        super().__init__(PIXELS)
+        super().__init__((PIXELS,), (PIXELS,))
+
+    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        return feature_distance(output[PIXELS], target[PIXELS])
 
 
 class AbsoluteLoss(PixelLoss):
@@ -76,6 +116,13 @@ class AbsoluteLoss(PixelLoss):
 
 class DistanceLoss(Term):
     """The perceptual distance of `metrics.PerceptualDistance`: normalised features, the mean over some layers."""
+
+    takes_layers = True
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layers that are compared in the network of this name, vgg16 where it is None."""
+        return tuple(distance_layers(layer or "vgg16"))
 
     def __init__(self, network: str = "vgg16") -> None:
         layers = distance_layers(network)
@@ -90,6 +137,13 @@ class TextureLoss(Term):
 
     Each layer counts relative to the size of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
     """
+
+    takes_layers = True
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layers that are compared in the network of this name, vgg16 where it is None."""
+        return tuple(distance_layers(layer or "vgg16"))
 
     def __init__(self, network: str = "vgg16") -> None:
         layers = distance_layers(network)
@@ -118,6 +172,11 @@ class GridLoss(Term):
         super().__init__((PIXELS,), (PIXELS,))
         self.period = period
 
+    @classmethod
+    def build(cls, layer: str | None, materials: Materials) -> Self:
+        """With the scale of the network as its period."""
+        return cls(materials.scale)
+
     def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         _check_side(output[PIXELS], self.period)
         return grid_energy(output[PIXELS] - target[PIXELS], self.period)
@@ -135,7 +194,24 @@ class StyleLoss(Term):
         ConfigError: an unknown convention, or targets of another shape; when called, of another layer.
     """
 
+    takes_layers = True
+    relative_weight = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
     targets: Tensor
+
+    @classmethod
+    def build(cls, layer: str | None, materials: Materials) -> Self:
+        """Compares with the Gram matrices in `materials`."""
+        if not materials.grams:
+            raise ConfigError("The loss style compares with paintings, and there are none here: choose texture.")
+        full = full_name(layer or "vgg16:relu2_2")
+        if full not in materials.grams:
+            raise ConfigError(f"A style lacks the Gram matrix of {full}: make it by style_targets.")
+        return cls(full if layer is None else layer, materials.grams[full], materials.convention)
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layer itself, vgg16:relu2_2 where it is None."""
+        return (full_name(layer or "vgg16:relu2_2"),)
 
     def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
         if convention not in STYLE_CONVENTIONS:
@@ -216,6 +292,22 @@ class TemporalLoss(Term):
         """The mean distance between one photograph and the next: (1,)."""
         pixels = photographs[PIXELS]
         return feature_distance(pixels, pixels.roll(1, 0)).mean(0, keepdim=True)
+
+
+TERMS: dict[str, type[Term]] = {
+    "content": FeatureLoss,
+    "style": StyleLoss,
+    "tv": TotalVariation,
+    "feature": FeatureLoss,
+    "pixel": PixelLoss,
+    "l1": AbsoluteLoss,
+    "distance": DistanceLoss,
+    "texture": TextureLoss,
+    "grid": GridLoss,
+    "lattice": LatticeLoss,
+    "temporal": TemporalLoss,
+}
+"""The terms that an objective may name, see `losses.language`."""
 
 
 def full_name(layer: str) -> str:

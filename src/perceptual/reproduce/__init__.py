@@ -27,7 +27,7 @@ from perceptual.reproduce import (
     table1,
 )
 from perceptual.reproduce.lab import Lab
-from perceptual.reproduce.report import write
+from perceptual.reproduce.report import check_out, write
 
 EXPERIMENTS: dict[str, ModuleType] = {
     "figure3": figure3,
@@ -45,18 +45,26 @@ EXPERIMENTS: dict[str, ModuleType] = {
 
 
 def reproduce(
-    name: str, out: str | Path, config: ReproduceConfig | None = None, *, paths: Mapping[str, Path] | None = None
+    name: str,
+    out: str | Path,
+    config: ReproduceConfig | None = None,
+    *,
+    paths: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
 ) -> Generator[Step, None, list[Path]]:
     """Run an experiment of the paper; a generator of Steps whose value is the files written, the page first.
 
-    paths: weight files by loss network. Interrupted, the same call goes on with the parts that are done.
+    paths: weight files by loss network. overwrite: replace files of these names in `out` that no earlier run of this
+    experiment wrote. Interrupted, the same call goes on with the parts that are done.
 
     Raises:
         ConfigError: there is no such experiment, or a setting does not fit. WeightsError, CheckpointError, ImageError:
-            what the experiment needs is not there.
+            what the experiment needs is not there. OutputError: a file would be replaced, or `out` cannot be written
+            to.
     """
     if name not in EXPERIMENTS:
         raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
+    check_out(name, Path(out), overwrite=overwrite)
     config = config or ReproduceConfig()
     steps = EXPERIMENTS[name].run(Lab(config, Path(out), paths or {}))
     first = next(steps)  # what can be said without touching the folder comes before

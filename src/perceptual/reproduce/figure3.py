@@ -6,10 +6,9 @@ from collections.abc import Generator
 
 from torch import Tensor
 
-from perceptual.config import OptimizeConfig
+from perceptual.config import INVERT_TV, OptimizeConfig
 from perceptual.events import Step
 from perceptual.optimize import invert
-from perceptual.recipes import INVERT_TV
 from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from perceptual.config import LossConfig, OptimizeConfig, StyleRecipe
+from perceptual.checkpoints import shipped
+from perceptual.config import LossConfig, OptimizeConfig
 from perceptual.events import Step
 from perceptual.losses.networks import Features
 from perceptual.optimize import texture
 from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
+from perceptual.tasks.style_recipes import StyleRecipe
 
 ABOUT = "textures with the style of a painting, layer by layer and by all of them"
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
@@ -23,7 +25,8 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
     styles = lab.config.styles or ("starry_night",)
     yield from lab.fetch(LossConfig.style_layers)
-    used = tuple(lab.reachable(LossConfig.style_layers).values())
+    known = None if lab.config.paintings else shipped.targets(styles[0])
+    used = tuple(lab.reachable(LossConfig.style_layers, known).values())
     recipe = StyleRecipe(loss=replace(LossConfig(), style_layers=used))
     choices = [*((layer,) for layer in used), used]
     lab.total = len(styles) * len(choices) * work.iterations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import shipped
-from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, StyleRecipe, check, from_dict, to_dict
+from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, check, from_dict, to_dict
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.images import finding
@@ -35,7 +35,8 @@ from perceptual.losses.networks import (
     split_layer,
 )
 from perceptual.optimize import Objective, Optimization, optimize_style
-from perceptual.paintings import read_painting, style_name
+from perceptual.tasks.style import read_painting, style_name
+from perceptual.tasks.style_recipes import StyleRecipe
 
 SAMPLES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field")
 SUBSTITUTES = {"vgg16": ("vgg16-torchvision", "vgg19-distilled")}  # the nearest first; of others the last
@@ -228,9 +229,11 @@ class Lab:
         for name in sorted(missing, key=lambda name: weights.PRETRAINED[name].files[0].url is not None):
             yield from weights.fetch(name)
 
-    def reachable(self, layers: Sequence[str]) -> dict[str, str]:
+    def reachable(self, layers: Sequence[str], known: Container[str] | None = None) -> dict[str, str]:
         """{layer wanted: layer to use}: itself where the weights at hand reach it, else the one of the same name of
         torchvision's VGG-16 or of the distilled VGG-19, which `notes` tells; layers that none has are left out.
+
+        known: the layers that style targets come with the package for, where others cannot be used.
 
         Raises:
             WeightsError: the weights are missing, damaged or of something else, or no layer is in reach.
@@ -239,18 +242,22 @@ class Lab:
         self.hashes(layers)  # refuses what cannot be read; what is left to fail is the depth
         for layer in layers:
             network, name = split_layer(layer)
-            others = SUBSTITUTES.get(network, ("vgg19-distilled",))
-            there = next((other for other in (network, *others) if self._reaches(other, name)), None)
+            others = (network, *SUBSTITUTES.get(network, ("vgg19-distilled",)))
+            others = tuple(other for other in others if known is None or f"{other}:{name}" in known)
+            there = next((other for other in others if self.reaches(other, name)), None)
             if there:
                 used[layer] = f"{there}:{name}"
             if there != network:
                 what = f"{used[layer]} stands for it" if there else "it is left out"
-                self.notes.append(f"The weights of {network} at hand end before {name}: {what}.")
+                why = f"The weights of {network} at hand end before {name}"
+                if known is not None and layer not in known:
+                    why = f"Without --paintings there are no style targets of VGG-16's {name}"
+                self.notes.append(f"{why}: {what}.")
         if not used:
             raise WeightsError(f"The weights at hand end before {layers[0]}: get whole ones.")
         return used
 
-    def _reaches(self, network: str, layer: str) -> bool:
+    def reaches(self, network: str, layer: str) -> bool:
         """Whether weights at hand reach this layer of the loss network."""
         path = self.paths.get(network)
         if layer not in layer_names(network) or weights.locate(network, path) is None:

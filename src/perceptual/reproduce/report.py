@@ -20,14 +20,15 @@ from torch import Tensor
 
 from perceptual.config import EvaluateConfig, ReproduceConfig, to_dict
 from perceptual.devices import choose_device
-from perceptual.errors import ConfigError
-from perceptual.files import write_beside
+from perceptual.errors import ConfigError, OutputError
+from perceptual.files import exists, write_beside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 Config = ReproduceConfig | EvaluateConfig
+ENDS = ("md", "png", "pdf", "csv", "json")
 
 
 @dataclass
@@ -48,9 +49,29 @@ class Report:
     differences: Sequence[str] = field(default_factory=list)
 
 
+def check_out(name: str, out: Path, *, overwrite: bool) -> None:
+    """Say before the work that a report would replace files that no earlier report of this name left in `out`.
+
+    Raises:
+        OutputError: it would, and `overwrite` was not given; as `files.exists`.
+    """
+    there = [path for path in (out / f"{name}.{end}" for end in ENDS) if exists(path)]
+    if there and not overwrite and not _is_report(out / f"{name}.json", name):
+        raise OutputError(f"{there[0]} exists and is not of this command: choose another --out, or add --overwrite.")
+
+
+def _is_report(path: Path, name: str) -> bool:
+    """Whether a file is the numbers of a report of this name, as `write` leaves them."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("name") == name and {"machine", "settings", "rows"} <= set(found)
+
+
 def write(report: Report, out: Path, config: Config) -> list[Path]:
     """Write NAME.png, .pdf, .csv, .json and .md into the folder `out`; returns them, the page first."""
-    paths = [out / f"{report.name}.{end}" for end in ("md", "png", "pdf", "csv", "json")]
+    paths = [out / f"{report.name}.{end}" for end in ENDS]
     for path, options in ((paths[1], {"dpi": 150}), (paths[2], {"dpi": 200, "metadata": {"CreationDate": None}})):
         with write_beside(path) as temporary:
             report.figure.savefig(temporary, **options)

@@ -108,6 +108,11 @@ def run(lab: Lab, scale: int, *, choose: Callable[[Sets], Sets] = lambda sets: s
     return (yield from measure(choose(read(config.photos, scale)), scale, settings, lab.paths))
 
 
+def report_name(scale: int) -> str:
+    """The name of the report of a scale: of the paper's figure where it has one."""
+    return {4: "figure8", 8: "figure9"}.get(scale, f"super-resolution-x{scale}")
+
+
 def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, Path]) -> Generator[Step, None, Report]:
     """Measure every network of a scale on the sets; a generator of Steps whose value is the report.
 
@@ -125,7 +130,7 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
     )
     shown = [original for turn in turns for original in turn if original is not None][:SHOWN]
     return Report(
-        {4: "figure8", 8: "figure9"}.get(scale, f"super-resolution-x{scale}"),
+        report_name(scale),
         f"Super-resolution x{scale}" + {4: " (Figure 8)", 8: " (Figure 9)"}.get(scale, ""),
         sheet([_crops(original, scale, methods) for original in shown], inches=1.6),
         [_flat(row) for row in rows],

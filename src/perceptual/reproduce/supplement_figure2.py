@@ -14,13 +14,13 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.apply import Stylizer
-from perceptual.config import StyleRecipe, TrainConfig, to_dict
+from perceptual.config import TrainConfig, to_dict
 from perceptual.data import Photographs
 from perceptual.events import Step
-from perceptual.recipes import style_recipe
 from perceptual.reproduce.lab import Lab, Work, digest, samples, square
 from perceptual.reproduce.report import Report, new_figure
-from perceptual.tasks import style_task
+from perceptual.tasks.style import Style
+from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer, side_path
 
 ABOUT = "training loss with and without residual connections"
@@ -33,7 +33,7 @@ TICK = 5  # steps between two values of a curve
 def run(lab: Lab) -> Generator[Step, None, Report]:
     """Train both and draw; the value is the Report."""
     (work, *_) = lab.plan(DEFAULT, FULL, one_size=True)
-    base = style_recipe("paper" if lab.config.full else "sketch")
+    base = Style.recipe("paper" if lab.config.full else "sketch")
     yield from lab.fetch((*base.loss.content_layers, *base.loss.style_layers))
     train = TrainConfig(steps=work.iterations, size=work.size, crop="squash", tick_every=TICK, preview_every=0)
     style = lab.one_style(STYLE)
@@ -42,7 +42,7 @@ def run(lab: Lab) -> Generator[Step, None, Report]:
     photograph = square(samples()[0][1], 256)  # also where others are trained on, which may not be for passing on
     folder = _folder(lab)
     for name, blocks in BLOCKS.items():
-        network = replace(style_recipe("paper").network, architecture=f"c9s1-32 d64 d128 {blocks} u64 u32 c9s1-3")
+        network = replace(Style.recipe("paper").network, architecture=f"c9s1-32 d64 d128 {blocks} u64 u32 c9s1-3")
         recipe = replace(base, network=network, train=train)
         file = yield from _train(lab, name, recipe, style, folder)
         lines = side_path(file, ".jsonl").read_text(encoding="utf-8").splitlines()
@@ -94,7 +94,7 @@ def _train(lab: Lab, name: str, recipe: StyleRecipe, style: str, folder: Path) -
     if not file.exists() or state.exists():
         train = recipe.train
         dataset = Photographs(folder, train.size, seed=train.seed, crop=train.crop)
-        task = style_task({style: ("", targets)}, dataset, recipe, paths=lab.paths)
+        task = Style({style: ("", targets)}, recipe, dataset, paths=lab.paths)
         trainer = Trainer(task, train, file, device=lab.config.device)
         trainer.begin(resume=state.exists(), overwrite=True)
         for step in trainer.run(dataset):

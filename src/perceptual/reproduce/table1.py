@@ -24,9 +24,9 @@ from perceptual.events import Step
 from perceptual.losses.networks import LossNetwork, split_layer
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, optimize_style
-from perceptual.recipes import style_recipe
 from perceptual.reproduce.lab import Judge, Lab, Work
 from perceptual.reproduce.report import Report, machine, new_figure
+from perceptual.tasks.style import Style
 
 ABOUT = "seconds for an image by both methods, and the speed-up, on this computer"
 NETWORK = "starry_night_solo"
@@ -84,7 +84,7 @@ class _Times:
 
 def _papers_loss(lab: Lab) -> LossConfig | None:
     """The paper's objective in VGG-16 weights that reach relu4_3; None where there are none."""
-    loss = style_recipe("paper").loss
+    loss = Style.recipe("paper").loss
     layers = {split_layer(layer)[1] for layer in (*loss.content_layers, *loss.style_layers)}
     for network in ("vgg16", "vgg16-torchvision"):
         try:
@@ -103,7 +103,7 @@ class _Papers:
 
     def __init__(self, judge: Judge, photograph: Tensor, work: Work, loss: LossConfig) -> None:
         self.device = judge.stylizer.device
-        self.network = channels_last(TransformationNetwork(style_recipe("paper").network).eval().to(self.device))
+        self.network = channels_last(TransformationNetwork(Style.recipe("paper").network).eval().to(self.device))
         self.photograph = photograph.to(self.device)
         config = OptimizeConfig(size=None, iterations=work.iterations, preview_every=0, device=str(self.device))
         run: Optimization = optimize_style(

@@ -23,6 +23,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "temporal_weight": 0.0,
     "network.noise": 0.0,
     "loss.lattice_weight": 0.0,
+    "loss.loss": "",
     "train.warmup": 0,
     "train.ema": 0.0,
 }

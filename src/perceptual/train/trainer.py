@@ -27,12 +27,12 @@ from torch.optim.swa_utils import AveragedModel
 from perceptual import checkpoints, images
 from perceptual.config import TrainConfig
 from perceptual.data import Photographs, batches
-from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, keep_memory, out_of_memory
+from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, out_of_memory
 from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, check_new, exists, one_run, remove_previews, write_beside
 from perceptual.networks import TransformationNetwork
-from perceptual.tasks import Task
+from perceptual.tasks.base import Task
 from perceptual.train.divergence import Divergence
 from perceptual.train.state import RunState, check_same, cut_log, damaged, matching, read_state, slots
 
@@ -75,7 +75,6 @@ class Trainer:
         self.device = self.accelerator.device
         if tensorboard:
             self.accelerator.init_trackers("")
-        keep_memory()
         channels_last(task.network.to(self.device))
         task.loss.to(self.device)
         if self.accelerator.mixed_precision == "bf16" and task.loss.networks is not None:

@@ -1,0 +1,330 @@
+"""Style transfer (paper, section 4.1): a network learns to paint photographs in the style of one painting or more."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from perceptual import checkpoints, images
+from perceptual.checkpoints import Card
+from perceptual.config import NetworkConfig, TrainCommand, differences, to_dict
+from perceptual.data import Photographs
+from perceptual.errors import ConfigError
+from perceptual.files import sha256_of
+from perceptual.functional import NOISE_TILE, noise_field
+from perceptual.losses import PerceptualLoss, StyleLoss, TermSpec, layers_of, objective_of, style_transfer_loss
+from perceptual.losses.networks import Features
+from perceptual.motion import inner, move, random_motion
+from perceptual.networks import TransformationNetwork, parse_architecture
+from perceptual.tasks.base import Paths, Task, calibrate, origin
+from perceptual.tasks.style_recipes import STYLE_RECIPES, StyleRecipe
+
+NOISE = 8
+"""Largest spread of the noise between two frames of a video, in levels of 0..255."""
+
+Paintings = Mapping[str, tuple[str, Tensor | Features]]
+"""{style: (SHA-256 of the painting's file, pixels (1, 3, h, w) or the Gram matrices of `losses.style_targets`)}."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainStyleCommand(TrainCommand):
+    """What `perceptual train style` reads and writes; the recipe's settings stand beside it."""
+
+    style: tuple[Path, ...] = ()
+    """The painting. Several paintings give one network with several styles (needs --norm conditional_instance)."""
+    out: Path | None = None
+    """The checkpoint file to write; default: wave.safetensors for wave.jpg. The log, the previews and the training
+    state are written next to it."""
+    recipe: str = "fast"
+    """A named set of settings. The other flags change single settings of it. Default with --from: own."""
+    start_from: str | None = None
+    """A trained network to start from: the name of a shipped one (gallery) or a file. Styles of the same name continue
+    from there. New styles start from the mean of its styles, or from one style if you name that style here (wave)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
+
+
+class Style(Task):
+    """One run of style transfer for one painting, or for several under conditional instance normalisation.
+
+    Args:
+        paintings: what `read_paintings` gave.
+        dataset, settings, label, paths: as in `Task`.
+    """
+
+    name = "style"
+    Settings = StyleRecipe
+    recipes = STYLE_RECIPES
+    Command = TrainStyleCommand
+    begins: ClassVar[str] = (
+        "A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; "
+        "others begin with the mean of its styles, or with the one that is named here (wave)."
+    )
+    model = "perceptual.apply:Stylizer"
+    skip_flat = True
+    needs = "--style PAINTING and --data FOLDER, a folder of photographs"
+
+    def __init__(
+        self,
+        paintings: Paintings,
+        settings: StyleRecipe,
+        dataset: Photographs,
+        *,
+        label: Card | None = None,
+        paths: Paths | None = None,
+    ) -> None:
+        self.paintings = paintings
+        self.specs = objective_of(settings.loss)
+        if settings.temporal_weight:
+            self.specs = (*self.specs, TermSpec("temporal", weight=settings.temporal_weight))
+        self._base = ""
+        network = replace(settings.network, styles=len(paintings))
+        super().__init__(replace(settings, network=network), dataset, label=label, paths=paths)
+
+    @classmethod
+    def new_network(cls, settings: StyleRecipe) -> TransformationNetwork:
+        """The network of the settings.
+
+        Raises:
+            ConfigError: it enlarges.
+        """
+        network = super().new_network(settings)
+        if network.scale != 1:
+            raise ConfigError(f"A style network keeps the size, and this one enlarges {network.scale} times.")
+        return network
+
+    def new_loss(self, paths: Paths | None) -> PerceptualLoss:
+        """Equation 5 of the paper for all paintings, with references measured where weights are relative."""
+        pixels = [painting for _, painting in self.paintings.values()]
+        more = [spec for spec in self.specs if spec.kind == "temporal" and self.settings.temporal_weight]
+        loss = style_transfer_loss(self.settings.loss, pixels, paths=paths, more=more)
+        if self.settings.loss.weighting == "relative":
+            calibrate(loss, self.photographs)
+        if factors := self.settings.style_factors:
+            if len(factors) != len(self.paintings):
+                raise ConfigError(f"Give --style-factors one number for each of the {len(self.paintings)} styles.")
+            for _, term in loss.named_terms():
+                if isinstance(term, StyleLoss):  # a style that counts twice has half the reference
+                    term.reference = term.reference / torch.tensor(factors).to(term.reference)
+        return loss
+
+    def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+        """The terms of equation 5; with a temporal term the pictures are painted twice, the second time moved."""
+        style = None
+        if len(self.paintings) > 1:
+            style = style_weights(len(self.paintings), self.settings.train.seed, index, len(pixels)).to(pixels.device)
+        conditions = [style, self._noise(pixels, index)] if self.settings.network.noise else [style]
+        if not any(spec.kind == "temporal" for spec in self.specs):
+            terms: dict[str, Tensor] = self.loss(forward(pixels, *conditions), pixels, style)
+            return terms
+        motion, moved = self._moved(pixels, index)
+        twice = [None if each is None else torch.cat([each, each]) for each in conditions]
+        painted, painted_moved = forward(torch.cat([pixels, moved]), *twice).chunk(2)
+        pair = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
+        terms = self.loss(painted, pixels, style, beside=pair)
+        return terms
+
+    def _noise(self, pixels: Tensor, index: int) -> Tensor:
+        """The noise pattern for each picture, from a place of its own: a function of the seed and the index alone."""
+        fields = []
+        for k in range(index, index + len(pixels)):
+            rng = random.Random(f"noise {self.settings.train.seed} {k}")
+            top, left = rng.randrange(NOISE_TILE), rng.randrange(NOISE_TILE)
+            fields.append(noise_field(pixels.shape[-2], pixels.shape[-1], top, left))
+        return torch.cat(fields).to(pixels.device)
+
+    def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """A motion, and the pictures after it, with noise; a function of the seed and the index alone."""
+        rng = random.Random(f"motion {self.settings.train.seed} {index}")
+        motion = random_motion(rng, pixels.shape[-1])
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
+        moved = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
+        return motion, moved.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+
+    def preview(self) -> Tensor:
+        """Photographs, then their paintings, each style at least once."""
+        styles = len(self.paintings)
+        chosen = torch.arange(max(len(self.samples), styles))
+        samples = self.samples[chosen % len(self.samples)]
+        return torch.cat([samples, self.shown(samples, nn.functional.one_hot(chosen % styles, styles).float())])
+
+    @property
+    def title(self) -> str:
+        """The names of the styles."""
+        return ", ".join(self.paintings)
+
+    @classmethod
+    def layers(cls, settings: StyleRecipe) -> Sequence[str]:
+        """The layers of loss networks that the objective compares, as NETWORK:LAYER."""
+        return layers_of(objective_of(settings.loss))
+
+    def card(self, step: int) -> Card:
+        """The card, with the styles. As long as only gamma and beta differ from the first network, it is the base."""
+        card = super().card(step)
+        hashes = {name: digest for name, (digest, _) in self.paintings.items()}
+        same = self._base and checkpoints.body_digest(self.network) == self._base
+        return replace(card, styles=tuple(hashes), paintings=hashes, base=self._base if same else "")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As in `Task`, with the hashes of the paintings."""
+        return {**super().identity, "paintings": {name: digest for name, (digest, _) in self.paintings.items()}}
+
+    def start_from(self, path: str | Path) -> Self:
+        """Begin with the weights of a trained network of the same architecture; the card says so.
+
+        A style that both networks hold, by name, keeps its gamma and beta; any other begins with those of the style
+        that `path` names ("wave"), or with the mean of all that are there.
+
+        Raises:
+            CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
+        """
+        network, card = read_base(path, self.network.config)
+        file, chosen = checkpoints.find_style(path)
+        state = network.state_dict()
+        for name in network.style_parameters():
+            rows = state[name]
+            first = rows[card.styles.index(chosen)] if chosen else rows.mean(0)
+            known = dict(zip(card.styles, rows, strict=False))
+            state[name] = torch.stack([known.get(style, first) for style in self.paintings])
+        self.network.load_state_dict(state)
+        self.began_from = f"{chosen!r} in {origin(file, card)}" if chosen else origin(file, card)
+        self._base = checkpoints.body_digest(network) if network.style_parameters() else ""
+        return self
+
+    # --- the command
+
+    @classmethod
+    def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
+        """The recipe, `own` with --from; the network that --from names settles the layers."""
+        base = typed("--from")
+        name = typed("--recipe") or ("own" if base else cls.Command.recipe)
+        settings = cls.recipe(name)
+        return {"recipe": name, "settings": recipe_from(settings, base) if base else settings}
+
+    @classmethod
+    def complete(cls, config: Any) -> Any:
+        """With --out named after the first painting where it was left out."""
+        if config.style and config.out is None:
+            return replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
+        return config
+
+    @classmethod
+    def files(cls, config: Any) -> Sequence[Path]:
+        """The paintings."""
+        paintings: Sequence[Path] = config.style
+        return paintings
+
+    @classmethod
+    def prepare(cls, config: Any) -> Paintings:
+        """The paintings, once the settings fit them and the network to begin with."""
+        if not config.style:
+            raise ConfigError(f"Training needs {cls.needs}.")
+        if config.settings.train.style_steps and not config.start_from:
+            raise ConfigError("--style-steps needs a trained network: give one with --from gallery.")
+        paintings = read_paintings(config.style, config.settings)
+        if config.start_from:
+            read_base(config.start_from, config.settings.network)
+        return paintings
+
+    @classmethod
+    def from_command(cls, config: Any, prepared: Any, dataset: Photographs, paths: Paths) -> Self:
+        """The run that the flags of the command describe."""
+        return cls(prepared, config.settings, dataset, label=cls.label(config, dataset), paths=paths)
+
+
+def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
+    """One-hot style weights (count, styles) for pictures index, index + 1 ...; a function of the arguments alone.
+
+    Every run of `styles` pictures has each style once, in an order of its own, so that no style is trained less.
+    """
+    chosen = []
+    for k in range(index, index + count):
+        order = list(range(styles))
+        random.Random(f"style {seed} {k // styles}").shuffle(order)
+        chosen.append(order[k % styles])
+    return nn.functional.one_hot(torch.tensor(chosen), styles).float()
+
+
+def style_name(path: str | Path) -> str:
+    """The name of a style from its file: "The Wave.jpg" -> "the_wave"."""
+    return re.sub(r"[^\w]+", "_", Path(path).stem.lower()).strip("_") or "style"
+
+
+def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[str, tuple[str, Tensor | Features]]:
+    """{name: (SHA-256 of the file, pixels at the recipe's size)}; checks the recipe against them before any work.
+
+    Raises:
+        ConfigError: several styles under another norm, two of one name, an architecture that is none, or gamma and beta
+            to be learnt alone in one that has none.
+        ImageError: a painting cannot be read.
+    """
+    names, norm = [style_name(path) for path in styles], recipe.network.norm
+    layers = parse_architecture(recipe.network.architecture, 1 if recipe.network.channels == "luma" else 3)
+    normed = len(layers) > 1 and "instance" in norm  # the last layer has no norm
+    if recipe.train.style_steps and not normed:
+        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
+    if not names or len(set(names)) < len(names):
+        raise ConfigError("Give at least one style image, and no two of the same name.")
+    if len(names) > 1 and norm != "conditional_instance":
+        raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
+    if recipe.network.styles not in (1, len(names)):
+        raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
+    pixels = [read_painting(path, recipe) for path in styles]
+    return {name: (sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+
+
+def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
+    """A painting (1, 3, H, W) of the recipe's size, or of its own when that is smaller.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    pixels = images.read(path).pixels
+    return images.resize(pixels, longer_side=min(recipe.style_size, max(pixels.shape[-2:])))
+
+
+def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNetwork, Card]:
+    """The network to begin with, when it has the layers of `config`.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
+    """
+    network, card = checkpoints.load(checkpoints.find_style(path)[0], task="style")
+    here, there = to_dict(_open_to_styles(config)), to_dict(_open_to_styles(network.config))
+    here["noise"] = there["noise"]  # the strength of noise is no property of the weights
+    for key, (ours, theirs) in differences(here, there).items():
+        raise ConfigError(f"{path} has {key} {theirs}, which differs from this recipe's {ours}.")
+    return network, card
+
+
+def recipe_from(recipe: StyleRecipe, path: str | Path) -> StyleRecipe:
+    """The recipe with the layers of a trained network, ready for new styles of its own.
+
+    Without instance norm no steps train gamma and beta alone. A network that was trained for video keeps its temporal
+    term.
+
+    Raises:
+        CheckpointError: not a checkpoint of ours.
+    """
+    card = checkpoints.read_card(checkpoints.find_style(path)[0])
+    network = _open_to_styles(card.network)
+    network = replace(network, noise=network.noise or recipe.network.noise)
+    temporal = card.settings.get("temporal_weight", recipe.temporal_weight)
+    train = recipe.train if "instance" in network.norm else replace(recipe.train, style_steps=0)
+    return replace(recipe, network=network, train=train, temporal_weight=temporal)
+
+
+def _open_to_styles(config: NetworkConfig) -> NetworkConfig:
+    return replace(config, norm="conditional_instance", styles=1) if "instance" in config.norm else config

@@ -1,0 +1,224 @@
+"""Super-resolution (paper, section 4.2): a network learns to enlarge pictures, from reduced crops back to the crops."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from perceptual import checkpoints
+from perceptual.config import NetworkConfig, Range, TrainCommand, TrainConfig, check
+from perceptual.errors import ConfigError, shown
+from perceptual.losses import PIXELS, PerceptualLoss, parse_objective, reconstruction_loss
+from perceptual.losses.networks import check_layer
+from perceptual.networks import TransformationNetwork, enlarge
+from perceptual.resampling import degrade
+from perceptual.tasks.base import CALIBRATION_BATCH, CALIBRATION_BATCHES, Paths, Task
+
+SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: one stride-1/2 convolution less
+    2: "c9s1-64 r64*4 u64 c9s1-3",
+    4: "c9s1-64 r64*4 u64 u64 c9s1-3",
+    8: "c9s1-64 r64*4 u64 u64 u64 c9s1-3",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class UpscaleRecipe:
+    """The settings of `perceptual train upscale`; `upscale_recipe` gives named ones."""
+
+    network: NetworkConfig = NetworkConfig()
+    loss: str = "pixel"
+    """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
+    distance (normalised features of several layers), texture (Gram matrices of these layers), grid (errors that repeat
+    every --scale pixels), tv; or several with weights, such as feature=1,l1=0.5. Each term is divided by its value for
+    bicubic interpolation."""
+    train: TrainConfig = TrainConfig()
+    blur: Annotated[float, Range(0, 16)] = 0.0
+    """Sigma of a Gaussian blur, 0 to 16 pixels, applied before the bicubic reduction that makes the small images. The
+    paper uses 1."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        parse_objective(self.loss)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainUpscaleCommand(TrainCommand):
+    """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
+
+    scale: Annotated[int, Range(2, 16)] = 4
+    """Factor by which the network enlarges, 2 to 16. The recipe paper allows 2, 4 and 8 only."""
+    out: Path | None = None
+    """The checkpoint file to write; default: x4.safetensors for --scale 4. The log, the previews and the training state
+    are written next to it."""
+
+
+def _sub_pixel(scale: int) -> NetworkConfig:
+    return NetworkConfig(architecture=f"c3s1-64 r64*6 s{scale}-3", norm="none", padding="zero", output="bicubic")
+
+
+def _papers(scale: int) -> NetworkConfig:
+    if scale not in SUPER_RESOLUTION:
+        raise ConfigError(f"The paper's network doubles: --scale is {scale}, choose 2, 4 or 8.")
+    return NetworkConfig(architecture=SUPER_RESOLUTION[scale], padding="zero")
+
+
+def _srcnn(scale: int) -> NetworkConfig:
+    return NetworkConfig(
+        architecture="c9s1-64 c5s1-32 c5s1-1",
+        norm="none",
+        padding="replicate",
+        output="linear",
+        channels="luma",
+        enlarge=scale,
+    )
+
+
+_CROPS = TrainConfig(steps=10_000, batch=16, size=128, decay="cosine", crop="native")
+
+UPSCALE_RECIPES: dict[str, tuple[str, Callable[[int], NetworkConfig], UpscaleRecipe]] = {
+    "fast": (
+        "a network that works at the small size and adds to the bicubic enlargement, without batch norm",
+        _sub_pixel,
+        UpscaleRecipe(train=_CROPS),  # of 32 px in the small picture
+    ),
+    "srcnn": (
+        "SRCNN 9-5-5 (Dong et al., 2016), on luma, the paper's baseline",
+        _srcnn,
+        UpscaleRecipe(train=replace(_CROPS, size=64)),
+    ),
+    "paper": (
+        "the paper's network, degradation and schedule (supplement, Table 2; section 4.2); days on a CPU",
+        _papers,
+        UpscaleRecipe(blur=1.0, train=TrainConfig(steps=200_000, size=288, crop="native", precision="float32")),
+    ),
+}
+
+
+def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
+    """The settings of a recipe of `perceptual train upscale` for a scale.
+
+    Raises:
+        ConfigError: there is no such recipe, or none for that scale.
+    """
+    if name not in UPSCALE_RECIPES:
+        raise ConfigError(f"There is no recipe {name!r}; choose one of {', '.join(UPSCALE_RECIPES)}.")
+    if not 2 <= scale <= 16:
+        raise ConfigError(f"--scale is {scale}; choose a whole number from 2 to 16.")
+    _, network, recipe = UPSCALE_RECIPES[name]
+    size = 32 * scale if name == "fast" else -(-recipe.train.size // scale) * scale
+    return replace(recipe, network=network(scale), train=replace(recipe.train, size=size))
+
+
+class Upscale(Task):
+    """One run of super-resolution.
+
+    Each term of the loss counts in units of the mean error of bicubic interpolation, measured on the first pictures,
+    so that 1 is "as bad as bicubic" and weights compare across losses.
+    """
+
+    name = "upscale"
+    Settings = UpscaleRecipe
+    recipes: ClassVar = {name: (about, recipe) for name, (about, _, recipe) in UPSCALE_RECIPES.items()}
+    Command = TrainUpscaleCommand
+    begins: ClassVar[str] = (
+        "A trained network to begin with, shipped (x4_pixel) or a file; layers that differ, as at another scale, begin "
+        "anew."
+    )
+    model = "perceptual.apply:Upscaler"
+
+    @classmethod
+    def new_network(cls, settings: UpscaleRecipe) -> TransformationNetwork:
+        """The network of the settings.
+
+        Raises:
+            ConfigError: it does not enlarge, holds styles, or the crops are no multiple of its scale.
+        """
+        network = super().new_network(settings)
+        if network.scale < 2 or network.styles > 1 or settings.train.style_steps:
+            raise ConfigError("Super-resolution wants a network that enlarges, of one style, and --style-steps 0.")
+        if settings.train.size % network.scale:
+            raise ConfigError(
+                f"--size is {settings.train.size}; give a multiple of the network's scale of {network.scale}."
+            )
+        return network
+
+    @torch.no_grad()
+    def new_loss(self, paths: Paths | None) -> PerceptualLoss:
+        """The objective, with the errors of bicubic interpolation on the first pictures as references."""
+        loss = reconstruction_loss(self.settings.loss, self.network.scale, paths=paths)
+        count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(self.photographs))
+        totals: dict[str, float] = {}
+        for k in range(count):
+            high = self.photographs[k][0][None]
+            for name, value in loss(enlarge(self.inputs(high, k), self.network.scale), high).items():
+                totals[name] = totals.get(name, 0.0) + float(value) / count
+        loss.set_references({name: [value] for name, value in totals.items() if name != "total"})
+        return loss
+
+    def inputs(self, pixels: Tensor, index: int) -> Tensor:
+        """The photographs reduced: blurred where the settings say so, then bicubic (paper, section 4.2)."""
+        with torch.autocast(pixels.device.type, enabled=False):  # its rounding would be seen
+            return degrade(pixels, self.network.scale, blur=self.settings.blur)
+
+    def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
+        """The output compared with the photographs.
+
+        Departure from the paper: the loss network sees the pictures from a corner that changes, so that its pooling
+        meets every phase of the up-sampling; always the same one would favour a grid.
+        """
+        output = forward(self.inputs(pixels, index))
+        if self.loss.networks is not None:
+            rng = random.Random(f"shift {self.settings.train.seed} {index}")
+            side = pixels.shape[-1] - self.network.scale + 1  # of one size, or a compiled loss would compile anew
+            top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
+            output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
+        terms: dict[str, Tensor] = self.loss(output, pixels)
+        return terms
+
+    def preview(self) -> Tensor:
+        """Bicubic enlargements, then the network's."""
+        low = self.inputs(self.samples, 0)
+        return torch.cat([enlarge(low, self.network.scale).clamp(0, 1), self.shown(low)])
+
+    @property
+    def title(self) -> str:
+        """The scale and the objective."""
+        return f"x{self.network.scale} by {self.settings.loss}"
+
+    # --- the command
+
+    @classmethod
+    def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
+        """The recipe for the scale."""
+        name, scale = typed("--recipe") or cls.Command.recipe, typed("--scale") or str(cls.Command.scale)
+        if not scale.isdecimal() or len(scale) > 9:
+            raise ConfigError(f"--scale is {shown(scale)}: give a whole number from 2 to 16, such as 4.")
+        return {"recipe": name, "scale": int(scale), "settings": upscale_recipe(name, int(scale))}
+
+    @classmethod
+    def plain(cls, config: Any) -> UpscaleRecipe:
+        """The recipe for the scale."""
+        return upscale_recipe(config.recipe, config.scale)
+
+    @classmethod
+    def complete(cls, config: Any) -> Any:
+        """With --out named after the scale where it was left out."""
+        return config if config.out else replace(config, out=Path(f"x{config.scale}.safetensors"))
+
+    @classmethod
+    def prepare(cls, config: Any) -> None:
+        """Check the scale, the layers of the objective, and that the network to begin with is there."""
+        if (scale := cls.new_network(config.settings).scale) != config.scale:
+            raise ConfigError(f"The network of that architecture enlarges {scale} times: give --scale {scale} with it.")
+        for layer in cls.layers(config.settings):
+            if layer != PIXELS:
+                check_layer(layer)
+        if config.start_from:
+            checkpoints.find_network(config.start_from, task="upscale")
