@@ -1,26 +1,31 @@
-# make demo    set everything up, and paint a photograph
-# make test    set everything up, and run the tests
-# make processors    the tests of numbers as processors with fewer instructions run them
-# make fuzz          10,000 damaged pictures, networks, states and arguments
-# make oldest        the tests with the oldest versions of packages that pyproject.toml allows
+# make demo    install everything, and paint a photo
+# make test    install everything, and run the tests
+# make docs    install everything, and build the documentation in site/; warnings are errors
+# make processors    run the tests of numbers with the instructions of older processors
+# make fuzz          run 10,000 damaged pictures, networks, states and arguments
+# make oldest        run tests with the oldest versions of packages that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS := $(VENV)/.docs
 
-# tests whose numbers come out of convolutions, sums and Fourier transforms
+# tests of numbers that come from convolutions, sums and Fourier transforms
 NUMERIC := $(addprefix tests/test_,$(addsuffix .py,folding functional inference kernels lbfgs loss_networks losses metrics networks optimize))
 OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test lint processors fuzz oldest clean
+.PHONY: demo test docs lint processors fuzz oldest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) lint
 	$(BIN)/python -m pytest -q
+
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,14 +40,14 @@ processors: $(STAMP)
 fuzz: $(STAMP)
 	PERCEPTUAL_FUZZ=2000 $(BIN)/python -m pytest -q tests/fuzz
 
-# Old versions warn of what newer ones changed, so warnings are no errors here. The oldest torch is the pinned one.
+# Old versions warn about things that newer ones changed, so warnings are not errors here. The oldest torch is the pinned one.
 oldest: $(STAMP)
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(UV) --constraint constraints.txt torch
 	$(UV) --resolution lowest-direct torch==$$($(OLDEST)/bin/python -c "import torch; print(torch.__version__)") --editable '.[dev]'
 	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default tests/test_images.py $(wildcard tests/test_video*.py) $(NUMERIC)
 
-# The constraints pin every version, and torch first of all: the newest one would bring gigabytes of CUDA along.
+# The constraints pin every version. torch comes first: the newest one would install gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptual/fast/*.c) src/perceptual/fast/build.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -50,5 +55,9 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptua
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
 
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS)
+
 clean:
-	rm -rf $(VENV) $(OLDEST) demo
+	rm -rf $(VENV) $(OLDEST) demo site

@@ -1,4 +1,4 @@
-"""Make the pictures under docs/ from scikit-image's free photographs: python examples/pictures.py"""
+"""Make the pictures in docs/ from scikit-image's free photos: python examples/pictures.py"""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def sheet(name: str, pictures: dict[str, torch.Tensor], columns: int, side: int)
 
 
 everything = {}
-for photograph, where in ((astronaut, ""), (cat, " ")):  # a name stands once in a dictionary, and a blank makes another
+for photograph, where in ((astronaut, ""), (cat, " ")):  # a dictionary holds a name once: the blank makes another
     everything[f"photograph{where}"] = photograph
     everything |= {f"{style}{where}": gallery.stylize(photograph, style=style) for style in gallery.styles}
 sheet("gallery", everything, 6, 256)

@@ -18,8 +18,6 @@ from PIL import Image
 from perceptual import cli, files
 from perceptual.checkpoints import read_card
 
-README = Path(__file__).parents[1] / "README.md"
-
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     try:
@@ -301,23 +299,6 @@ def test_public_names_are_all_importable() -> None:
 
     assert all(getattr(perceptual, name) is not None for name in perceptual.__all__)
     assert set(perceptual.__all__) <= set(dir(perceptual))
-
-
-@pytest.mark.shared
-def test_the_ten_lines_of_the_readme_train_a_network(pretrained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    training = next(block for block in blocks if "PerceptualLoss" in block)
-    exec(compile(training, "README", "exec"), {})  # the README's own code
-    totals = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
-    assert len(totals) == 20
-    assert totals[-1] < 0.9 * totals[0]
-
-
-def test_every_command_line_of_the_readme_names_a_command() -> None:
-    lines = re.findall(r"^perceptual (.*)$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert len(lines) > 5
-    assert all(any(line.startswith(name) for name in cli.commands()) for line in lines)
 
 
 @pytest.mark.parametrize("kind", ["style", "upscale"])

@@ -268,11 +268,3 @@ def test_no_file_holds_a_path_of_somebodys_machine() -> None:
     files += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
     wrong = [str(p.relative_to(ROOT)) for p in files if p.is_file() and place.search(p.read_bytes())]
     assert wrong == []
-
-
-def test_every_link_of_the_pages_leads_to_a_file() -> None:
-    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8"))]
-    local = [(page, link) for page, link in links if "://" not in link]
-    assert len(local) > 10
-    assert [f"{page.name}: {link}" for page, link in local if not (page.parent / link).exists()] == []

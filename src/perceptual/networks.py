@@ -227,9 +227,11 @@ class Block(nn.Module):
 class TransformationNetwork(nn.Module):
     """f_W of the paper: transforms an image by the layers of `config.architecture`.
 
-    Attributes: `scale`, output size / input size (1 for style transfer, for example 4 for super-resolution); `styles`,
-        the number of styles; `reach`, radius in input pixels on which an output pixel depends, None if instance
-        normalisation makes it depend on the whole image.
+    Attributes:
+        scale: output size over input size: 1 for style, 4 or 8 for super-resolution.
+        styles: the number of styles that the network holds.
+        reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
+            image.
 
     Raises:
         ConfigError: the architecture is invalid; see `parse_architecture`.

@@ -123,8 +123,10 @@ class LossNetwork(nn.Module):
         layers: names of the requested layers, such as ("relu2_2", "relu3_3").
         path: a weight file; by default the weights folders and the cache are searched.
 
-    Attributes: `weights_sha256` and `weights_file`, hash and name of the weight file; `smallest`, the smallest height
-        and width of an image in pixels, by layer.
+    Attributes:
+        weights_sha256: the SHA-256 of the weight file.
+        weights_file: the name of the weight file.
+        smallest: for each layer the least height and width of an image, in pixels.
 
     Raises:
         ConfigError: the network or a layer is unknown.

@@ -50,7 +50,10 @@ class UpscaleRecipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainUpscaleCommand(TrainCommand):
-    """What `perceptual train upscale` reads and writes; the recipe's settings stand beside it."""
+    """Train a network to enlarge images (paper, section 4.2).
+
+    Example: perceptual train upscale --scale 4 --loss feature --data photos/ --out mine.safetensors --from x4_pixel
+    """
 
     scale: Annotated[int, Range(2, 16)] = 4
     """Factor by which the network enlarges, 2 to 16. The recipe paper allows 2, 4 and 8 only."""
