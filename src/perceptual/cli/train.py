@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -83,6 +83,16 @@ def train_style(arguments: Sequence[str]) -> int:
     if config.dry_run:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
+    if config.search:
+        from perceptual.cli.search import search
+
+        return search(config, config.settings, lambda out, each: _train(config, recipe, out=out, settings=each))
+    return _train(config, recipe)
+
+
+def _train(config: _TrainStyle, recipe: str, **changed: Any) -> int:
+    """Train one network, with the settings but for those that are changed; the exit code."""
+    config = dataclasses.replace(config, **changed)
     trainer, dataset = _prepare(config, recipe)
     code = _run(trainer, dataset)
     if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:

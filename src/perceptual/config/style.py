@@ -134,10 +134,19 @@ class TrainStyleConfig(TrainCommand):
     start_from: str | None = None
     """A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; others
     begin with the mean of its styles, or with the one that is named here (wave)."""
+    search: str | None = None
+    """Train a network for each value of one weight, such as tv_weight=1e-6,1e-5,1e-4, and compare them on --held-out:
+    a table of all terms, and the pictures side by side. So the paper chose the weight of total variation (section 4.1).
+    Each network is trained for all of --steps."""
+    held_out: Path | None = None
+    """A folder of photographs that are not trained on, for --search."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
+        object.__setattr__(self, "held_out", self.held_out and Path(os.path.expanduser(self.held_out)))
+        if self.held_out and not self.search:
+            raise ConfigError("--held-out is for --search: add --search tv_weight=1e-6,1e-5,1e-4, or leave it out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
