@@ -1,7 +1,7 @@
 # make demo    set everything up, and paint a photograph
 # make test    set everything up, and run the tests
 # make processors    the tests of numbers as processors with fewer instructions run them
-# make fuzz          10,000 damaged pictures, networks, states and arguments
+# make fuzz          10,000 damaged pictures, networks, states and arguments; make fuzz-hour    more of them, for an hour
 # make oldest        the tests with the oldest versions of packages that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test lint processors fuzz oldest clean
+.PHONY: demo test lint processors fuzz fuzz-hour oldest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -34,6 +34,9 @@ processors: $(STAMP)
 
 fuzz: $(STAMP)
 	PERCEPTUAL_FUZZ=2000 $(BIN)/python -m pytest -q tests/fuzz
+
+fuzz-hour: $(STAMP)
+	PERCEPTUAL_FUZZ=3600s $(BIN)/python -m pytest -q -rP tests/fuzz
 
 # Old versions warn of what newer ones changed, so warnings are no errors here. The oldest torch is the pinned one.
 oldest: $(STAMP)
