@@ -3,6 +3,7 @@
 # make docs    install everything, and build the documentation in site/; warnings are errors
 # make processors    run the tests of numbers with the instructions of older processors
 # make fuzz          run 10,000 damaged pictures, networks, states and arguments
+# make fuzz-hour     run damaged inputs for an hour
 # make oldest        run tests with the oldest versions of packages that pyproject.toml allows
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +17,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test docs lint processors fuzz oldest clean
+.PHONY: demo test docs lint processors fuzz fuzz-hour oldest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -39,6 +40,9 @@ processors: $(STAMP)
 
 fuzz: $(STAMP)
 	PERCEPTUAL_FUZZ=2000 $(BIN)/python -m pytest -q tests/fuzz
+
+fuzz-hour: $(STAMP)
+	PERCEPTUAL_FUZZ=3600s $(BIN)/python -m pytest -q -rP tests/fuzz
 
 # Old versions warn about things that newer ones changed, so warnings are not errors here. The oldest torch is the pinned one.
 oldest: $(STAMP)

@@ -21,10 +21,10 @@ import tifffile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin, features
 from skimage import data
 
-from perceptual import images
+from perceptual import cli, images
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.images import Picture, finding, from_any, open_rgb, read, resize, to_kind_of, write
 from perceptual.images.finding import find
@@ -1172,3 +1172,95 @@ def test_damage_behind_the_first_picture_does_not_keep_it_from_being_read(folder
         picture = read(stored(folder / "b.gif", whole[:-cut]))
         assert 1 <= picture.frames <= 3
         assert np.array_equal(levels(picture.pixels)[0, 0], [255, 0, 0])
+
+
+# --- XMP
+
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+    b'xmp:Rating="5" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def stored_xmp(path: Path) -> bytes | None:
+    """What Pillow itself finds in a file."""
+    with Image.open(path) as image:
+        image.load()
+        return image.info.get("xmp")
+
+
+@pytest.mark.parametrize("source", [".jpg", ".webp", ".tif", ".png", ".avif"])
+@pytest.mark.parametrize("target", [".jpg", ".webp", ".tif", ".png"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_xmp_goes_through_but_for_its_orientation(folder: Path, source: str, target: str, depth: int) -> None:
+    image, options = Image.fromarray(RGB8), {"xmp": XMP}
+    if source == ".png":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options = {"pnginfo": info}
+    if source == ".tif":
+        options = {"tiffinfo": {700: XMP}}
+    image.save(folder / f"a{source}", **options)
+    picture = replace(read(folder / f"a{source}"), bit_depth=depth)
+    write(folder / f"b{target}", picture)
+    kept = stored_xmp(folder / f"b{target}")
+    assert kept == XMP.replace(b'tiff:Orientation="6"', b"")
+    assert read(folder / f"b{target}").xmp == kept
+
+
+def test_xmp_that_does_not_fit_or_speaks_of_other_data_is_left_out(folder: Path) -> None:
+    picture = read(saved(folder / "a.png", RGB8))
+    write(folder / "b.jpg", replace(picture, xmp=b"<x/>" + b" " * 70_000))
+    assert stored_xmp(folder / "b.jpg") is None
+    write(folder / "b.bmp", replace(picture, xmp=XMP))
+    Image.fromarray(RGB8).save(folder / "motion.jpg", xmp=XMP.replace(b"xmp:Rating", b"GCamera:MotionPhoto"))
+    assert read(folder / "motion.jpg").xmp is None
+
+
+# --- HEIC and AVIF
+
+
+def encoder(kind: str) -> None:
+    """Have Pillow write this kind of file, or skip the test."""
+    if kind == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif"])
+def test_heic_and_avif_keep_orientation_profile_and_alpha_through_the_command(folder: Path, kind: str) -> None:
+    """A red corner, turned by EXIF, half of the picture transparent, at strength 0, which paints nothing."""
+    encoder(kind)
+    upright = np.full((64, 96, 4), (40, 90, 160, 255), np.uint8)
+    upright[:32, :32, :3] = (200, 40, 40)
+    upright[:, 48:, 3] = 0
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Kodak"
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    turned.save(folder / f"a.{kind}", exif=exif.tobytes(), icc_profile=profile, quality=95)
+    arguments = ["stylize", str(folder / f"a.{kind}"), "-o", str(folder / "b.png"), "--strength", "0"]
+    assert cli.main(arguments) == 0
+    with Image.open(folder / "b.png") as image:
+        found, info = np.asarray(image), image.info
+        assert image.getexif()[0x010F] == "Kodak"
+        assert 0x0112 not in image.getexif()
+    assert found.shape == upright.shape
+    assert np.array_equal(found[..., 3], upright[..., 3])
+    inside = np.zeros((64, 96), bool)
+    inside[4:28, 4:28] = inside[36:60, 4:44] = True  # a few pixels off the edges, which lossy formats blur
+    assert np.abs(found.astype(int) - upright)[inside].max() <= 6
+    assert info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif"])
+def test_damaged_heic_and_avif_end_in_one_sentence(folder: Path, kind: str) -> None:
+    encoder(kind)
+    data = saved(folder / f"a.{kind}", Image.fromarray(np.repeat(np.repeat(RGB8, 8, 0), 8, 1))).read_bytes()
+    for cut in range(20, len(data), max(1, len(data) // 40)):
+        path = stored(folder / f"b.{kind}", data[:cut])
+        with pytest.raises(ImageError) as caught:
+            read(path)
+        assert len(str(caught.value).splitlines()) == 1

@@ -1,24 +1,29 @@
 """Damaged pictures, networks, states and arguments: each ends as it should or in one sentence, never in a traceback.
 
 The inputs are a function of a seed, so a failure can be repeated: the test's message names the number of the input.
-`make test` tries a few of each kind; `make fuzz` tries 10,000 in all (PERCEPTUAL_FUZZ sets how many of each kind).
+`make test` tries a few of each kind, `make fuzz` 10,000 in all, and `make fuzz-hour` as many as an hour has time for.
+PERCEPTUAL_FUZZ sets how many of each kind, such as 2000, or for how long in all, such as 300s.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
+import itertools
 import json
 import os
 import random
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from perceptual import Stylizer, checkpoints, cli, images
 from perceptual.checkpoints.card import CARD_KEY
@@ -28,7 +33,8 @@ from perceptual.errors import PerceptualError
 from perceptual.networks import TransformationNetwork
 from perceptual.train import state as runstate
 
-COUNT = int(os.environ.get("PERCEPTUAL_FUZZ", "60"))
+WANTED = os.environ.get("PERCEPTUAL_FUZZ", "60")
+KINDS = 5  # of inputs, each a test, which share the seconds
 NUMBERS = [
     "0",
     "-1",
@@ -46,6 +52,19 @@ NUMBERS = [
     "a",
     "\uff14",
 ]
+
+
+def inputs() -> Iterator[int]:
+    """The numbers of the inputs of one kind; says at the end how many there were."""
+    number = -1
+    if WANTED.endswith("s"):
+        end = time.monotonic() + float(WANTED[:-1]) / KINDS
+        numbers: Iterator[int] = itertools.takewhile(lambda _: time.monotonic() < end, itertools.count())
+    else:
+        numbers = iter(range(int(WANTED)))
+    for number in numbers:
+        yield number
+    print(f"{number + 1} inputs")
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
@@ -103,12 +122,17 @@ def pictures() -> list[tuple[str, bytes]]:
     """A small picture of each kind of file."""
     rng = np.random.default_rng(0)
     colour = Image.fromarray(rng.integers(0, 256, (24, 31, 3), dtype=np.uint8))
+    others = ["avif"] if features.check("avif") else []
+    if find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        others.append("heif")
     grey16 = Image.fromarray(rng.integers(0, 65536, (24, 31), dtype=np.uint16))
     found = []
     for suffix, image in (
         *((suffix, colour) for suffix in ("png", "jpg", "webp", "tif", "gif", "bmp", "ppm", "tga", "ico", "jp2")),
         *(("png", image) for image in (grey16, colour.convert("P"), colour.convert("LA"), colour.convert("1"))),
         ("tif", colour.convert("CMYK")),
+        *((suffix, colour) for suffix in others),
     ):
         buffer = io.BytesIO()
         image.save(buffer, {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}.get(suffix, suffix.upper()))
@@ -128,7 +152,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_pictures(tmp_path: Path, pictures: list[tuple[str, bytes]]) -> None:
-    for number in range(COUNT):
+    for number in inputs():
         rng = random.Random(f"picture {number}")
         suffix, data = rng.choice(pictures)
         path = tmp_path / f"a.{suffix}"
@@ -139,7 +163,7 @@ def test_damaged_pictures(tmp_path: Path, pictures: list[tuple[str, bytes]]) -> 
 
 def test_damaged_networks(tmp_path: Path, network: Path) -> None:
     path = tmp_path / "a.safetensors"
-    for number in range(COUNT):
+    for number in inputs():
         path.write_bytes(damaged(network.read_bytes(), random.Random(f"network {number}")))
         one_sentence(number, lambda: checkpoints.load(path, task="style"))
 
@@ -150,7 +174,7 @@ def test_cards_of_wrong_types(tmp_path: Path, network: Path) -> None:
     header = json.loads(data[8 : 8 + length])
     card = json.loads(header["__metadata__"][CARD_KEY])
     path = tmp_path / "a.safetensors"
-    for number in range(COUNT):
+    for number in inputs():
         rng = random.Random(f"card {number}")
         header["__metadata__"][CARD_KEY] = json.dumps(spoiled(card, rng))
         text = json.dumps(header).encode()
@@ -169,7 +193,7 @@ def test_states_of_wrong_types(tmp_path: Path) -> None:
         "watch": {"first": 1.0, "last": 1.0, "best": 1.0, "step": 0},
     }
     path = tmp_path / "a.state"
-    for number in range(COUNT):
+    for number in inputs():
         rng = random.Random(f"state {number}")
         text = json.dumps(spoiled(info, rng))
         path.write_bytes(safetensors.torch.save({"network.a": torch.zeros(2)}, {STATE_KEY: text}))
@@ -189,11 +213,11 @@ def test_numbers_of_any_kind(capsys: pytest.CaptureFixture[str]) -> None:
         ("optimize", "invert", "nowhere.png", "-o", "x.png"): "size iterations scales seed history tv-weight",
         ("video", "nowhere.mp4", "-o", "x.mp4"): "fps size crf steady start end upscale",
     }
-    for number in range(COUNT):
+    for number in inputs():
         rng = random.Random(f"number {number}")
         words = rng.choice(list(flags))
-        flag = rng.choice(flags[words].split())
-        arguments = [*words, f"--{flag}={rng.choice(NUMBERS)}"]
+        chosen = rng.sample(flags[words].split(), rng.randint(1, 2))
+        arguments = [*words, *(f"--{flag}={rng.choice(NUMBERS)}" for flag in chosen)]
         try:
             code = cli.main(arguments)
         except SystemExit as stop:

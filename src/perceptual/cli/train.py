@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,15 @@ def train(name: str, arguments: Sequence[str]) -> int:
     if config.dry_run:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
+    if getattr(config, "search", None):
+        from perceptual.cli.search import search
+
+        return search(config, config.settings, lambda out, each: _train(task, replace(config, out=out, settings=each)))
+    return _train(task, config)
+
+
+def _train(task: type[Task], config: Any) -> int:
+    """Train one network with these flags; the exit code."""
     trainer, dataset = _begin(task, config)
     code = _run(trainer, dataset)
     if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from perceptual.errors import ImageError
+from perceptual.images.xmp import ITXT, xmp_of
 
 Array = npt.NDArray[Any]
 
@@ -45,6 +46,7 @@ class Description:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     in_srgb: bool = True
+    xmp: bytes | None = None
 
 
 _JPEG = Format("JPEG", alpha=False, longest_side=65500)
@@ -93,7 +95,8 @@ def _mend(error: Exception) -> str:
         return mends.get(type(error), f"cannot be read ({error.strerror}): check the name.")
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return "does not fit into memory: make it smaller first."
-    return f"is damaged or cut short ({str(error) or type(error).__name__}): get a whole copy of it."
+    reason = " ".join(str(error).split()) or type(error).__name__  # libheif's sentences end with a line break
+    return f"is damaged or cut short ({reason}): get a whole copy of it."
 
 
 @contextlib.contextmanager
@@ -170,7 +173,7 @@ def layers(image: Image.Image, file: BinaryIO | None = None, *, own_colours: boo
                 colour, icc = _to_srgb(colour, icc)
             array = np.asarray(colour) if alpha is None else np.dstack([np.asarray(colour), np.asarray(alpha)])
     orientation, exif = _exif(image)
-    return _upright(array, orientation), Description(icc, exif, _dpi(image, orientation), in_srgb)
+    return _upright(array, orientation), Description(icc, exif, _dpi(image, orientation), in_srgb, xmp_of(image))
 
 
 def _scale_transparency(image: Image.Image) -> None:
@@ -312,7 +315,7 @@ def check_sides(kind: Format, height: int, width: int) -> None:
 def encode(array: Array, kind: Format, described: Description, *, quality: int) -> bytes:
     """A whole file of (H, W, 3 or 4), uint8 or, where `kind` is deep, uint16."""
     icc = described.icc_profile if _transform(described.icc_profile, "RGB") else None
-    exif, dpi = described.exif, described.dpi
+    exif, dpi, xmp = described.exif, described.dpi, described.xmp
     # A file that can hold the profile wants its colours, another wants sRGB: convert where the pixels are the other.
     if icc and not _is_srgb(icc) and described.in_srgb == kind.icc:
         transform = _transform(icc, "RGB", back=described.in_srgb)
@@ -320,12 +323,17 @@ def encode(array: Array, kind: Format, described: Description, *, quality: int) 
             colour = Image.fromarray(np.ascontiguousarray(array[..., :3]))
             array = np.dstack([np.asarray(_apply(transform, colour)), array[..., 3:]])
     if kind.name == "TIFF":
-        return _tiff(array, icc, exif, dpi)
+        return _tiff(array, icc, exif, dpi, xmp)
     if array.dtype == np.uint16:
-        return _png16(array, icc, exif, dpi)
+        return _png16(array, icc, exif, dpi, xmp)
     options: dict[str, Any] = {"icc_profile": icc}
     if exif and not (kind.name == "JPEG" and len(exif) > 65533):  # more than a JPEG can hold
         options["exif"] = exif
+    if xmp and (kind.name == "WEBP" or (kind.name == "JPEG" and len(xmp) <= 65504)):  # more than a segment can hold
+        options["xmp"] = xmp
+    if xmp and kind.name == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add(b"iTXt", ITXT + xmp)
     if kind.name in ("JPEG", "WEBP"):
         options |= {"quality": quality, "exact": True, "subsampling": 0 if quality >= 90 else 2}
     if dpi and kind.name in ("JPEG", "PNG", "BMP"):
@@ -335,7 +343,9 @@ def encode(array: Array, kind: Format, described: Description, *, quality: int) 
     return buffer.getvalue()
 
 
-def _png16(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+def _png16(
+    array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None, xmp: bytes | None
+) -> bytes:
     import cv2
 
     data = cv2.imencode(".png", array[..., [2, 1, 0, 3][: array.shape[2]]])[1].tobytes()
@@ -344,13 +354,17 @@ def _png16(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float
         PngImagePlugin.putchunk(chunks, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
     if exif:
         PngImagePlugin.putchunk(chunks, b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    if xmp:
+        PngImagePlugin.putchunk(chunks, b"iTXt", ITXT + xmp)
     if dpi:
         across, down = (round(value / 0.0254) for value in dpi)  # pixels per metre
         PngImagePlugin.putchunk(chunks, b"pHYs", struct.pack(">IIB", across, down, 1))
     return data[:33] + chunks.getvalue() + data[33:]  # after the signature and the header
 
 
-def _tiff(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None) -> bytes:
+def _tiff(
+    array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float, float] | None, xmp: bytes | None
+) -> bytes:
     """Deflated strips with horizontal differences; neither Pillow nor OpenCV writes 16-bit colour with a profile."""
     height, width, channels = array.shape
     rows = array.astype(array.dtype.newbyteorder("<"))
@@ -364,7 +378,7 @@ def _tiff(array: Array, icc: bytes | None, exif: bytes | None, dpi: tuple[float,
     sizes = tuple(len(strip) for strip in strips)
     ifd.tagtype[TiffImagePlugin.STRIPBYTECOUNTS] = ifd.tagtype[TiffImagePlugin.STRIPOFFSETS] = 4  # LONG
     layout = {256: width, 257: height, 258: (array.itemsize * 8,) * channels, 259: 8, 262: 2, 277: channels, 284: 1}
-    layout |= {278: per_strip, 279: sizes, 273: (0, *accumulate(sizes[:-1])), 317: 2, 338: (2,), 34675: icc}
+    layout |= {278: per_strip, 279: sizes, 273: (0, *accumulate(sizes[:-1])), 317: 2, 338: (2,), 34675: icc, 700: xmp}
     if dpi:
         layout |= {282: dpi[0], 283: dpi[1], 296: 2}
     for tag, value in layout.items():

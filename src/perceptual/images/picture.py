@@ -50,9 +50,9 @@ class Picture:
     """One picture and what its file says about it.
 
     pixels: (1, 3, H, W) in [0, 1], or uint8 levels; alpha: (1, 1, H, W) in [0, 1], straight. Pixels of alpha 0 are
-    those of the nearest visible ones (`functional.bleed`). exif: without orientation. dpi: pixels per inch, across and
-    down. grey: the file has one channel. icc_profile: an RGB profile that `write` embeds. in_srgb: the pixels are in
-    sRGB, and `write` converts them to the profile; else they are in its own colours. None: 8 bits are, 16 are not.
+    those of the nearest visible ones (`functional.bleed`). exif, xmp: without orientation. dpi: pixels per inch, across
+    and down. grey: the file has one channel. icc_profile: an RGB profile that `write` embeds. in_srgb: the pixels are
+    in sRGB, and `write` converts them to the profile; else they are in its own colours. None: 8 bits are, 16 are not.
     frames: pictures in the file, of which this is the first: above 1 for animations and for documents of several pages.
     """
 
@@ -65,6 +65,7 @@ class Picture:
     dpi: tuple[float, float] | None = None
     in_srgb: bool | None = None
     frames: int = 1
+    xmp: bytes | None = None
 
     @property
     def height(self) -> int:
@@ -148,7 +149,7 @@ def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> 
     """Write one picture, in the format that `path` ends with; an older file is only replaced by a whole new one.
 
     A bare tensor is (1, 3, H, W) or (3, H, W) in [0, 1]. 16 bits stay 16 in PNG and TIFF and become 8 elsewhere. ICC
-    profile, EXIF and alpha are kept where the format can; JPEG and BMP have no alpha: the picture is laid on white.
+    profile, EXIF, XMP and alpha are kept where the format can; JPEG and BMP have no alpha: they are laid on white.
 
     Raises:
         ImageError: an ending that is not supported, pixels that are no picture, or too many of them for the format.
@@ -322,7 +323,7 @@ def _picture(
     array, kept = layers(image, file, own_colours=own_colours)
     pixels, alpha = _planes(array, levels=levels)
     depth = 8 if array.dtype == np.uint8 else 16
-    return Picture(pixels, alpha, kept.exif, kept.icc_profile, depth, grey, kept.dpi, kept.in_srgb)
+    return Picture(pixels, alpha, kept.exif, kept.icc_profile, depth, grey, kept.dpi, kept.in_srgb, xmp=kept.xmp)
 
 
 def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -342,7 +343,7 @@ def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255
     array = _array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
     in_srgb = picture.bit_depth == 8 if picture.in_srgb is None else picture.in_srgb
-    described = Description(picture.icc_profile, picture.exif, picture.dpi, in_srgb)
+    described = Description(picture.icc_profile, picture.exif, picture.dpi, in_srgb, picture.xmp)
     return encode(array, kind, described, quality=quality)
 
 

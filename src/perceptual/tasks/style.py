@@ -54,9 +54,19 @@ class TrainStyleCommand(TrainCommand):
     """A trained network to start from: the name of a shipped one (gallery) or a file. Styles of the same name continue
     from there. New styles start from the mean of its styles, or from one style if you name that style here (wave)."""
 
+    search: str | None = None
+    """Train a network for each value of one weight, such as tv_weight=1e-6,1e-5,1e-4, and compare them on --held-out:
+    a table of all terms, and the results side by side. The paper chose the weight of total variation in this way
+    (section 4.1). Each network is trained for all of --steps."""
+    held_out: Path | None = None
+    """A folder of photos that are not used for training, for --search."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
+        object.__setattr__(self, "held_out", self.held_out and Path(os.path.expanduser(self.held_out)))
+        if self.held_out and not self.search:
+            raise ConfigError("--held-out is for --search: add --search tv_weight=1e-6,1e-5,1e-4, or leave it out.")
 
 
 class Style(Task):

@@ -1,0 +1,85 @@
+"""perceptual train style --search: a network for each value of a weight, compared on photographs held out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perceptual.cli.terminal import say, show, tell
+from perceptual.cli.weights import weight_paths
+from perceptual.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from perceptual.losses import PerceptualLoss
+    from perceptual.tasks.style import TrainStyleCommand
+    from perceptual.tasks.style_recipes import StyleRecipe
+
+
+def search(config: TrainStyleCommand, settings: StyleRecipe, train: Callable[[Path, StyleRecipe], int]) -> int:
+    """Train a network for each value of `config.search`, then write a table and a sheet; the exit code.
+
+    train: trains the network of these settings to that checkpoint, and returns the exit code. With --resume, those that
+    are finished are not trained again.
+    """
+    from perceptual.files import check_new, exists
+    from perceptual.train import check_out, side_path
+    from perceptual.train.search import compare, parse_search, read_held_out, trials
+
+    if not config.style or config.data is None or config.out is None:
+        raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
+    planned = trials(config.out, settings, config.search or "")
+    photographs = read_held_out(config.held_out, config.data, settings.train.size)
+    table, sheet = (side_path(config.out, f".search{end}") for end in (".csv", ".png"))
+    check_new(table, [sheet], overwrite=config.overwrite or config.resume)
+    done = {path for path, _ in planned.values() if exists(path) and not exists(side_path(path, ".state"))}
+    left = [(path, each) for path, each in planned.values() if not (config.resume and path in done)]
+    for path, _ in left:  # all of them before the first is trained
+        check_out(path, resume=config.resume, overwrite=config.overwrite)
+    for path, each in left:
+        if code := train(path, each):
+            return code
+    loss = _objective(config, *planned[max(planned)])
+    name, values = parse_search(config.search or "")
+    rows, picture = compare({value: path for value, (path, _) in planned.items()}, photographs, loss, name)
+    _write(table, sheet, rows, picture)
+    say(
+        f"The means of each term, unweighted, over {len(photographs)} photographs that were not trained on. In the "
+        f"sheet the photograph comes first, then {name} {', '.join(f'{value:g}' for value in values)}."
+    )
+    tell(sheet)
+    return 0
+
+
+def _objective(config: TrainStyleCommand, path: Path, settings: StyleRecipe) -> PerceptualLoss:
+    """The terms of a trained network, of the largest weight, so that the term of that weight is among them."""
+    from perceptual.checkpoints import read_card
+    from perceptual.losses import style_transfer_loss
+    from perceptual.tasks.style import read_paintings
+
+    paintings = [pixels for _, pixels in read_paintings(config.style, settings).values()]
+    loss = style_transfer_loss(settings.loss, paintings, paths=weight_paths(config.weights))
+    if settings.loss.weighting == "relative":
+        loss.set_references(read_card(path).references)
+    return loss
+
+
+def _write(table: Path, sheet: Path, rows: list[dict[str, float]], picture: Tensor) -> None:
+    """Write the table and the sheet, and print the table."""
+    from perceptual import images
+    from perceptual.files import write_beside
+    from perceptual.reproduce import report
+
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with write_beside(table) as temporary:
+        temporary.write_text(lines.getvalue(), encoding="utf-8")
+    images.write(sheet, picture)
+    show(report.table(rows), lines=True)
+    tell(table)
