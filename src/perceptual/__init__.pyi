@@ -1,8 +1,12 @@
 # The public names of `perceptual`, for type checkers and for lazy_loader, which imports each on first use.
+from .apply import Model as Model
 from .apply import Stylizer as Stylizer
 from .apply import Upscaler as Upscaler
 from .config import (
     LossConfig as LossConfig,
+)
+from .config import (
+    ModelOptions as ModelOptions,
 )
 from .config import (
     NetworkConfig as NetworkConfig,
@@ -11,10 +15,16 @@ from .config import (
     OptimizeConfig as OptimizeConfig,
 )
 from .config import (
+    PaintOptions as PaintOptions,
+)
+from .config import (
     StyleRecipe as StyleRecipe,
 )
 from .config import (
     TrainConfig as TrainConfig,
+)
+from .config import (
+    UpscaleOptions as UpscaleOptions,
 )
 from .config import (
     UpscaleRecipe as UpscaleRecipe,

@@ -100,23 +100,27 @@ def stop_on_signal() -> Generator[list[int], None, None]:
             signal.signal(number, handler)
 
 
-def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "") -> Generator[Step, None, None]:
+def with_bar(
+    steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "", brief: bool = False
+) -> Generator[Step, None, None]:
     """Pass steps on, showing a bar with losses and time left on a terminal, and a plain line now and then elsewhere.
 
-    unit: what the steps count, such as frames, to say how many of them come in a second.
+    unit: what the steps count, such as frames, to say how many of them come in a second. brief: for one of many pieces
+        of work: its bar goes away at its end, and there are no lines in its first 30 seconds.
     """
     began = time.monotonic()
     if not _console.is_terminal:
-        shown, told = 0.0, done
+        printed_at, printed = began if brief else 0.0, done
         for step in steps:
             if step.message:
                 say(step.message)
-            if (time.monotonic() - shown > 30 or step.index == step.total) and step.index != told:
-                shown, told = time.monotonic(), step.index
+            ends = step.index == step.total and not brief
+            if (time.monotonic() - printed_at > 30 or ends) and step.index != printed:
+                printed_at, printed = time.monotonic(), step.index
                 note = _rate(step.index - done, began, unit) if unit else _losses(step)
                 left = ""
                 if step.total:
-                    left = f"{(shown - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
+                    left = f"{(printed_at - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
                 say(f"{title} {step.index}/{step.total or '?'}  {note}  {left}".rstrip())
             yield step
         return
@@ -125,7 +129,7 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}% {task.fields[note]}", markup=False),
     )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console, transient=brief) as progress:
         bar = None
         for step in steps:
             if bar is None:  # no bar for work that ends before its first step

@@ -1,7 +1,8 @@
 """Every setting with its default, in frozen dataclasses: the only source of defaults; they make the command's flags."""
 
-from perceptual.config.checks import Range, check
+from perceptual.config.checks import Range, changed, check
 from perceptual.config.common import (
+    ModelOptions,
     NetworkConfig,
     Norm,
     Padding,
@@ -25,13 +26,14 @@ from perceptual.config.style import (
     TrainStyleConfig,
     Weighting,
 )
-from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleRecipe
+from perceptual.config.upscale import EvaluateConfig, TrainUpscaleConfig, UpscaleConfig, UpscaleOptions, UpscaleRecipe
 from perceptual.config.video import VideoConfig
 from perceptual.config.webcam import WebcamConfig
 
 __all__ = [
     "EvaluateConfig",
     "LossConfig",
+    "ModelOptions",
     "NetworkConfig",
     "Norm",
     "OptimizeConfig",
@@ -48,11 +50,13 @@ __all__ = [
     "TrainStyleConfig",
     "TrainUpscaleConfig",
     "UpscaleConfig",
+    "UpscaleOptions",
     "UpscaleRecipe",
     "VideoConfig",
     "WebcamConfig",
     "Weight",
     "Weighting",
+    "changed",
     "check",
     "differences",
     "from_dict",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from perceptual.config.checks import Range, check
 from perceptual.config.common import Count, CountOrNone, NetworkConfig, Rate, Seed, TrainCommand, TrainConfig, Weight
@@ -78,15 +78,30 @@ class StyleRecipe:
             raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 
 
-class PaintOptions(TypedDict, total=False):
-    """What a call of `Stylizer` takes beside the image; `StylizeConfig` says what each means, and its range."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PaintOptions:
+    """What a call of `Stylizer` takes beside the image."""
 
-    style: str | None
-    strength: float
-    keep_colors: bool
-    style_scale: float
-    size: int | None
-    noise: float
+    style: str | None = None
+    """One of the network's styles, by name, or a blend of them such as "starry_night:0.7,wave:0.3"; what was loaded
+    when left out."""
+    strength: Share = 1.0
+    """From 0, the photograph, to 1, the full style; between them a mix, with the contrast of both."""
+    keep_colors: bool = False
+    """Take only the luma from the painting, and the colours from the photograph."""
+    style_scale: StyleScale = 1.0
+    """Size of the strokes, 0.0625 to 16, 1 as the network learnt them. 4 gives a picture of 2048 px strokes as large,
+    relative to it, as 1 gives one of 512."""
+    size: Side | None = None
+    """Longer side of the painting, 1 to 100,000 pixels; the photograph's own size when left out."""
+    noise: Annotated[float, Range(0, 2)] = 1.0
+    """How much of the network's own noise goes in, from 0 to 2. It decides where strokes lie in flat areas."""
+    precision: Precision = "auto"
+    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
+    float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,27 +113,31 @@ class StylizeConfig:
     that share one network, such as starry_night:0.7,wave:0.3."""
     name: str | None = None
     """Which style of a network that holds several, or a blend of them; else what --style says, or the first."""
-    strength: Share = 1.0
+    strength: Share = PaintOptions.strength
     """From 0, the photograph, to 1, the full style."""
-    keep_colors: bool = False
+    keep_colors: bool = PaintOptions.keep_colors
     """Keep the photograph's colours and paint only in lightness."""
-    style_scale: StyleScale = 1.0
+    style_scale: StyleScale = PaintOptions.style_scale
     """Size of the strokes, 0.0625 to 16. 4 gives a picture of 2048 px strokes as large, relative to it, as 1 gives one
     of 512."""
-    size: Side | None = None
+    size: Side | None = PaintOptions.size
     """Longer side of the output, 1 to 100,000 pixels; the input's own size when left out."""
-    noise: Annotated[float, Range(0, 2)] = 1.0
+    noise: Annotated[float, Range(0, 2)] = PaintOptions.noise
     """How much of the network's own noise goes in, from 0 to 2: it decides where strokes lie in flat areas."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
-    precision: Precision = "auto"
+    precision: Precision = PaintOptions.precision
     """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
     float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
-    skip_existing: bool = False
-    """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def options(self) -> PaintOptions:
+        """How each picture is painted."""
+        same = ("strength", "keep_colors", "style_scale", "size", "noise", "precision")
+        return PaintOptions(style=self.name, **{name: getattr(self, name) for name in same})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from perceptual.config.checks import Range, check
-from perceptual.config.common import NetworkConfig, TrainCommand, TrainConfig, named_weights
+from perceptual.config.common import ModelOptions, NetworkConfig, TrainCommand, TrainConfig, named_weights
 from perceptual.errors import ConfigError
 
 Enlargement = Annotated[float, Range(0.01, 64)]
@@ -34,6 +34,17 @@ class UpscaleRecipe:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class UpscaleOptions(ModelOptions):
+    """What a call of `Upscaler` takes beside the image."""
+
+    scale: Enlargement | None = None
+    """How many times larger the result is, 0.01 to 64, and at most what the network does; that when left out. A smaller
+    scale makes the network's result smaller by bicubic interpolation."""
+    match_histogram: bool = False
+    """Match each channel's histogram to the input's afterwards, as in the paper (section 4.2)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class UpscaleConfig:
     """How `perceptual upscale` enlarges."""
 
@@ -52,15 +63,17 @@ class UpscaleConfig:
     """Match the colours' histograms to the input's afterwards, as in the paper (section 4.2)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto takes a CUDA GPU where there is one."""
-    skip_existing: bool = False
-    """Leave outputs that exist as they are, to go on with an interrupted folder."""
 
     def __post_init__(self) -> None:
         check(self)
         if self.network is not None and self.loss != UpscaleConfig.loss:
             raise ConfigError("--network names the network itself, where --loss does nothing: leave --loss out.")
-        if self.tile is not None and 0 < self.tile < 16:
-            raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
+        _ = self.options  # which refuses a tile that is too small
+
+    @property
+    def options(self) -> UpscaleOptions:
+        """How each picture is enlarged."""
+        return UpscaleOptions(scale=self.scale, tile=self.tile, match_histogram=self.match_histogram)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch.nn import functional as F
 
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError
+from perceptual.events import Step, finish
 from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_frame
 from perceptual.fast.kernels import Vector
@@ -91,11 +94,19 @@ class Inference:
         gammas, betas = (np.split(mix(style, each)[0].numpy(), np.cumsum(sizes)[:-1]) for each in self._styles)
         return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._layers, strict=True)]
 
-    @torch.no_grad()
     def __call__(
         self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
     ) -> Tensor:
+        """As `paint`, without the Steps."""
+        return finish(self.paint(picture, style, noise, band=band))
+
+    @torch.no_grad()
+    def paint(
+        self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
+    ) -> Generator[Step, None, Tensor]:
         """Paint (1, 3, H, W), float in [0, 1] or uint8 levels; the result has the same type and is clamped.
+
+        Yields a Step after each band of each layer, of a picture in bands; the last Step carries the result.
 
         style: (1, styles) weights. noise: as `TransformationNetwork.forward`. band: pixels in a band, for pictures that
             are to go through in bands.
@@ -109,7 +120,10 @@ class Inference:
         kernels.compiled(wait=height * width > BAND)
         picture = with_noise(picture, self.network.config.noise, noise)
         painting = _Painting(self, _even(picture, self.network.multiple), style, band or height * width * 2)
-        return painting.paint()[..., :height, :width]
+        for step in painting.paint():
+            yield (last := step.then(lambda painted: painted[..., :height, :width]))
+        result: Tensor = last.result
+        return result
 
 
 def _even(picture: Tensor, multiple: int) -> Tensor:
@@ -153,13 +167,18 @@ class _Painting:
             h, w = (side // step.stride * step.fold_out // behind.fold for side in self.sizes[-1])
             self.sizes.append((h, w))
 
-    def paint(self) -> Tensor:
-        """All steps, norm by norm."""
+    def paint(self) -> Generator[Step, None, None]:
+        """All steps, norm by norm; the last Step carries the painting."""
         top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
         self.weights[0] = Weights(self.steps[0], _vector(2 / top), _vector(0), self.in_bytes[0])
-        for k in range(len(self.steps) - 1):
-            self._advance(k)
-        return self._finish()
+        out = torch.empty_like(self.picture, memory_format=torch.channels_last)
+        total = 1 if self.single else sum(len(self._bands(k)) for k in range(len(self.steps)))
+        work = [*(self._advance(k) for k in range(len(self.steps) - 1)), self._finish(out)]
+        yield Step(0, total)
+        for done, _ in enumerate(itertools.chain.from_iterable(work), start=1):
+            if done < total:
+                yield Step(done, total)
+        yield Step(total, total, result=out if out.dtype == torch.uint8 else out.clamp_(max=1))
 
     def _bands(self, k: int) -> list[tuple[int, int]]:
         """Rows of step k's output, band by band."""
@@ -167,14 +186,15 @@ class _Painting:
         at_once = rows if self.single else max(16, rows * self.band // (self.height * self.width))
         return [(a, min(a + at_once, rows)) for a in range(0, rows, at_once)]
 
-    def _advance(self, k: int) -> None:
-        """Take every band through step k, for its norm, and get activation k + 1 ready."""
+    def _advance(self, k: int) -> Iterator[None]:
+        """Take every band through step k, for its norm, and get activation k + 1 ready; yields after each band."""
         behind, in_bytes = self.steps[k + 1], self.in_bytes[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
             values = self._convolve(k, a, b)
             part = kernels.measure(values)
             known = part if known is None else known.with_more(part)
+            yield
         assert known is not None
         held = values if self.single else None
         del values
@@ -336,10 +356,9 @@ class _Painting:
             target = y[row, column, place, at]
             target.copy_(out.view(*out.shape[:2], *target.shape[2:]))
 
-    def _finish(self) -> Tensor:
-        """The last step, which has no norm, into the picture."""
+    def _finish(self, out: Tensor) -> Iterator[None]:
+        """The last step, which has no norm, into the painting; yields after each band."""
         k, step = len(self.steps) - 1, self.steps[-1]
-        out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
         bias = step.layer.conv.bias
         assert isinstance(bias, Tensor)
@@ -351,4 +370,4 @@ class _Painting:
             kernels.encode(
                 y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True
             )
-        return out if out.dtype == torch.uint8 else out.clamp_(max=1)
+            yield

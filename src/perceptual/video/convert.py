@@ -28,6 +28,23 @@ from perceptual.video.writer import Writer, check_target
 _COPIES = 100  # of one picture that are written before the caller is asked again
 
 
+def check_conversion(source: str | Path, target: str | Path, config: VideoConfig) -> None:
+    """Refuse names and settings that do not go together, without reading the video.
+
+    Raises:
+        ConfigError, OutputError, VideoError: as `Conversion`.
+    """
+    source, target = (Path(os.path.expanduser(path)) for path in (source, target))
+    if is_pattern(target):
+        check_frames(target, config)
+    else:
+        check_target(target, config)
+    if not is_pattern(source):
+        check_there(source)
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
+
+
 class Conversion:
     """One film to be converted; `run` does it.
 
@@ -58,14 +75,7 @@ class Conversion:
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         self._messages, self._told_of_fields = list[str](), False
-        if is_pattern(self.target):
-            check_frames(self.target, self.config)
-        else:
-            check_target(self.target, self.config)
-        if not is_pattern(self.source):
-            check_there(self.source)
-        if os.path.exists(self.target) and os.path.samefile(self.source, self.target):
-            raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
+        check_conversion(self.source, self.target, self.config)
 
     def run(self) -> Generator[Step, None, None]:
         """Convert the film; yields a Step after each frame, and after a hundred copies of one.
