@@ -50,8 +50,8 @@ def painter(engine: str, name: str, side: int) -> Callable[[], object]:
     x, network = torch.rand(1, 3, side, side), network_of(name)
     if engine in ("ours", "ours float32"):
         keep_memory()
-        stylizer = Stylizer(network, Card("style", network.config))
-        stylizer.precision = "auto" if engine == "ours" else "float32"
+        precision = "auto" if engine == "ours" else "float32"
+        stylizer = Stylizer(network, Card("style", network.config), precision=precision)
         levels = (x * 255).to(torch.uint8)
         return lambda: stylizer.stylize(levels)
     network = network.to(memory_format=torch.contiguous_format)

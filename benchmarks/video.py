@@ -65,10 +65,9 @@ def rate_of(ticks: Iterator[object]) -> float:
 
 def converted(path: Path, stylizer: Stylizer | None, steady: float) -> Iterator[object]:
     """Steps of a conversion as the command makes it."""
-    conversion = Conversion(path, path.with_name("out.mp4"), config=VideoConfig())
-    if stylizer is not None:
-        conversion.convert = stylizer.stylize
-        conversion.settle = Steady(steady) if steady else None
+    convert = (lambda pixels: pixels) if stylizer is None else stylizer.stylize
+    settle = Steady(steady) if steady else None
+    conversion = Conversion(path, path.with_name("out.mp4"), convert, settle=settle, config=VideoConfig())
     return (step for step in conversion.run() if step.index)
 
 

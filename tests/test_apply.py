@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptual import images
-from perceptual.apply import Conversion, Stylizer, convert_files, plan_outputs
+from perceptual.apply import Stylizer, convert_files, plan_outputs
 from perceptual.checkpoints import Card, find_style, gallery, load, save, shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
@@ -136,8 +136,7 @@ def test_every_shipped_network_has_a_complete_card_and_paints() -> None:
 def test_shipped_styles_paint_the_golden_picture(name: str, video: bool, photograph: Image.Image) -> None:
     ending = "_video" if gallery(video=video)[name] != gallery()[name] else ""
     golden = np.asarray(Image.open(GOLDEN / f"{name}{ending}.png")).astype(int)
-    stylizer = Stylizer.load(name, video=video)
-    stylizer.precision = "float32"
+    stylizer = Stylizer.load(name, video=video, precision="float32")
     error = np.abs(np.asarray(stylizer(photograph)).astype(int) - golden)
     assert error.max() <= 3
     assert error.mean() < 0.1
@@ -168,7 +167,7 @@ def test_one_file_goes_to_the_file_named(tree: Path, tmp_path: Path) -> None:
 
 def test_outputs_inside_the_input_folder_are_not_painted_again(tree: Path) -> None:
     first = plan_outputs([tree], tree / "out")
-    list(convert_files(first, Conversion(lambda x: x)))
+    list(convert_files(first, lambda x: x))
     assert plan_outputs([tree], tree / "out") == first
 
 
@@ -184,7 +183,7 @@ def test_overwriting_an_input_is_refused(tree: Path, tmp_path: Path) -> None:
 def test_of_two_files_with_one_output_the_first_is_written_and_the_second_reported(tree: Path, tmp_path: Path) -> None:
     (tree / "cat.gif").write_bytes((tree / "deep" / "b.PNG").read_bytes())
     (tree / "cat.png").write_bytes((tree / "deep" / "b.PNG").read_bytes())
-    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Conversion(lambda x: x)))
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda x: x))
     (failed,) = [outcome for outcome in outcomes if outcome.error]
     assert failed.source.name == "cat.png"
     assert "cat.gif was: give it another name or folder." in str(failed.error)
@@ -195,14 +194,14 @@ def test_a_size_that_the_format_cannot_hold_is_said_before_the_work(tree: Path, 
     def never(pixels: torch.Tensor) -> torch.Tensor:
         raise AssertionError
 
-    conversion = Conversion(never, lambda height, width: (height, 16384))
-    (outcome,) = convert_files([(tree / "a.jpg", tmp_path / "a.webp")], conversion)
+    pairs = [(tree / "a.jpg", tmp_path / "a.webp")]
+    (outcome,) = convert_files(pairs, never, size=lambda height, width: (height, 16384))
     assert "WEBP holds no more than 16383 pixels a side" in str(outcome.error)
 
 
 def test_one_bad_file_does_not_stop_the_rest(tree: Path, tmp_path: Path) -> None:
     (tree / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
-    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Conversion(lambda x: 1 - x)))
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda x: 1 - x))
     assert [o.source.name for o in outcomes if o.error] == ["broken.jpg"]
     assert sum(o.target.exists() for o in outcomes) == 3
     assert not (tmp_path / "out" / "broken.jpg").exists()
@@ -211,16 +210,16 @@ def test_one_bad_file_does_not_stop_the_rest(tree: Path, tmp_path: Path) -> None
 def test_existing_outputs_are_skipped_only_when_asked(tree: Path, tmp_path: Path) -> None:
     pairs = plan_outputs([tree / "a.jpg"], tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(b"old")
-    assert [o.skipped for o in convert_files(pairs, Conversion(lambda x: x), skip_existing=True)] == [True]
+    assert [o.skipped for o in convert_files(pairs, lambda x: x, skip_existing=True)] == [True]
     assert (tmp_path / "a.png").read_bytes() == b"old"
-    assert [o.skipped for o in convert_files(pairs, Conversion(lambda x: x))] == [False]
+    assert [o.skipped for o in convert_files(pairs, lambda x: x)] == [False]
     assert images.read(tmp_path / "a.png").width == 20
 
 
 def test_transparency_survives_painting(tmp_path: Path, stylizer: Stylizer) -> None:
     picture = Image.new("RGBA", (12, 8), (200, 30, 40, 128))
     picture.save(tmp_path / "in.png")
-    list(convert_files([(tmp_path / "in.png", tmp_path / "out.png")], Conversion(stylizer.stylize)))
+    list(convert_files([(tmp_path / "in.png", tmp_path / "out.png")], stylizer.stylize))
     with Image.open(tmp_path / "out.png") as painted:
         assert painted.mode == "RGBA"
         assert set(np.asarray(painted)[..., 3].ravel()) == {128}
@@ -262,12 +261,12 @@ def test_a_folder_that_cannot_be_searched_is_reported_and_the_rest_is_written(
 
     closed = {str(tree / "deep")}
     monkeypatch.setattr(os, "scandir", refuse)
-    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Conversion(lambda pixels: pixels)))
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda pixels: pixels))
     assert [(o.source.name, o.error is None) for o in outcomes] == [("a.jpg", True), ("c.gif", True), ("deep", False)]
     assert outcomes[2].error == f"{tree / 'deep'} is a folder that cannot be searched: make it readable first."
     assert [
         o.source.name
-        for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), Conversion(lambda pixels: pixels))
+        for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), lambda pixels: pixels)
         if o.error
     ] == ["deep"]
     closed.add(str(tree))

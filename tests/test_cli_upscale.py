@@ -20,7 +20,7 @@ from torch import nn
 
 import perceptual
 from perceptual import checkpoints, files, images
-from perceptual.apply import upscaler
+from perceptual.apply import tiles
 from perceptual.checkpoints import shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
@@ -233,17 +233,17 @@ def test_little_free_memory_makes_tiles_and_too_little_a_sentence(
     monkeypatch.setattr(TransformationNetwork, "forward", seen)
     result = 2 * 4 * 3 * 90 * 100 * 16  # bytes of what comes out, and of a copy
     for name, free in (("whole", 1e12), ("tiles", result + network.memory(40, 40))):
-        monkeypatch.setattr(upscaler, "free_memory", lambda device, free=free: free)
+        monkeypatch.setattr(tiles, "free_memory", lambda device, free=free: free)
         code, _, err = upscale(capsys, "noise.png", "-o", f"{name}.png")
         assert code == 0, err
     assert np.abs(pixels("whole.png") - pixels("tiles.png")).max() <= 1
     assert (90, 100) in sizes
     assert len(sizes) > 8
     assert max(max(size) for size in sizes if size != (90, 100)) <= 40
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: result + network.memory(10, 10))
+    monkeypatch.setattr(tiles, "free_memory", lambda device: result + network.memory(10, 10))
     code, _, err = upscale(capsys, "noise.png", "-o", "none.png")
     assert code == 1
-    assert "Enlarging 100 x 90 px by 4 needs about" in err
+    assert "A picture of 100 x 90 px needs about" in err
     assert "Traceback" not in err
     assert not Path("none.png").exists()
 
@@ -314,7 +314,7 @@ def test_the_shipped_network_of_a_loss_and_scale_is_taken(capsys: Capture, monke
         ("photos/0.png --network x4.safetensors -o x.png --tile 15", "tile is 15"),
         ("photos/0.png --network x4.safetensors -o x.png --tile -1", "tile is -1"),
         ("photos/0.png --network x4.safetensors -o x.png --device abacus", "no device 'abacus'"),
-        ("photos/0.png --network whole.safetensors -o x.png --tile 16", "knows no tiles"),
+        ("photos/0.png --network whole.safetensors -o x.png --tile 16", "cannot be tiled"),
         ("photos/0.png -o x.png", "No network"),
     ],
 )

@@ -33,7 +33,7 @@ EVERY_KIND: list[Any] = [
     LossConfig(("vgg19:relu4_2",), (), "relative", 0.5, 0.0, 1e-3, "gatys"),
     TrainConfig(10, 1, 64, 1e-4, "cosine", 4, 2e-3, "squash", 7, "bfloat16", True, 0, 5, 0, 6),
     StyleRecipe(NetworkConfig(norm="instance"), LossConfig(tv_weight=0.0), TrainConfig(steps=1), 256, 0.5),
-    StylizeConfig(style="wave.safetensors", name="wave", strength=0.5, keep_colors=True, size=640, skip_existing=True),
+    StylizeConfig(style="wave.safetensors", name="wave", strength=0.5, keep_colors=True, size=640),
 ]
 
 networks = st.builds(

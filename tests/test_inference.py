@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from perceptual.checkpoints import Card, gallery
 from perceptual.config import NetworkConfig
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
+from perceptual.events import Step
 from perceptual.fast import inference, kernels
 from perceptual.fast.inference import Inference
 from perceptual.fast.plan import plan
@@ -315,31 +317,30 @@ def test_a_large_picture_needs_less_memory_in_bands_than_in_the_network() -> Non
 # --- as a Stylizer uses it
 
 
-def stylizer_of(net: TransformationNetwork) -> Stylizer:
-    return Stylizer(net, Card(task="style", network=net.config), device="cpu")
+def stylizer_of(net: TransformationNetwork, **defaults: str) -> Stylizer:
+    return Stylizer(net, Card(task="style", network=net.config), device="cpu", **defaults)
 
 
 @pytest.fixture
 def bands(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """The `band` of every call of Inference from here on."""
+    """The `band` of every painting of Inference from here on."""
     seen: list[int | None] = []
-    paint = Inference.__call__
+    paint = Inference.paint
 
     def spy(
         self: Inference, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
-    ) -> Tensor:
+    ) -> Generator[Step, None, Tensor]:
         seen.append(band)
         return paint(self, picture, style, noise, band=band)
 
-    monkeypatch.setattr(Inference, "__call__", spy)
+    monkeypatch.setattr(Inference, "paint", spy)
     return seen
 
 
 def test_a_stylizer_in_float32_paints_what_its_network_paints(
     compiled: None, tiny_style: Path, bands: list[int | None]
 ) -> None:
-    stylizer, picture = Stylizer.load(tiny_style, device="cpu"), torch.rand(1, 3, 171, 180)
-    stylizer.precision = "float32"
+    stylizer, picture = Stylizer.load(tiny_style, device="cpu", precision="float32"), torch.rand(1, 3, 171, 180)
     painted = stylizer.stylize(picture, style="two")
     assert bands == [None]
     with torch.no_grad():
@@ -351,8 +352,9 @@ def test_a_stylizer_takes_the_best_of_the_processor(compiled: None, astronaut: T
     assert stylizer.precision == "auto"
     painted = stylizer.stylize(astronaut)
     assert bands == [None]
-    assert stylizer._fast is not None
-    assert stylizer._fast.precision == ("int8" if multiplies_bytes() else "float32")
+    fast = stylizer._fast("auto")
+    assert fast is not None
+    assert fast.precision == ("int8" if multiplies_bytes() else "float32")
     with torch.no_grad():
         assert psnr(painted, stylizer.network(astronaut, stylizer._weights(None)).clamp(0, 1)) >= 40
 
@@ -386,8 +388,7 @@ def test_a_stylizer_leaves_a_small_picture_to_its_network(tiny_style: Path, band
 def test_a_stylizer_leaves_what_is_smaller_than_the_padding_to_its_network(compiled: None) -> None:
     net, picture = network("c3s1-4 d4*4 c9s1-4 U4*4 c3s1-3"), torch.rand(1, 3, 64, 400)
     assert net.minimum > 64  # 5 pixels of a sixteenth of the size
-    stylizer = stylizer_of(net)
-    stylizer.precision = "float32"
+    stylizer = stylizer_of(net, precision="float32")
     close(stylizer.stylize(picture), net(picture, ONE).clamp(0, 1), rtol=0, atol=1e-4)
 
 
@@ -395,8 +396,7 @@ def test_a_stylizer_leaves_what_is_smaller_than_the_padding_to_its_network(compi
 def test_levels_given_to_a_stylizer_are_levels_of_the_float_painting(
     compiled: None, tiny_style: Path, side: int
 ) -> None:
-    stylizer = Stylizer.load(tiny_style, device="cpu")
-    stylizer.precision = "float32"
+    stylizer = Stylizer.load(tiny_style, device="cpu", precision="float32")
     levels = torch.randint(0, 256, (2, 3, side, side + 7)).byte()
     painted, expected = stylizer.stylize(levels), stylizer.stylize(levels / 255)
     assert painted.dtype == torch.uint8
@@ -418,8 +418,7 @@ def test_levels_stay_levels_whatever_is_asked_for(tiny_style: Path, how: dict[st
 def test_a_stylizer_paints_a_large_picture_in_bands(
     way: str, tiny_style: Path, bands: list[int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stylizer, picture = Stylizer.load(tiny_style, device="cpu"), torch.rand(1, 3, 203, 178)
-    stylizer.precision = "float32"
+    stylizer, picture = Stylizer.load(tiny_style, device="cpu", precision="float32"), torch.rand(1, 3, 203, 178)
     with torch.no_grad():
         whole = stylizer.network(picture, torch.eye(2)[:1]).clamp(0, 1)
     monkeypatch.setattr("perceptual.apply.stylizer.WHOLE", 1 << 12)
@@ -434,8 +433,7 @@ def test_a_stylizer_paints_a_large_picture_in_bands(
 def test_a_network_whose_numbers_overflow_is_refused(compiled: None, side: int) -> None:
     net = network(ARCHITECTURES[2])
     net.layers[0].conv.weight.fill_(1e38)
-    stylizer = stylizer_of(net)
-    stylizer.precision = "float32"
+    stylizer = stylizer_of(net, precision="float32")
     with pytest.raises(CheckpointError, match="damaged"):
         stylizer.stylize(torch.rand(1, 3, side, side))
 
@@ -445,9 +443,8 @@ def test_int8_is_refused_where_there_are_no_instructions_for_it(
 ) -> None:
     monkeypatch.setattr("perceptual.apply.stylizer.multiplies_bytes", lambda: False)
     stylizer = Stylizer.load(tiny_style, device="cpu")
-    stylizer.precision = "int8"
     with pytest.raises(ConfigError, match="no instructions for int8"):
-        stylizer.stylize(torch.rand(1, 3, 64, 64))
+        stylizer.stylize(torch.rand(1, 3, 64, 64), precision="int8")
 
 
 def test_bytes_are_multiplied_only_where_the_processor_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,8 +526,7 @@ def test_the_network_s_noise_is_in_the_fast_way_too_and_can_be_left_out(compiled
     torch.manual_seed(0)
     config = NetworkConfig("c3s1-8 d16 r16 B8 c3s1-3", norm="conditional_instance", padding="reflect", noise=0.2)
     network = TransformationNetwork(config).eval()
-    stylizer = Stylizer(network, Card(task="style", network=config), device="cpu")
-    stylizer.precision = "float32"
+    stylizer = Stylizer(network, Card(task="style", network=config), device="cpu", precision="float32")
     picture = torch.rand(1, 3, 170, 190)
     with torch.no_grad():
         for amount in (1.0, 0.5, 0.0):

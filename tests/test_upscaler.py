@@ -16,10 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from perceptual import checkpoints, images
-from perceptual.apply import upscaler
-from perceptual.apply.upscaler import EDGE, Upscaler, match_histograms
+from perceptual.apply import tiles
+from perceptual.apply.tiles import EDGE
+from perceptual.apply.upscaler import Upscaler, match_histograms
 from perceptual.checkpoints import Card, shipped
-from perceptual.config import NetworkConfig
+from perceptual.config import NetworkConfig, UpscaleOptions
 from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.networks import TransformationNetwork
 
@@ -162,7 +163,7 @@ def test_each_window_is_a_tile_with_reach_around_it(monkeypatch: pytest.MonkeyPa
 def test_windows_begin_at_multiples_of_what_the_network_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     made = make("down-down-up")
     assert made.network.multiple == 4
-    for first, _, start, _ in upscaler._pieces(200, 17, made.network):
+    for first, _, start, _ in tiles.pieces(200, 17, made.network):
         assert start % 4 == 0
         assert start == 0 or start <= first - (made.network.reach or 0)
 
@@ -170,7 +171,7 @@ def test_windows_begin_at_multiples_of_what_the_network_halves(monkeypatch: pyte
 @given(st.integers(1, 300), st.integers(16, 80))
 def test_pieces_cover_a_side_once(length: int, tile: int) -> None:
     net = network("down-up")
-    pieces = list(upscaler._pieces(length, tile, net))
+    pieces = list(tiles.pieces(length, tile, net))
     assert [first for first, *_ in pieces] == list(range(0, length, tile))
     assert [last for _, last, *_ in pieces] == [*range(tile, length, tile), length]
     assert all(start <= first < last <= end for first, last, start, end in pieces)
@@ -180,7 +181,7 @@ def test_pieces_cover_a_side_once(length: int, tile: int) -> None:
 
 
 @pytest.mark.parametrize("norm", ["instance", "conditional_instance"])
-def test_a_norm_that_looks_at_the_whole_image_knows_no_tiles(norm: str) -> None:
+def test_a_network_with_a_norm_over_the_whole_image_cannot_be_tiled(norm: str) -> None:
     config = NetworkConfig("c3s1-4 u4 c3s1-3", norm=norm, padding="zero")  # type: ignore[arg-type]
     made = Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
     image = random(3, 20, 24)
@@ -190,15 +191,15 @@ def test_a_norm_that_looks_at_the_whole_image_knows_no_tiles(norm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tile", "mend"),
+    ("tile", "fix"),
     [
         (1, "give at least 16 pixels, or 0 for no tiles"),
         (15, "give at least 16 pixels, or 0 for no tiles"),
         (-1, "it must be a whole number from 0 to 65,536"),
     ],
 )
-def test_a_tile_that_is_too_small_is_refused(tile: int, mend: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^tile is {tile}; {mend}\.$"):
+def test_a_tile_that_is_too_small_is_refused(tile: int, fix: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^tile is {tile}; {fix}\.$"):
         make()(random(3, 8, 8), tile=tile)
 
 
@@ -216,7 +217,7 @@ def needed(made: Upscaler, tile: int, height: int, width: int) -> float:
 def test_tiles_are_as_large_as_the_free_memory_allows(fits: int, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made, image = make("shuffle", 2.0), random(1, 3, 200, 180)
     whole = made.upscale(image, tile=0)
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: needed(made, fits, 200, 180) + 1)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: needed(made, fits, 200, 180) + 1)
     seen = windows(made, monkeypatch)
     assert torch.allclose(made.upscale(image), whole, atol=1e-4)
     assert len(seen) == math.ceil(200 / side) * math.ceil(180 / side)  # halved from the whole until it fits
@@ -226,8 +227,8 @@ def test_a_picture_larger_than_the_largest_tile_is_cut_even_when_memory_is_free(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = make("shuffle")
-    monkeypatch.setattr(upscaler, "LARGEST_TILE", 32)
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: math.inf)
+    monkeypatch.setattr(tiles, "LARGEST_TILE", 32)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: math.inf)
     seen = windows(made, monkeypatch)
     made.upscale(random(1, 3, 40, 70))
     assert len(seen) == 2 * 3
@@ -239,17 +240,17 @@ def test_a_picture_larger_than_the_largest_tile_is_cut_even_when_memory_is_free(
 @pytest.mark.parametrize("tile", [None, 0, 16, 64])
 def test_a_picture_too_large_for_the_memory_is_one_sentence(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make("shuffle")
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1e5)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 1e5)
     with pytest.raises(
         ImageError,
-        match=r"^Enlarging 64 x 60 px by 4 needs .* GB of memory and 0\.0 GB are free: give a smaller [^.]*\.$",
+        match=r"^A picture of 64 x 60 px needs .* GB of memory and 0\.0 GB are free: give a smaller [^.]*\.$",
     ):
         made(random(3, 60, 64), tile=tile)
 
 
 def test_tiles_that_were_asked_for_are_not_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     made, image = make("shuffle"), random(3, 200, 180)
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: needed(made, 50, 200, 180) + 1)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: needed(made, 50, 200, 180) + 1)
     assert made(image, tile=50).shape == (3, 800, 720)
     for tile in (0, 100):
         with pytest.raises(ImageError, match="give a smaller --tile"):
@@ -259,7 +260,7 @@ def test_tiles_that_were_asked_for_are_not_made_smaller(monkeypatch: pytest.Monk
 def test_a_network_without_tiles_is_refused_when_the_whole_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     config = NetworkConfig("c3s1-4 u4 c3s1-3", norm="instance", padding="zero")
     made = Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1e5)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 1e5)
     with pytest.raises(ImageError, match="needs about"):
         made(random(3, 60, 64))
 
@@ -267,7 +268,7 @@ def test_a_network_without_tiles_is_refused_when_the_whole_does_not_fit(monkeypa
 def test_a_network_without_tiles_is_not_advised_to_take_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     config = NetworkConfig("c3s1-4 u4 c3s1-3", norm="instance", padding="zero")
     made = Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: 1e5)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 1e5)
     with pytest.raises(ImageError) as caught:
         made(random(3, 60, 64))
     assert "--tile" not in str(caught.value)
@@ -353,7 +354,7 @@ def test_alpha_of_a_shape_is_nearer_to_the_shape_than_by_bicubic_interpolation()
     rows, columns = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
     fine[0, 0] = ((rows - 63.5) ** 2 + (columns - 63.5) ** 2 < 45**2) * ((rows + 2 * columns) % 64 > 20)
     small = nn.functional.avg_pool2d(fine, 4)
-    large = Upscaler.load("x4_pixel", device="cpu").upscale_alpha(small)
+    large = Upscaler.load("x4_pixel", device="cpu").apply_alpha(small, UpscaleOptions())
     bicubic = nn.functional.interpolate(small, size=(128, 128), mode="bicubic", antialias=True).clamp(0, 1)
     assert (large - fine).square().mean() < 0.8 * (bicubic - fine).square().mean()
     assert (large[..., :12, :12] == 0).all()

@@ -51,7 +51,6 @@ if card.task == "upscale":
 for style in card.styles:
     for ending, video in (("", False), ("_video", True)):
         if gallery(video=video)[style] == target and not (video and gallery()[style] == target):
-            stylizer = Stylizer.load(target)
-            stylizer.precision = "float32"  # which is the same everywhere
+            stylizer = Stylizer.load(target, precision="float32")  # the same on every processor
             stylizer(photograph, style=style).save(golden / f"{style}{ending}.png")
 print(f"{target}: {target.stat().st_size / 1e6:.2f} MB; its golden pictures are made anew")

@@ -1,10 +1,14 @@
 # The public names of `perceptual`, for type checkers and for lazy_loader, which imports each on first use.
+from .apply import Model as Model
 from .apply import Stylizer as Stylizer
 from .apply import Upscaler as Upscaler
 from .config import LossConfig as LossConfig
+from .config import ModelOptions as ModelOptions
 from .config import NetworkConfig as NetworkConfig
 from .config import OptimizeConfig as OptimizeConfig
+from .config import PaintOptions as PaintOptions
 from .config import TrainConfig as TrainConfig
+from .config import UpscaleOptions as UpscaleOptions
 from .errors import PerceptualError as PerceptualError
 from .events import Step as Step
 from .functional import absolute_distance as absolute_distance

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ class Step:
     losses: unweighted loss terms by name, and "total", the weighted sum; empty if there are none.
     preview: RGB float [0, 1], (N, 3, H, W), on the CPU; None for most steps.
     message: one sentence for the user, or None.
+    result: the product of the work, such as a picture, on the last Step; else None.
     """
 
     index: int
@@ -27,6 +28,11 @@ class Step:
     losses: Mapping[str, float] = field(default_factory=dict)
     preview: Tensor | None = None
     message: str | None = None
+    result: Any = None
+
+    def then(self, function: Callable[[Any], Any]) -> Step:
+        """This Step with `function(result)` in place of its result; itself if it carries no result."""
+        return self if self.result is None else replace(self, result=function(self.result))
 
 
 def finish(work: Generator[Step, None, _T]) -> _T:

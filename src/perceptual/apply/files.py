@@ -1,4 +1,4 @@
-"""Trained networks on files: which files a command reads and writes, and the walk over them."""
+"""Trained networks on files: which files a command reads and writes, and the conversion of one after the other."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Outcome:
 def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Path, Path]]:
     """Pair every image that `inputs` name (files, folders, globs) with the file to write.
 
-    One input *file* and an `out` with an image suffix: that file. Otherwise `out` is a folder that mirrors the
-    inputs' tree; formats that are read but not written (GIF, PPM ...) become PNG. What a folder or
-    glob finds below `out` are outputs of an earlier run, not inputs.
+    With one input file and an image suffix on `out`, `out` is that file. Otherwise `out` is a folder, which gets the
+    folders of the inputs; formats that are read but not written (GIF, PPM ...) become PNG. Images in `out` that a
+    folder or glob finds are outputs of an earlier run, so they are left out.
 
     Several images may get the same output: `convert_files` writes the first and reports the others.
 
@@ -66,11 +66,11 @@ def plan_outputs(inputs: Sequence[str | Path], out: str | Path) -> list[tuple[Pa
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError where links lead in a circle
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for links in a circle
 
 
 def _refuse_neighbours(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """A name with another ending that we chose, as a.png for a.gif, may be that of a picture of the user's there."""
+    """Refuse to write a.png for a.gif where the user has another picture a.png beside it."""
     for source, target in pairs:
         if target.name != source.name and os.path.exists(target) and _real(target).parent == _real(source).parent:
             raise OutputError(f"{source} would replace {target}, which lies beside it: choose another -o.")
@@ -80,23 +80,22 @@ def _writable(path: Path) -> Path:
     return path if path.suffix.lower() in images.WRITABLE_SUFFIXES else path.with_suffix(".png")
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What `convert_files` does with a picture.
-
-    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. size: height and width of the
-    picture -> those of the result. alpha: (1, 1, H, W) in [0, 1] -> the result's; it is scaled where sizes differ.
-    """
-
-    convert: Callable[[Tensor], Tensor]
-    size: Callable[[int, int], tuple[int, int]] = lambda height, width: (height, width)
-    alpha: Callable[[Tensor], Tensor] = lambda alpha: alpha
+def _same_size(height: int, width: int) -> tuple[int, int]:
+    return height, width
 
 
 def convert_files(
-    pairs: Sequence[tuple[Path, Path]], conversion: Conversion, *, skip_existing: bool = False
+    pairs: Sequence[tuple[Path, Path]],
+    convert: Callable[[Tensor], Tensor],
+    *,
+    size: Callable[[int, int], tuple[int, int]] = _same_size,
+    alpha: Callable[[Tensor], Tensor] | None = None,
+    skip_existing: bool = False,
 ) -> Iterator[Outcome]:
     """Read, convert and write each pair in turn; a file that fails is reported in its Outcome and the rest go on.
+
+    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. size: height and width of the
+        picture -> those of the result. alpha: (1, 1, H, W) in [0, 1] -> the result's; it is scaled where sizes differ.
 
     Profile, EXIF, resolution and alpha of the input are kept; colours stay those of its profile.
     """
@@ -117,9 +116,9 @@ def convert_files(
             continue
         try:
             picture = images.read(source, levels=True, own_colours=True)
-            images.check_size(target, *conversion.size(picture.height, picture.width))
-            alpha = None if picture.alpha is None else conversion.alpha(picture.alpha)
-            images.write(target, replace(picture, pixels=conversion.convert(picture.pixels), alpha=alpha))
+            images.check_size(target, *size(picture.height, picture.width))
+            kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
+            images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
             yield Outcome(source, target, frames=picture.frames)
         except PerceptualError as error:
             text = str(error)

@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual import checkpoints, images
-from perceptual.checkpoints import Card, shipped
-from perceptual.config import UpscaleConfig
-from perceptual.devices import channels_last, choose_device, free_memory
-from perceptual.errors import CheckpointError, ConfigError, ImageError
-from perceptual.networks import DAMAGED, TransformationNetwork
-
-Image = TypeVar("Image")
-
-LARGEST_TILE, SMALLEST_TILE = 512, 16  # pixels of the input
-EDGE = 6
-"""Pixels by which a picture is continued, mirrored, where a network would see zeros beyond its edges. Flat colours then
-stay flat within a level; without this they are 7 to 11 levels off. It costs 0.004 dB on Set5 and Set14."""
+from perceptual import images
+from perceptual.apply.model import Device, Model
+from perceptual.checkpoints import shipped
+from perceptual.config import UpscaleOptions
+from perceptual.errors import ConfigError
+from perceptual.events import Step
 
 
-class Upscaler:
+class Upscaler(Model[UpscaleOptions]):
     """A super-resolution network that takes and gives images of any kind; load it once, call it often.
 
     >>> large = Upscaler.load("x4_pixel")(small)    # PIL, numpy or tensor alike
+    >>> Upscaler.load("x4_pixel")(small, scale=3, tile=256)
 
-    Attributes: `scale`, how many times larger the result is; `card`, what the network is and how it came to be;
-    `device`.
+    The options of a call are those of `perceptual.config.UpscaleOptions`: scale, tile and match_histogram.
     """
 
-    def __init__(self, network: TransformationNetwork, card: Card, *, device: torch.device | str | None = None) -> None:
-        self.device = choose_device(str(device or "auto"))
-        self.network = channels_last(deepcopy(network).eval().to(self.device))  # the caller's stays as it is
-        self.card = card
-        self.scale: float = network.scale
+    task = "upscale"
+    options_type = UpscaleOptions
 
     @classmethod
-    def load(cls, name: str | Path = "x4_pixel", *, device: torch.device | str | None = None) -> Upscaler:
-        """Load a shipped network by name, such as x4_feature, or a trained one by path.
-
-        Raises:
-            CheckpointError: no such network or file, or it is damaged, or not one for super-resolution.
-        """
-        file = checkpoints.find_network(name, task="upscale")
-        return cls(*checkpoints.load(file, task="upscale"), device=device)
+    def load(cls, name: str | Path = "x4_pixel", *, device: Device = None, **defaults: Any) -> Self:
+        """As `Model.load`: a shipped network by name, such as x4_feature, or a trained one by path."""
+        return super().load(name, device=device, **defaults)
 
     @classmethod
-    def at_scale(cls, scale: float, loss: str = "pixel", *, device: torch.device | str | None = None) -> Upscaler:
+    def at_scale(cls, scale: float, loss: str = "pixel", *, device: Device = None, **defaults: Any) -> Self:
         """Load the shipped network for a scale; between the networks' scales the next larger one, made smaller after.
 
         loss: pixel or feature, or srcnn, the baseline.
@@ -74,116 +59,55 @@ class Upscaler:
         if not fitting or not scale > 0:
             largest = max(found)
             raise ConfigError(f"scale is {scale:g}; the networks by {loss} enlarge up to {largest} times.")
-        upscaler = cls.load(found[fitting[0]], device=device)
-        upscaler.scale = scale
-        return upscaler
+        return cls.load(found[fitting[0]], device=device, scale=scale, **defaults)
 
-    def __call__(self, image: Image, *, tile: int | None = None, match_histogram: bool = False) -> Image:
-        """Enlarge an image; the result is of the same kind, with `scale` times its height and width.
+    @property
+    def scale(self) -> float:
+        """How many times larger the result is where a call does not say it."""
+        return self.defaults.scale or self.network.scale
 
-        image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
-        tile: side of the tiles in pixels of the input, 0 for none; 512, or less where memory is short, when left out.
-        match_histogram: match each channel's histogram to the input's, as the paper does (section 4.2).
+    def upscale(self, pixels: Tensor, options: UpscaleOptions | None = None, **changes: Any) -> Tensor:
+        """Enlarge a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
 
-        Raises:
-            ConfigError: a tile that is too small, or tiles for a network whose norms look at the whole image.
-            ImageError: not an image, or one too large for the free memory.
+        Raises as calling.
         """
-        enlarged = self.upscale(images.from_any(image), tile=tile, match_histogram=match_histogram)
-        alpha = images.alpha_of(image)
-        return images.to_kind_of(enlarged, image, None if alpha is None else self.upscale_alpha(alpha))
+        return self.apply(pixels, options, **changes)
 
-    def upscale_alpha(self, alpha: Tensor) -> Tensor:
+    def size(self, height: int, width: int, options: UpscaleOptions) -> tuple[int, int]:
+        """Height and width of the result for a picture of that size."""
+        return images.scaled_size(height, width, options.scale or self.network.scale)
+
+    def picture(self, picture: Tensor, options: UpscaleOptions) -> Generator[Step, None, None]:
+        """Enlarge one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the result."""
+        own = self.network.scale
+        if (scale := options.scale or own) > own:
+            raise ConfigError(f"scale is {scale:g}; this network enlarges up to {own} times.")
+        finished = scale == own and not options.match_histogram
+        picture = picture if finished else images.unit(picture)
+
+        def finish(large: Tensor) -> Tensor:
+            if (picture == picture[:, :1]).all():  # the network would give grey a tint
+                large = images.like(images.unit(large).mean(1, keepdim=True).expand(-1, 3, -1, -1), large)
+            large = (
+                large
+                if finished
+                else images.resize(large, size=self.size(picture.shape[-2], picture.shape[-1], options))
+            )
+            return match_histograms(large, picture) if options.match_histogram else large
+
+        for step in super().picture(picture, options):
+            yield step.then(finish)
+
+    def apply_alpha(self, alpha: Tensor, options: UpscaleOptions) -> Tensor:
         """Enlarge an alpha channel (1, 1, H, W) in [0, 1] as a grey picture, by the network.
 
-        A result lies between the least and the largest alpha of the 5 x 5 pixels around: what is opaque or transparent
-        all around stays so.
+        A result lies between the least and the largest alpha of the 5 x 5 pixels around, so that areas that are wholly
+        opaque or wholly transparent stay so.
         """
-        large = self.upscale(alpha.expand(-1, 3, -1, -1))[:, :1]
+        large = self.apply(alpha.expand(-1, 3, -1, -1), replace(options, match_histogram=False))[:, :1]
         low, high = (-F.max_pool2d(-alpha, 5, 1, 2), F.max_pool2d(alpha, 5, 1, 2))
         size = large.shape[-2:]
         return large.clamp(*(F.interpolate(bound, size=size, mode="nearest-exact") for bound in (low, high)))
-
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of a result."""
-        return images.scaled_size(height, width, self.scale)
-
-    @torch.no_grad()
-    def upscale(self, pixels: Tensor, *, tile: int | None = None, match_histogram: bool = False) -> Tensor:
-        """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU."""
-        UpscaleConfig(tile=tile)  # refuses what is out of range
-        if not 0 < self.scale <= self.network.scale:
-            raise ConfigError(f"scale is {self.scale:g}; this network enlarges up to {self.network.scale} times.")
-        outputs = []
-        finished = self.scale == self.network.scale and not match_histogram
-        for picture in torch.split(pixels if finished else images.unit(pixels), 1):
-            large = self._enlarge(picture, self._tile(picture.shape[-2], picture.shape[-1], tile))
-            if (picture == picture[:, :1]).all():  # the network would give grey a tint
-                large = images.like(images.unit(large).mean(1, keepdim=True).expand(-1, 3, -1, -1), large)
-            large = large if finished else images.resize(large, size=self.size(*picture.shape[-2:]))
-            large = match_histograms(large, picture) if match_histogram else large
-            outputs.append(images.like(large, pixels))
-        return torch.cat(outputs)
-
-    def _enlarge(self, picture: Tensor, tile: int) -> Tensor:
-        """(1, 3, H, W) -> (1, 3, scale * H, scale * W) on the CPU, tile by tile.
-
-        Each tile is computed with `reach` more pixels around it, all that its result depends on, so that tiles equal
-        the whole. Beyond the picture's edges EDGE of these are its mirror image.
-        """
-        scale, (height, width) = self.network.scale, picture.shape[-2:]
-        out = torch.empty(1, 3, scale * height, scale * width, dtype=picture.dtype)
-        for top, bottom, above, below in _pieces(height, tile, self.network):
-            for left, right, before, behind in _pieces(width, tile, self.network):
-                rows, columns = _inside(above, below, height), _inside(before, behind, width)
-                window = picture[..., rows, :][..., columns]
-                window = images.unit(window.to(self.device)).contiguous(memory_format=torch.channels_last)
-                large = self.network(window)
-                if not large.isfinite().all():
-                    raise CheckpointError(DAMAGED)
-                large = large[..., scale * (top - above) :, scale * (left - before) :]
-                part = large[..., : scale * (bottom - top), : scale * (right - left)].clamp(0, 1)
-                out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(part.cpu(), picture)
-        return out
-
-    def _tile(self, height: int, width: int, tile: int | None) -> int:
-        """The side of the tiles: what was asked for, or what fits into the free memory."""
-        whole, reach = max(height, width), self.network.reach
-        if tile and reach is None:
-            raise ConfigError("This network's norms look at the whole image, so it knows no tiles: give --tile 0.")
-        free = free_memory(self.device)
-        result = 2 * 4 * 3 * height * width * self.network.scale**2  # on the CPU, and a copy when it is written
-        room = free - result if self.device.type == "cpu" else free
-        side = whole if tile == 0 or reach is None else tile or min(whole, LARGEST_TILE)
-        while tile is None and reach is not None and side > SMALLEST_TILE and self._memory(side, height, width) > room:
-            side = max(SMALLEST_TILE, side // 2)
-        if (needed := self._memory(side, height, width)) > room:
-            helps = tile is not None and side > SMALLEST_TILE and reach is not None and room > 0
-            raise ImageError(
-                f"Enlarging {width} x {height} px by {self.network.scale} needs about "
-                f"{(needed + free - room) / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: "
-                f"give a smaller {'--tile' if helps else 'picture'}."
-            )
-        return side
-
-    def _memory(self, tile: int, height: int, width: int) -> int:
-        around = tile + 2 * (self.network.reach or 0)
-        return self.network.memory(min(height + 2 * EDGE, around), min(width + 2 * EDGE, around))
-
-
-def _pieces(length: int, tile: int, network: TransformationNetwork) -> Iterator[tuple[int, int, int, int]]:
-    """(first, last, first to compute from, last to compute from) of each tile; the last two may lie outside."""
-    reach, edge = network.reach or 0, EDGE if network.config.padding == "zero" else 0
-    for first in range(0, length, tile):
-        last = min(length, first + tile)
-        start = max(-edge, first - reach)
-        yield first, last, start - start % network.multiple, min(length + edge, last + reach)
-
-
-def _inside(start: int, stop: int, length: int) -> Tensor:
-    """The numbers from start to stop; those outside 0 .. length - 1 are mirrored, with the last pixel twice."""
-    place = torch.arange(start, stop) % (2 * length)
-    return torch.minimum(place, 2 * length - 1 - place)
 
 
 def match_histograms(image: Tensor, reference: Tensor) -> Tensor:

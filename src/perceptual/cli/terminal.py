@@ -101,20 +101,24 @@ def stop_on_signal() -> Generator[list[int], None, None]:
             signal.signal(number, handler)
 
 
-def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "") -> Generator[Step, None, None]:
+def with_bar(
+    steps: Iterator[Step], title: str, done: int = 0, *, unit: str = "", brief: bool = False
+) -> Generator[Step, None, None]:
     """Yield the steps, and show a progress bar with losses and remaining time. Without a terminal, print a line at most
     every 30 s.
 
     title: text before the bar. done: steps that were done by an earlier run. unit: what a step is, such as "frames", to
-    show the rate in units per second instead of the losses.
+    show the rate in units per second instead of the losses. brief: for one of many pieces of work: the bar is removed
+    at its end, and no line is printed in the first 30 seconds.
     """
     began = time.monotonic()
     if not _console.is_terminal:
-        printed_at, printed_index = 0.0, done
+        printed_at, printed_index = began if brief else 0.0, done
         for step in steps:
             if step.message:
                 say(step.message)
-            if (time.monotonic() - printed_at > 30 or step.index == step.total) and step.index != printed_index:
+            ends = step.index == step.total and not brief
+            if (time.monotonic() - printed_at > 30 or ends) and step.index != printed_index:
                 printed_at, printed_index = time.monotonic(), step.index
                 note = _rate(step.index - done, began, unit) if unit else _losses(step)
                 left = ""
@@ -128,7 +132,7 @@ def with_bar(steps: Iterator[Step], title: str, done: int = 0, *, unit: str = ""
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}% {task.fields[note]}", markup=False),
     )
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console) as progress:
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_console, transient=brief) as progress:
         bar = None
         for step in steps:
             if bar is None:  # created late, so that work without steps shows no bar

@@ -6,18 +6,20 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from perceptual.cli.pictures import enlarging, load_stylizer, open_upscaler
+from perceptual.cli.pictures import open_stylizer, open_upscaler, try_out
 from perceptual.cli.terminal import FAILED, INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.config import VideoConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from perceptual.apply import Model
     from perceptual.video import Conversion
 
 
@@ -41,10 +43,11 @@ class _Video(VideoConfig):
 def video(arguments: Sequence[str]) -> int:
     """perceptual video: convert a video. Returns the exit code, which is 1 if parts of the input could not be read."""
     config = tyro.cli(_Video, args=arguments, prog="perceptual video")
-    from perceptual.video import Conversion
+    from perceptual.video import Conversion, check_conversion
 
-    conversion = Conversion(config.input, config.out, config=config)  # checks the files before a network is loaded
-    conversion.convert, conversion.settle = _stages(config)
+    check_conversion(config.input, config.out, config)  # before a network is loaded
+    convert, settle = _stages(config)
+    conversion = Conversion(config.input, config.out, convert, settle=settle, config=config)
     began = time.monotonic()
     title = "enlarging" if config.enlarges else "painting"
     with stop_on_signal() as stopping, closing(conversion.run()) as run:  # closing finishes the output file
@@ -59,11 +62,18 @@ def video(arguments: Sequence[str]) -> int:
 
 def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor] | None]:
     """The function that paints or enlarges each frame, and the one that reduces flicker (None if not wanted)."""
+    model: Model[Any]
+    options: Any
     if config.enlarges:
-        return enlarging(open_upscaler(config.enlarging), config.enlarging), None
+        model, options, steady = open_upscaler(config.enlarging), config.enlarging.options, 0.0
+    else:
+        model, options, steady = open_stylizer(config.painting, video=True), config.painting.options, config.steady
+    try_out(model, options)
+    if not steady:
+        return partial(model.apply, options=options), None
     from perceptual.motion import Steady
 
-    return load_stylizer(config.painting, video=True), Steady(config.steady) if config.steady else None
+    return partial(model.apply, options=options), Steady(steady)
 
 
 def _summary(conversion: Conversion, took: float) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from perceptual.cli.pictures import open_stylizer
+from perceptual.cli.pictures import open_stylizer, try_out
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal
 from perceptual.config import WebcamConfig
 
@@ -33,6 +33,7 @@ def webcam(arguments: Sequence[str]) -> int:
     from perceptual.webcam import Camera, Shown, run
 
     stylizer = open_stylizer(config, video=True)
+    try_out(stylizer, stylizer.options(style=config.name))  # refuses a style that the network does not have
     last = Shown(0, 0.0, 0, 0)
     with stop_on_signal() as stopping, Camera(config) as camera, closing(run(stylizer, camera, config)) as work:
         for last in work:

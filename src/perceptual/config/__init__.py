@@ -1,8 +1,9 @@
 """Every setting with its default, as frozen dataclasses. They are the only source of defaults, and the command's flags
 are generated from them."""
 
-from perceptual.config.checks import Range, check
+from perceptual.config.checks import Range, changed, check
 from perceptual.config.common import (
+    ModelOptions,
     NetworkConfig,
     Norm,
     Padding,
@@ -26,7 +27,7 @@ from perceptual.config.style import (
     StylizeConfig,
     Weighting,
 )
-from perceptual.config.upscale import EvaluateConfig, UpscaleConfig
+from perceptual.config.upscale import EvaluateConfig, UpscaleConfig, UpscaleOptions
 from perceptual.config.video import VideoConfig
 from perceptual.config.webcam import WebcamConfig
 
@@ -35,6 +36,7 @@ __all__ = [
     "INVERT_TV",
     "EvaluateConfig",
     "LossConfig",
+    "ModelOptions",
     "NetworkConfig",
     "Norm",
     "OptimizeConfig",
@@ -48,10 +50,12 @@ __all__ = [
     "TrainCommand",
     "TrainConfig",
     "UpscaleConfig",
+    "UpscaleOptions",
     "VideoConfig",
     "WebcamConfig",
     "Weight",
     "Weighting",
+    "changed",
     "check",
     "differences",
     "from_dict",

@@ -61,6 +61,20 @@ def check(config: Any) -> None:
             object.__setattr__(config, name, kept)
 
 
+def changed(kind: Any, options: Any, changes: Mapping[str, Any]) -> Any:
+    """A new object of options, of the frozen dataclass `kind`, with some of its fields changed.
+
+    Raises:
+        TypeError: a change names no field of `kind`, or `options` is of another type. ConfigError: a refused value.
+    """
+    names = [field.name for field in dataclasses.fields(kind)]
+    if unknown := sorted(set(changes) - set(names)):
+        raise TypeError(f"There is no option {unknown[0]!r}: choose from {', '.join(names)}.")
+    if type(options) is not kind:
+        raise TypeError(f"The options are of type {type(options).__name__}: give them as {kind.__name__} or by name.")
+    return dataclasses.replace(options, **changes)
+
+
 @lru_cache(maxsize=64)
 def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)

@@ -153,6 +153,20 @@ class TrainCommand:
             raise ConfigError("--out and --from are the same file: choose another --out.")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How a trained network is applied to a picture, where its model has no options of its own."""
+
+    tile: Annotated[int, Range(0, 65_536)] | None = None
+    """Side of the tiles in pixels of the input, 16 to 65,536, or 0 for none; 512, or less where memory is short, when
+    left out."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.tile is not None and 0 < self.tile < 16:
+            raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
+
+
 def named_weights(text: str, kind: str = "list of losses", example: str = "feature:1,l1:0.5") -> dict[str, float]:
     """Parse text such as "pixel:0.1,vgg16:relu2_2" into {name: weight}.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from perceptual.config.checks import Range, check
 from perceptual.config.common import Count, CountOrNone, Rate, Seed, Weight
@@ -57,16 +57,30 @@ class LossConfig:
             raise ConfigError("A loss needs at least one content layer or one style layer.")
 
 
-class PaintOptions(TypedDict, total=False):
-    """The options that a call of `Stylizer` accepts in addition to the image; `StylizeConfig` explains each one and
-    its range."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PaintOptions:
+    """The options that a call of `Stylizer` accepts in addition to the image."""
 
-    style: str | None
-    strength: float
-    keep_colors: bool
-    style_scale: float
-    size: int | None
-    noise: float
+    style: str | None = None
+    """One of the network's styles, by name, or a blend of them such as "starry_night:0.7,wave:0.3"; what was loaded
+    when left out."""
+    strength: Share = 1.0
+    """From 0, the photograph, to 1, the full style; between them a mix, with the contrast of both."""
+    keep_colors: bool = False
+    """Take only the luma from the painting, and the colours from the photograph."""
+    style_scale: StyleScale = 1.0
+    """Size of the strokes, 0.0625 to 16, 1 as the network learnt them. 4 gives a picture of 2048 px strokes as large,
+    relative to it, as 1 gives one of 512."""
+    size: Side | None = None
+    """Longer side of the painting, 1 to 100,000 pixels; the photograph's own size when left out."""
+    noise: Annotated[float, Range(0, 2)] = 1.0
+    """How much of the network's own noise goes in, from 0 to 2. It decides where strokes lie in flat areas."""
+    precision: Precision = "auto"
+    """auto takes what the processor computes fastest: int8 where it multiplies bytes, else float32. int8 differs from
+    float32 (34 to 51 dB PSNR), most in dark and flat pictures."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,28 +93,32 @@ class StylizeConfig:
     name: str | None = None
     """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else
     the first."""
-    strength: Share = 1.0
+    strength: Share = PaintOptions.strength
     """Strength of the style, from 0 (the photo) to 1 (the full style)."""
-    keep_colors: bool = False
+    keep_colors: bool = PaintOptions.keep_colors
     """Keep the colours of the photo and take only the lightness from the painted result."""
-    style_scale: StyleScale = 1.0
+    style_scale: StyleScale = PaintOptions.style_scale
     """Size of the strokes, 0.0625 to 16. At 4, the strokes in a photo of 2048 px are as large, relative to the photo,
     as the strokes in a photo of 512 px at 1."""
-    size: Side | None = None
+    size: Side | None = PaintOptions.size
     """Longer side of the output, 1 to 100,000 pixels; default: the size of the input."""
-    noise: Annotated[float, Range(0, 2)] = 1.0
+    noise: Annotated[float, Range(0, 2)] = PaintOptions.noise
     """Strength of the noise that some networks add to their input, from 0 to 2, relative to the trained strength. It
     decides where strokes lie in flat areas."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
-    precision: Precision = "auto"
+    precision: Precision = PaintOptions.precision
     """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
     results differ from float32 (PSNR 46 to 51 dB for most photos, 29 at worst), most in dark and flat photos."""
-    skip_existing: bool = False
-    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def options(self) -> PaintOptions:
+        """How each picture is painted."""
+        same = ("strength", "keep_colors", "style_scale", "size", "noise", "precision")
+        return PaintOptions(style=self.name, **{name: getattr(self, name) for name in same})
 
 
 _RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)

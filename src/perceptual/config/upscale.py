@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Annotated
 
 from perceptual.config.checks import Range, check
+from perceptual.config.common import ModelOptions
 from perceptual.errors import ConfigError
 
 Enlargement = Annotated[float, Range(0.01, 64)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpscaleOptions(ModelOptions):
+    """What a call of `Upscaler` takes beside the image."""
+
+    scale: Enlargement | None = None
+    """How many times larger the result is, 0.01 to 64, and at most what the network does; that when left out. A smaller
+    scale makes the network's result smaller by bicubic interpolation."""
+    match_histogram: bool = False
+    """Match each channel's histogram to the input's afterwards, as in the paper (section 4.2)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,15 +44,17 @@ class UpscaleConfig:
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
-    skip_existing: bool = False
-    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
 
     def __post_init__(self) -> None:
         check(self)
         if self.network is not None and self.loss != UpscaleConfig.loss:
             raise ConfigError("--loss has no effect together with --network: leave --loss out.")
-        if self.tile is not None and 0 < self.tile < 16:
-            raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
+        _ = self.options  # refuses a tile that is too small
+
+    @property
+    def options(self) -> UpscaleOptions:
+        """How each picture is enlarged."""
+        return UpscaleOptions(scale=self.scale, tile=self.tile, match_histogram=self.match_histogram)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

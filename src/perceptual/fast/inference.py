@@ -16,7 +16,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from torch.nn import functional as F
 
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError
+from perceptual.events import Step, finish
 from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
@@ -96,11 +99,20 @@ class Inference:
         gammas, betas = (np.split(mix(style, each)[0].numpy(), np.cumsum(sizes)[:-1]) for each in self._styles)
         return [(g, b, np.float32(n.eps)) for g, b, n in zip(gammas, betas, self._norms, strict=True)]
 
-    @torch.no_grad()
     def __call__(
         self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
     ) -> Tensor:
+        """As `paint`, without the Steps."""
+        return finish(self.paint(picture, style, noise, band=band))
+
+    @torch.no_grad()
+    def paint(
+        self, picture: Tensor, style: Tensor, noise: Tensor | None = None, *, band: int | None = None
+    ) -> Generator[Step, None, Tensor]:
         """Paint a picture; the result has the same shape and dtype, clamped to [0, 1] or [0, 255].
+
+        Yields a Step after each band of each layer if the picture is painted in bands; the last Step carries the
+        result.
 
         picture: (1, 3, H, W), float in [0, 1] or uint8. style: share of each style, (1, styles).
         noise: as in `TransformationNetwork.forward`.
@@ -115,7 +127,10 @@ class Inference:
             raise ValueError(f"A picture of {width} x {height} px has a side below {self.smallest} px.")
         picture = with_noise(picture, self.network.config.noise, noise)
         painting = _Painting(self, _even(picture, self.network.multiple), style, band or height * width * 2)
-        return painting.paint()[..., :height, :width]
+        for step in painting.paint():
+            yield (last := step.then(lambda painted: painted[..., :height, :width]))
+        result: Tensor = last.result
+        return result
 
 
 def _even(picture: Tensor, multiple: int) -> Tensor:
@@ -161,13 +176,18 @@ class _Painting:
             h, w = (side // layer.stride * layer.fold_out // following.fold for side in self.sizes[-1])
             self.sizes.append((h, w))
 
-    def paint(self) -> Tensor:
-        """Run all layers, one norm after the other."""
+    def paint(self) -> Generator[Step, None, None]:
+        """Run all layers, one norm after the other; the last Step carries the result."""
         top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
         self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.in_bytes[0])
-        for k in range(len(self.layers) - 1):
-            self._advance(k)
-        return self._finish()
+        out = torch.empty_like(self.picture, memory_format=torch.channels_last)
+        total = 1 if self.single else sum(len(self._bands(k)) for k in range(len(self.layers)))
+        work = [*(self._advance(k) for k in range(len(self.layers) - 1)), self._finish(out)]
+        yield Step(0, total)
+        for done, _ in enumerate(itertools.chain.from_iterable(work), start=1):
+            if done < total:
+                yield Step(done, total)
+        yield Step(total, total, result=out if out.dtype == torch.uint8 else out.clamp_(max=1))
 
     def _bands(self, k: int) -> list[tuple[int, int]]:
         """The bands of layer k's output, as (first row, row after the last)."""
@@ -175,14 +195,17 @@ class _Painting:
         at_once = rows if self.single else max(16, rows * self.band // (self.height * self.width))
         return [(a, min(a + at_once, rows)) for a in range(0, rows, at_once)]
 
-    def _advance(self, k: int) -> None:
-        """Run layer k on every band to get the statistics for its norm, then prepare activation k + 1."""
+    def _advance(self, k: int) -> Iterator[None]:
+        """Run layer k on every band to get the statistics for its norm, then prepare activation k + 1; yields after
+        each band.
+        """
         following, in_bytes = self.layers[k + 1], self.in_bytes[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
             values = self._convolve(k, a, b)
             part = kernels.measure(values)
             known = part if known is None else known.combined_with(part)
+            yield
         assert known is not None
         held = values if self.single else None
         del values
@@ -362,10 +385,9 @@ class _Painting:
             target = y[row, column, place, at]
             target.copy_(out.view(*out.shape[:2], *target.shape[2:]))
 
-    def _finish(self) -> Tensor:
-        """Run the last layer, which has no norm, and write its output as a picture."""
+    def _finish(self, out: Tensor) -> Iterator[None]:
+        """Run the last layer, which has no norm, and write its output to a picture; yields after each band."""
         k, layer = len(self.layers) - 1, self.layers[-1]
-        out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
         bias = layer.module.conv.bias
         assert isinstance(bias, Tensor)
@@ -377,4 +399,4 @@ class _Painting:
             kernels.encode(
                 y, _vector(levels * reach).repeat(3), _vector(levels / 2 + half).repeat(3), target, relu=True
             )
-        return out if out.dtype == torch.uint8 else out.clamp_(max=1)
+            yield

@@ -15,9 +15,9 @@ except ImportError as error:
     raise VideoError("Videos need PyAV: pip install 'perceptual[video]'.") from error
 
 from perceptual.video.base import Frame
-from perceptual.video.convert import Conversion, convert_video
+from perceptual.video.convert import Conversion, check_conversion, convert_video
 from perceptual.video.reader import Reader
 from perceptual.video.source import Info
 from perceptual.video.writer import Writer
 
-__all__ = ["Conversion", "Frame", "Info", "Reader", "Writer", "convert_video"]
+__all__ = ["Conversion", "Frame", "Info", "Reader", "Writer", "check_conversion", "convert_video"]

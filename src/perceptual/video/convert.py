@@ -22,10 +22,26 @@ from perceptual.video.frames import FrameWriter, check_frames
 from perceptual.video.image_sequence import RATE, ImageSequence, is_image_sequence, is_pattern
 from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Reader
-from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target
 
 _COPIES = 100  # copies of one frame that are written between two Steps
+
+
+def check_conversion(source: str | Path, target: str | Path, config: VideoConfig) -> None:
+    """Refuse names and settings that do not go together, without reading the video.
+
+    Raises:
+        ConfigError, OutputError, VideoError: as `Conversion`.
+    """
+    source, target = (Path(os.path.expanduser(path)) for path in (source, target))
+    if is_pattern(target):
+        check_frames(target, config)
+    else:
+        check_target(target, config)
+    if not is_pattern(source):
+        check_exists(source)
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
 
 
 class Conversion:
@@ -63,14 +79,7 @@ class Conversion:
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         self._messages, self._reported_interlaced = list[str](), False
-        if is_pattern(self.target):
-            check_frames(self.target, self.config)
-        else:
-            check_target(self.target, self.config)
-        if not is_pattern(self.source):
-            check_exists(self.source)
-        if os.path.exists(self.target) and os.path.samefile(self.source, self.target):
-            raise OutputError(f"The output {self.target} would overwrite its input: choose another -o.")
+        check_conversion(self.source, self.target, self.config)
 
     def run(self) -> Generator[Step, None, None]:
         """Convert the video. Yields a Step after each frame, and after every 100 copies of a repeated frame.
