@@ -18,8 +18,7 @@ def measure(stylizer: Stylizer, style: str, picture) -> tuple[float, int]:
     """PSNR in dB, and the greatest difference of a value in levels, of a painting in int8 against float32."""
     painted = {}
     for precision in ("int8", "float32"):
-        stylizer.precision = precision
-        painted[precision] = stylizer.stylize(picture, style=style)
+        painted[precision] = stylizer.stylize(picture, style=style, precision=precision)
     decibels = psnr(painted["int8"], painted["float32"], color="rgb")
     return decibels, int((painted["int8"].int() - painted["float32"].int()).abs().max())
 

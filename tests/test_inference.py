@@ -372,8 +372,7 @@ def test_bytes_are_coarsest_on_dark_and_flat_photographs(compiled: None, photogr
     for style in stylizer.styles:
         painted = []
         for precision in ("int8", "float32"):
-            stylizer.precision = precision
-            painted.append(stylizer.stylize(levels, style=style) / 255)
+            painted.append(stylizer.stylize(levels, style=style, precision=precision) / 255)
         assert psnr(*painted) >= 26, style
 
 

@@ -22,8 +22,8 @@ from perceptual.losses import weights
 from perceptual.optimize import Optimization
 from perceptual.reproduce import EXPERIMENTS, reproduce
 from perceptual.reproduce.figure5 import Panel
-from perceptual.reproduce.lab import SAMPLES, Lab, Work, digest, mean_and_deviation, square
-from perceptual.reproduce.report import Report, check_out, command, new_figure, sheet, table, write
+from perceptual.reproduce.lab import SAMPLES, Lab, Work, digest, square
+from perceptual.reproduce.report import Report, check_out, command, mean_and_deviation, new_figure, sheet, table, write
 
 DEFAULT = (Work(256, 5, 500), Work(512, 2, 150), Work(1024, 1, 60))
 FULL = (Work(256, 50, 500),)

@@ -111,12 +111,10 @@ class Inference:
     ) -> Generator[Step, None, Tensor]:
         """Paint a picture; the result has the same shape and dtype, clamped to [0, 1] or [0, 255].
 
-        Yields a Step after each band of each layer if the picture is painted in bands; the last Step carries the
-        result.
+        Yields a Step after each band of each layer if there are several bands; the last Step carries the result.
 
         picture: (1, 3, H, W), float in [0, 1] or uint8. style: share of each style, (1, styles).
-        noise: as in `TransformationNetwork.forward`.
-        band: pixels of one band; when left out, the picture is painted in one piece.
+        noise: as in `TransformationNetwork.forward`. band: pixels of one band; one piece when left out.
 
         Raises:
             ValueError: a side is shorter than `smallest`.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from perceptual.events import Step
-from perceptual.reproduce.lab import Lab, Work, mean_and_deviation
-from perceptual.reproduce.report import Report, new_figure
+from perceptual.reproduce.lab import Lab, Work
+from perceptual.reproduce.report import Report, mean_and_deviation, new_figure
 
 ABOUT = "the objective over iterations of the baseline, and of our network (half an hour on two cores)"
 NETWORK = "starry_night_solo"

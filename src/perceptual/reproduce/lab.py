@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -391,11 +390,6 @@ def square(pixels: Tensor, size: int) -> Tensor:
     side = min(pixels.shape[-2:])
     top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
     return images.resize(pixels[..., top : top + side, left : left + side], size=(size, size))
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; the latter is 0 for a single value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def digest(tensor: Tensor) -> str:

@@ -22,6 +22,7 @@ from perceptual.video.frames import FrameWriter, check_frames
 from perceptual.video.image_sequence import RATE, ImageSequence, is_image_sequence, is_pattern
 from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Reader
+from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target
 
 _COPIES = 100  # copies of one frame that are written between two Steps
