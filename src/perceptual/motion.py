@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 import random
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual.errors import ImageError
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from perceptual.functional import Array
 
 FLOW_SIDE = 448
 """Longer side in pixels of the pictures in which motion is looked for; the fastest setting of DIS is enough there."""

@@ -152,12 +152,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f"{source.file}.lock", thread_local=False)  # the generator may run in several threads
     try:
-        for waited in itertools.count():
-            if _acquired(lock, target):
-                break
-            message = None if waited else f"Another process is downloading {target}: waiting for it."
-            yield Step(_size(part), message=message)
-            time.sleep(0.2)
+        yield from _take(lock, target, part)
         if not os.path.isfile(target):
             yield from _download(source, part)
             if wrong := _difference(source, part, entry.network):
@@ -171,16 +166,16 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
         lock.release()
 
 
-def _acquired(lock: FileLock, target: Path) -> bool:
-    """Take the lock without waiting; False if another process has it. The lock ends when its process ends."""
-    with _writing(target):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return False
-        except NotImplementedError:  # a network disk without locks; the hash still protects the result
-            return True
-    return True
+def _take(lock: FileLock, target: Path, part: Path) -> Iterator[Step]:
+    """Take the lock, and yield Steps while another process has it. A lock ends with its process."""
+    for waited in itertools.count():
+        with _writing(target), contextlib.suppress(Timeout):
+            with contextlib.suppress(NotImplementedError):  # a disk without locks: the hash still protects the result
+                lock.acquire(timeout=0)
+            return
+        message = None if waited else f"Another process is downloading {target}: waiting for it."
+        yield Step(_size(part), message=message)
+        time.sleep(0.2)
 
 
 def _entry(name: str) -> Pretrained:
