@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from perceptual import checkpoints, cli
+from perceptual import checkpoints, cli, images
 from perceptual.config import NetworkConfig, Range, TrainConfig, check
 from perceptual.errors import ConfigError
 from perceptual.tasks import TASKS, TaskEntry, find_task
@@ -83,6 +83,27 @@ def test_a_task_of_40_lines_is_trained_saved_and_loaded_by_the_command(
     assert network.scale == 1
     lines = [json.loads(line) for line in Path("denoise.jsonl").read_text().splitlines()]
     assert lines[-1]["total"] == pytest.approx(lines[-1]["pixel"] + 0.5 * lines[-1]["l1"], rel=1e-5)
+
+
+def test_the_command_applies_the_network_of_any_task(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "denoise", "--data", "photos", "--out", "denoise.safetensors", "--device", "cpu"]) == 0
+    Path("odd").mkdir()
+    with Image.open("photos/0.png") as photo:
+        photo.crop((0, 0, 37, 21)).save("odd/a.png")
+    assert cli.main(["apply", "photos", "odd", "--network", "denoise.safetensors", "-o", "out", "--device", "cpu"]) == 0
+    network, _ = checkpoints.load("denoise.safetensors")
+    for name, size in (("0.png", (64, 48)), ("a.png", (37, 21))):
+        source = Path("odd" if name == "a.png" else "photos", name)
+        with torch.no_grad():
+            expected = network(images.read(source).pixels).clamp(0, 1)
+        made = images.read(Path("out", name)).pixels
+        assert (made.shape[-1], made.shape[-2]) == size
+        assert (made - expected).abs().max() <= 0.51 / 255  # a file holds whole levels
+    words = ["--network", "denoise.safetensors", "--device", "cpu"]
+    assert cli.main(["apply", "odd", "-o", "tiles", "--tile", "16", *words]) == 0
+    assert (images.read("tiles/a.png").pixels - images.read("out/a.png").pixels).abs().max() <= 1.01 / 255
+    assert cli.main(["apply", "odd", "--network", "gallery", "-o", "out", "--tile", "16", "--device", "cpu"]) == 1
+    assert "takes no --tile: leave it out." in capsys.readouterr().err
 
 
 def test_the_help_of_the_command_knows_the_task_and_its_flags(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

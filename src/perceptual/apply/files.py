@@ -84,6 +84,11 @@ def _same_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
+def _naming(source: Path, text: str) -> str:
+    """An error sentence that names the file."""
+    return text if str(source) in text else f"{source}: {text}"
+
+
 def convert_files(
     pairs: Sequence[tuple[Path, Path]],
     convert: Callable[[Tensor], Tensor],
@@ -107,9 +112,8 @@ def convert_files(
             yield Outcome(source, target, error=text)
             continue
         if os.path.isdir(source):  # as `finding.find` lists those that it cannot search
-            yield Outcome(
-                source, target, error=f"{source} is a folder that cannot be searched: make it readable first."
-            )
+            text = f"{source} is a folder that cannot be searched: make it readable first."
+            yield Outcome(source, target, error=text)
             continue
         if skip_existing and os.path.exists(target):
             yield Outcome(source, target, skipped=True)
@@ -121,8 +125,7 @@ def convert_files(
             images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
             yield Outcome(source, target, frames=picture.frames)
         except PerceptualError as error:
-            text = str(error)
-            yield Outcome(source, target, error=text if str(source) in text else f"{source}: {text}")
+            yield Outcome(source, target, error=_naming(source, str(error)))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

@@ -91,6 +91,11 @@ class Stylizer(Model[PaintOptions]):
         files = list(dict.fromkeys(path for path, _, _ in parts))
         loaded = [checkpoints.load(path, task=cls.task) for path in files]
         for path, (network, card) in zip(files, loaded, strict=True):
+            if network.scale != 1:
+                raise CheckpointError(
+                    f"{path} is a style network that makes pictures {network.scale} times larger, and a style keeps "
+                    "their size: get another file."
+                )
             if card.styles and len(card.styles) != network.styles:
                 raise CheckpointError(
                     f"{path} names {len(card.styles)} styles and holds {network.styles}: get the file again."

@@ -71,11 +71,6 @@ def _described(path: str | Path, card: Card) -> TransformationNetwork:
             network = TransformationNetwork(card.network)
     except ConfigError as error:
         raise CheckpointError(f"{path} {_OTHER_NETWORK} ({str(error).rstrip('.')}).") from error
-    if card.task == "style" and network.scale != 1:
-        raise CheckpointError(
-            f"{path} is a style network that makes pictures {network.scale} times larger, and a style keeps their "
-            "size: get another file."
-        )
     wanted = network.style_parameters() if card.base else network.state_dict()
     with safetensors.safe_open(str(path), "pt") as file:
         held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)

@@ -19,7 +19,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
 
     from perceptual.cli.evaluate import evaluate_sr
     from perceptual.cli.optimize import invert, optimize_style, texture
-    from perceptual.cli.pictures import stylize, upscale
+    from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.reproduce import reproduce
     from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, cannot_print, drop_stdout, say, show
     from perceptual.cli.train import train_commands
@@ -92,6 +92,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "webcam": (webcam, "paint the camera image live in a window"),
         "styles": (styles, "list the shipped styles and their cards"),
         "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
+        "apply": (apply, "apply any trained network, whatever its task"),
         **train_commands(),
         "optimize style": (optimize_style, "paint one photo by optimising its pixels (Gatys et al.); slow"),
         "optimize invert": (invert, "reconstruct a photo from its features at one layer"),

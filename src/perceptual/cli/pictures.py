@@ -7,13 +7,14 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from perceptual.cli.terminal import FAILED, say, tell, with_bar
-from perceptual.config import StylizeConfig, UpscaleConfig, WebcamConfig
+from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ class _Upscale(Files, UpscaleConfig):
     """
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Apply(Files, ModelOptions):
+    """Apply any trained network to images, whatever its task, with its default options.
+
+    INPUT is any number of files, folders (searched through) and globs. `stylize` and `upscale` have more options.
+    Example: perceptual apply photos/ --network denoise.safetensors -o out/
+    """
+
+    network: str
+    """A trained network: a file, or a shipped one by name."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
+
+
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
@@ -62,6 +77,29 @@ def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
     return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging")
+
+
+def apply(arguments: Sequence[str]) -> int:
+    """perceptual apply: files in, files out, by any trained network; exit code 1 if any failed."""
+    config = tyro.cli(_Apply, args=arguments, prog="perceptual apply")
+    model, file = _model_for(config.network)
+    options = model.options_type()
+    if config.tile is not None:
+        if "tile" not in {field.name for field in dataclasses.fields(options)}:
+            raise ConfigError(f"A {model.__name__} takes no --tile: leave it out.")
+        options = dataclasses.replace(options, tile=config.tile)
+    return apply_to_files(lambda: model.load(file, device=config.device), config, options, title="applying")
+
+
+def _model_for(name: str) -> tuple[type[Model[Any]], str]:
+    """The class that applies a trained network, a file or a shipped one, and the name to load it by."""
+    from perceptual.checkpoints import read_card, shipped
+    from perceptual.tasks import TASKS, find_task
+
+    file = next((named[name] for task in TASKS if name in (named := shipped.networks(task))), name)
+    module, _, attribute = find_task(read_card(file).task).model.partition(":")
+    model: type[Model[Any]] = getattr(import_module(module), attribute)
+    return model, str(file)
 
 
 def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) -> Stylizer:

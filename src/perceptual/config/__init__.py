@@ -15,19 +15,12 @@ from perceptual.config.common import (
     named_weights,
     to_dict,
 )
-from perceptual.config.style import (
-    BASELINE_LOSS,
-    INVERT_TV,
-    LossConfig,
-    OptimizeConfig,
-    PaintOptions,
-    Precision,
-    ReproduceConfig,
-    StyleConvention,
-    StylizeConfig,
-    Weighting,
-)
-from perceptual.config.upscale import EvaluateConfig, UpscaleConfig, UpscaleOptions
+from perceptual.config.evaluate import EvaluateConfig
+from perceptual.config.loss import LossConfig, StyleConvention, Weighting
+from perceptual.config.optimize import BASELINE_LOSS, INVERT_TV, OptimizeConfig
+from perceptual.config.reproduce import ReproduceConfig
+from perceptual.config.stylize import PaintOptions, Precision, StylizeConfig
+from perceptual.config.upscale import UpscaleConfig, UpscaleOptions
 from perceptual.config.video import VideoConfig
 from perceptual.config.webcam import WebcamConfig
 

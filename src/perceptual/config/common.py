@@ -20,6 +20,7 @@ Count = Annotated[int, Range(1, 100_000_000)]
 CountOrNone = Annotated[int, Range(0, 100_000_000)]
 Rate = Annotated[float, Range(1e-12, 1)]
 Weight = Annotated[float, Range(0, 1e12)]
+TrainedSide = Annotated[int, Range(32, 16_384)]
 
 _T = TypeVar("_T")
 

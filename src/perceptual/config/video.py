@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from perceptual.config.checks import Range, check
-from perceptual.config.style import Precision, Share, StyleScale, StylizeConfig
+from perceptual.config.stylize import Precision, Share, StyleScale, StylizeConfig
 from perceptual.config.upscale import Enlargement, UpscaleConfig
 from perceptual.errors import ConfigError, shown
 

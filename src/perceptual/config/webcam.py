@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from perceptual.config.checks import Range, check
-from perceptual.config.style import Precision, Share, Side, StylizeConfig
+from perceptual.config.stylize import Precision, Share, Side, StylizeConfig
 from perceptual.config.video import Steadiness, VideoConfig
 
 

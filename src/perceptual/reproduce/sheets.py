@@ -21,6 +21,7 @@ NETWORK = "gallery"
 DEEP = ("relu4_3", "relu5_1", "relu5_3")
 STYLES = ("starry_night", "wave", "the_scream", "composition_vii")
 
+TABLE_ABOUT = "The table shows the objective (eq. 5) of each image. Judge the quality of the images by eye."
 DEEP_ABOUT = (
     " The last columns have the feature reconstruction loss (eq. 2) at deeper layers of VGG-16, the baseline's / our "
     "network's. 0 is the photograph, and 1 is as far from it as the photograph turned by 180 degrees."
@@ -50,14 +51,9 @@ def compare(
             ours = comparison.ours(photograph)
             distances = _distances(deep, photograph, curve.picture, ours)
             rows.append(_row(comparison, photograph_name, photograph, ours, curve.totals) | distances)
-            lines.append(
-                [
-                    (photograph_name, photograph),
-                    (comparison.style, lab.painting(comparison.style, comparison.recipe)),
-                    (f"optimisation, {work.iterations} iterations", curve.picture),
-                    ("our network, one pass", ours),
-                ]
-            )
+            painting = (comparison.style, lab.painting(comparison.style, comparison.recipe))
+            baseline = (f"optimisation, {work.iterations} iterations", curve.picture)
+            lines.append([(photograph_name, photograph), painting, baseline, ("our network, one pass", ours)])
     return Report(
         name,
         f"Figure {name[-1]}: style transfer at {work.size} px",
@@ -65,8 +61,7 @@ def compare(
         rows,
         rows,
         paper,
-        "The table shows the objective (eq. 5) of each image. Judge the quality of the images by eye."
-        + (DEEP_ABOUT if deep else ""),
+        TABLE_ABOUT + (DEEP_ABOUT if deep else ""),
         [
             f"Photos: {lab.describe_photographs()}, the middle squares (the paper: MS-COCO); {work.iterations} "
             "iterations of the baseline (the paper: 500).",

@@ -131,6 +131,18 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def _identity(comparison: Comparison, work: Work, loss: LossConfig | None) -> dict[str, Any]:
+    """Everything that the seconds depend on."""
+    return {
+        "network": to_dict(comparison.stylizer.network.config),
+        "loss": to_dict(comparison.loss),
+        "weights": comparison.lab.hashes(comparison.layers),
+        **work._asdict(),
+        "papers": loss and to_dict(loss),
+        "machine": machine(comparison.lab.config.device),
+    }
+
+
 def _times(
     comparison: Comparison, photograph: Tensor, work: Work, loss: LossConfig | None
 ) -> Generator[Step, None, dict[str, list[float]]]:
@@ -139,11 +151,7 @@ def _times(
     With `loss` (the paper's objective), the paper's network and objective are timed too.
     """
     lab = comparison.lab
-    network = to_dict(comparison.stylizer.network.config)
-    weights = lab.hashes(comparison.layers)
-    identity = {"network": network, "loss": to_dict(comparison.loss), "weights": weights, **work._asdict()}
-    identity["papers"] = loss and to_dict(loss)
-    file = lab.part("times", {**identity, "machine": machine(lab.config.device)})
+    file = lab.part("times", _identity(comparison, work, loss))
     kept = lab.load_part(file, _Times)
     if kept is not None and all(kept[1].times.get(name) for name in ("network", "iterations")):
         lab.done += work.iterations

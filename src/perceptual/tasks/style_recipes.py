@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from perceptual.config import LossConfig, NetworkConfig, Range, TrainConfig, Weight, check
-from perceptual.config.style import TrainedSide
+from perceptual.config.common import TrainedSide
 from perceptual.errors import ConfigError
 
 
