@@ -84,11 +84,6 @@ def _same_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def _naming(source: Path, text: str) -> str:
-    """An error sentence that names the file."""
-    return text if str(source) in text else f"{source}: {text}"
-
-
 def convert_files(
     pairs: Sequence[tuple[Path, Path]],
     convert: Callable[[Tensor], Tensor],
@@ -110,23 +105,33 @@ def convert_files(
         if first != source:
             text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
             yield Outcome(source, target, error=text)
-            continue
-        if os.path.isdir(source):  # as `finding.find` lists those that it cannot search
+        elif os.path.isdir(source):  # as `finding.find` lists those that it cannot search
             text = f"{source} is a folder that cannot be searched: make it readable first."
             yield Outcome(source, target, error=text)
-            continue
-        if skip_existing and os.path.exists(target):
+        elif skip_existing and os.path.exists(target):
             yield Outcome(source, target, skipped=True)
-            continue
-        try:
-            picture = images.read(source, levels=True, own_colours=True)
-            images.check_size(target, *size(picture.height, picture.width))
-            kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
-            images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
-            yield Outcome(source, target, frames=picture.frames)
-        except PerceptualError as error:
-            yield Outcome(source, target, error=_naming(source, str(error)))
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")
+        else:
+            yield _convert_file(source, target, convert, size=size, alpha=alpha)
+
+
+def _convert_file(
+    source: Path,
+    target: Path,
+    convert: Callable[[Tensor], Tensor],
+    *,
+    size: Callable[[int, int], tuple[int, int]],
+    alpha: Callable[[Tensor], Tensor] | None,
+) -> Outcome:
+    """One pair of `convert_files`."""
+    try:
+        picture = images.read(source, levels=True, own_colours=True)
+        images.check_size(target, *size(picture.height, picture.width))
+        kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
+        images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
+    except PerceptualError as error:
+        return Outcome(source, target, error=str(error) if str(source) in str(error) else f"{source}: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")
+    return Outcome(source, target, frames=picture.frames)

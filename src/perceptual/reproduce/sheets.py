@@ -43,8 +43,7 @@ def compare(
     photographs = lab.photographs(work.images, work.size)
     chosen = [photographs if lab.config.full else [photographs[k % len(photographs)]] for k in range(len(comparisons))]
     lab.total, deep = work.iterations * sum(map(len, chosen)), _deep_loss(lab)
-    rows: list[dict[str, Any]] = []
-    lines: list[list[tuple[str, Tensor | str]]] = []
+    rows, lines = list[dict[str, Any]](), list[list[tuple[str, Tensor | str]]]()
     for comparison, group in zip(comparisons, chosen, strict=True):
         for photograph_name, photograph in group:
             curve = yield from comparison.curve(photograph, work.iterations)
