@@ -2,8 +2,8 @@
 
 python benchmarks/precision.py FOLDER ... [--size N]     FOLDER holds photographs; --size scales their longer side to N
 
-Both sides are the shipped networks as `perceptual stylize` runs them, with --precision int8 and float32. PSNR is over the
-RGB levels of the two paintings. A processor without instructions for int8 has nothing to measure.
+Both sides are the shipped networks as `perceptual stylize` runs them, with --precision int8 and float32. PSNR is over
+the RGB levels of the two paintings. A processor without instructions for int8 has nothing to measure.
 """
 
 import argparse
