@@ -206,7 +206,7 @@ def test_the_installed_command_paints_a_film_and_stops_on_ctrl_c() -> None:
     assert "Stopping after this step" in err
     assert "Traceback" not in err
     shown = clips.times("b.mp4") if Path("b.mp4").exists() else []
-    assert (f"Wrote b.mp4: {len(shown)} frames" in err) if shown else "nothing was written" in err
+    assert (f"Wrote b.mp4: {len(shown)} frame" in err) if shown else "nothing was written" in err
     assert np.diff([float(time) for time in shown]) == pytest.approx(1 / 24)
 
 
