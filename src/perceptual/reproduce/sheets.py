@@ -19,11 +19,9 @@ STYLES = ("starry_night", "wave", "the_scream", "composition_vii")
 def compare(
     lab: Lab, name: str, plan: Sequence[Work], *, styles: Sequence[str], paper: str
 ) -> Generator[Step, None, Report]:
-    """Paint photos by both methods. A generator of Steps that returns the Report.
+    """Paint the k-th photo in the k-th style by both methods, or with --full all photos in all styles.
 
-    The k-th style paints the k-th photo; with --full, every style paints every photo. name: "figure6" or "figure7".
-    plan: the size and the number of photos and iterations. styles: default names of styles. paper: what the paper
-    found.
+    A generator of Steps that returns the Report.
     """
     (work, *_) = plan
     comparisons = [lab.comparison(NETWORK, style) for style in lab.config.styles or styles]
@@ -38,14 +36,10 @@ def compare(
             curve = yield from comparison.curve(photograph, work.iterations)
             ours = comparison.ours(photograph)
             rows.append(_row(comparison, photograph_name, photograph, ours, curve.totals))
-            lines.append(
-                [
-                    (photograph_name, photograph),
-                    (comparison.style, lab.painting(comparison.style, comparison.recipe)),
-                    (f"optimisation, {work.iterations} iterations", curve.picture),
-                    ("our network, one pass", ours),
-                ]
-            )
+            painting = lab.painting(comparison.style, comparison.recipe)
+            line: list[tuple[str, Tensor | str]] = [(photograph_name, photograph), (comparison.style, painting)]
+            line.append((f"optimisation, {work.iterations} iterations", curve.picture))
+            lines.append([*line, ("our network, one pass", ours)])
     return Report(
         name,
         f"Figure {name[-1]}: style transfer at {work.size} px",

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -131,6 +132,16 @@ def _timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def _part_file(comparison: Comparison, work: Work, loss: LossConfig | None) -> Path:
+    """The file of a saved measurement."""
+    lab = comparison.lab
+    network = to_dict(comparison.stylizer.network.config)
+    weights = lab.hashes(comparison.layers)
+    identity = {"network": network, "loss": to_dict(comparison.loss), "weights": weights, **work._asdict()}
+    identity["papers"] = loss and to_dict(loss)
+    return lab.part("times", {**identity, "machine": machine(lab.config.device)})
+
+
 def _times(
     comparison: Comparison, photograph: Tensor, work: Work, loss: LossConfig | None
 ) -> Generator[Step, None, dict[str, list[float]]]:
@@ -139,11 +150,7 @@ def _times(
     With `loss` (the paper's objective), the paper's network and objective are timed too.
     """
     lab = comparison.lab
-    network = to_dict(comparison.stylizer.network.config)
-    weights = lab.hashes(comparison.layers)
-    identity = {"network": network, "loss": to_dict(comparison.loss), "weights": weights, **work._asdict()}
-    identity["papers"] = loss and to_dict(loss)
-    file = lab.part("times", {**identity, "machine": machine(lab.config.device)})
+    file = _part_file(comparison, work, loss)
     kept = lab.load_part(file, _Times)
     if kept is not None and all(kept[1].times.get(name) for name in ("network", "iterations")):
         lab.done += work.iterations
