@@ -419,7 +419,7 @@ def test_ctrl_c_exits_130_and_the_same_command_goes_on_to_the_same_numbers(
         interrupt(patch, at=4)  # one iteration into the second photograph
         code, told, err = run(*words)
     assert (code, told) == (130, "")
-    assert "the same command goes on" in err
+    assert "run the same command again" in err
     assert [path.name for path in out.iterdir()] == ["parts"]
     assert len(list((out / "parts").iterdir())) == 1
     optimise, runs = Optimization.run, []

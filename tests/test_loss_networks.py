@@ -265,7 +265,7 @@ def test_a_file_that_ends_too_early_is_an_error_that_names_the_layer(vgg_file: P
 def test_weights_of_another_shape_are_an_error_that_names_the_tensor(tmp_path: Path) -> None:
     state = vgg_state() | {"features.2.weight": torch.zeros(32, 64, 3, 3)}
     safetensors.torch.save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(WeightsError, match=r"features\.2\.weight has shape \(32, 64, 3, 3\)"):
+    with pytest.raises(WeightsError, match=r"features\.2\.weight has the shape \(32, 64, 3, 3\)"):
         LossNetwork("vgg16", ("relu1_2",), path=tmp_path / "odd.safetensors")
 
 

@@ -378,17 +378,17 @@ def test_a_term_called_total_is_refused() -> None:
 
 @pytest.mark.parametrize("target", [None, pictures(1, 12, 17)], ids=["missing", "of another size"])
 def test_a_target_that_does_not_fit_is_an_error(target: Tensor | None) -> None:
-    with pytest.raises(ConfigError, match="give one of the same height and width as the output"):
+    with pytest.raises(ConfigError, match="give an image of the same height and width as the output"):
         PerceptualLoss({"pixels": (PixelLoss(), 1.0)})(pictures(1), target)
 
 
 def test_calibrating_on_single_photographs_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="at least 2 photographs"):
+    with pytest.raises(ConfigError, match="at least 2 photos"):
         stub_loss().calibrate([pictures(2), pictures(1)])
 
 
 def test_calibrating_on_nothing_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="need photographs"):
+    with pytest.raises(ConfigError, match="need photos"):
         stub_loss().calibrate([])
 
 
@@ -504,14 +504,14 @@ def test_an_image_without_room_for_a_grid_is_one_sentence(term: Term, side: int)
     ("make", "message"),
     [
         (lambda: GridLoss(0), "period of GridLoss is 0"),
-        (lambda: GridLoss(2.5), "period of a GridLoss is 2.5"),  # type: ignore[arg-type]
+        (lambda: GridLoss(2.5), "period of GridLoss is 2.5"),  # type: ignore[arg-type]
         (lambda: StyleLoss(DEEP, torch.ones(2, 3, 3), "papre"), "convention is 'papre'; choose one of paper"),
         (lambda: StyleLoss(DEEP, torch.ones(3, 3)), r"have the shape \(3, 3\): give Gram matrices"),
         (lambda: StyleLoss(DEEP, torch.ones(1, 6, 4)), "give Gram matrices"),
-        (lambda: PerceptualLoss({"t": (TemporalLoss(), 1.0)})(WHOLE), "compares two paintings"),
+        (lambda: PerceptualLoss({"t": (TemporalLoss(), 1.0)})(WHOLE), "compares two images"),
         (
             lambda: PerceptualLoss({"s": (StyleLoss(DEEP, torch.ones(1, 4, 4)), 1.0)}, networks=Stub())(WHOLE),  # type: ignore[arg-type]
-            "stub:deep has 6 channels, and the targets of its StyleLoss have 4",
+            "stub:deep has 6 channels, but the targets of its StyleLoss have 4",
         ),
     ],
 )

@@ -530,7 +530,7 @@ def test_perceptual_distance_does_not_compare_different_sizes_in_silence(
 
 
 def test_a_picture_too_small_for_the_layers_is_refused(distance: PerceptualDistance) -> None:
-    with pytest.raises(ImageError, match="too small for the layers asked of vgg16"):
+    with pytest.raises(ImageError, match="too small for the layers of vgg16"):
         distance(random(1, 3, 1, 1), random(1, 3, 1, 1))
 
 

@@ -443,7 +443,7 @@ def test_a_wrong_string_is_refused_and_the_error_says_why(text: str, channels: i
 
 @pytest.mark.parametrize("text", ["d4 s1-3", "d4 d4 s2-3", "c3s3-4 s2-3", "c3s2-4 s3-3"])
 def test_a_network_that_makes_pictures_smaller_or_fits_no_whole_scale_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="reduces the image"):
+    with pytest.raises(ConfigError, match="reduces images"):
         network(text)
 
 

@@ -290,7 +290,7 @@ class TransformationNetwork(nn.Module):
             self.multiple = max(self.multiple, shrink // math.gcd(shrink, grow))
         if grow % shrink:
             raise ConfigError(
-                f"The architecture {self.config.architecture!r} reduces the image: add layers that double it."
+                f"The architecture {self.config.architecture!r} reduces images: it must double as often as it halves."
             )
         self.grow = grow // shrink
         self.scale = self.grow * self.config.enlarge

@@ -31,11 +31,9 @@ DEEP_ABOUT = (
 def compare(
     lab: Lab, name: str, plan: Sequence[Work], *, styles: Sequence[str], paper: str
 ) -> Generator[Step, None, Report]:
-    """Paint photos by both methods. A generator of Steps that returns the Report.
+    """Paint the k-th photo in the k-th style by both methods, or with --full all photos in all styles.
 
-    The k-th style paints the k-th photo; with --full, every style paints every photo. name: "figure6" or "figure7".
-    plan: the size and the number of photos and iterations. styles: default names of styles. paper: what the paper
-    found.
+    A generator of Steps that returns the Report.
     """
     (work, *_) = plan
     comparisons = [lab.comparison(NETWORK, style) for style in lab.config.styles or styles]
