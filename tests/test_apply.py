@@ -196,7 +196,7 @@ def test_a_size_that_the_format_cannot_hold_is_said_before_the_work(tree: Path, 
 
     pairs = [(tree / "a.jpg", tmp_path / "a.webp")]
     (outcome,) = convert_files(pairs, never, size=lambda height, width: (height, 16384))
-    assert "WEBP holds no more than 16383 pixels a side" in str(outcome.error)
+    assert "WEBP allows at most 16383 pixels a side" in str(outcome.error)
 
 
 def test_one_bad_file_does_not_stop_the_rest(tree: Path, tmp_path: Path) -> None:

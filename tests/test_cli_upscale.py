@@ -304,7 +304,7 @@ def test_the_shipped_network_of_a_loss_and_scale_is_taken(capsys: Capture, monke
         ("photos/0.png --network x4.safetensors -o photos/0.png", "would overwrite its input"),
         ("photos --network x4.safetensors -o photos", "photos"),
         ("photos --network x4.safetensors -o x.png", "give a folder to write to"),
-        ("photos/0.png --network x4.safetensors -o x.xyz", "ends in no format to write"),
+        ("photos/0.png --network x4.safetensors -o x.xyz", "has no ending that can be written"),
         ("missing.png --network x4.safetensors -o x.png", "missing.png"),
         ("--network x4.safetensors -o x.png", "Give at least one image"),
         ("photos/0.png --network x4.safetensors -o x.png --scale 0", "scale is 0"),

@@ -213,7 +213,7 @@ def test_the_installed_command_paints_a_film_and_stops_on_ctrl_c() -> None:
 def test_stylize_points_to_this_command_for_a_film(capsys: Capture) -> None:
     code, _, err = run(capsys, "stylize", "a.mp4", "-o", "b.png")
     assert code == 1
-    assert "a.mp4 is a film: use `perceptual video`." in err
+    assert "a.mp4 is a video: use `perceptual video`." in err
 
 
 def test_no_sound_is_a_flag(capsys: Capture, tiny_style: Path) -> None:

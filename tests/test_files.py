@@ -261,7 +261,7 @@ def test_links_in_a_circle_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     for path in (tmp_path / "a", tmp_path / "a" / "x.png"):
-        with pytest.raises(OutputError, match="in a circle") as caught, write_beside(path):
+        with pytest.raises(OutputError, match="links form a circle") as caught, write_beside(path):
             pytest.fail("there is nothing to write to")
         assert_one_sentence(caught.value, path)
 

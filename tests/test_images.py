@@ -486,14 +486,16 @@ def test_broken_profile_in_a_picture_is_not_written(folder: Path) -> None:
 def test_missing_folder_empty_and_text(folder: Path) -> None:
     cases = {
         folder / "no.png": "no.png does not exist: check the name",
-        folder: "is a folder: give the name of a picture in it",
+        folder: "is a folder: give the name of an image in it",
         stored(folder / "empty.png", b""): r"empty.png is empty \(0 bytes\)",
-        stored(folder / "text.jpg", b"hello, this is a letter to you\n" * 9): "text.jpg is no picture of a known kind",
-        stored(folder / "short.png", b"\x89PN"): "short.png is no picture of a known kind, or badly damaged",
+        stored(
+            folder / "text.jpg", b"hello, this is a letter to you\n" * 9
+        ): "text.jpg is not an image of a known format",
+        stored(folder / "short.png", b"\x89PN"): "short.png is not an image of a known format, or is badly damaged",
         stored(
             folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300)
-        ): r"a.heic is a HEIC picture: pip install 'perceptual\[heif\]', or save it as",
-        stored(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"): "no picture",
+        ): r"a.heic is a HEIC image: pip install 'perceptual\[heif\]', or save it as",
+        stored(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"): "not an image",
         folder / ("x" * 300 + ".png"): "cannot be read",
         folder / "empty.png" / "a.png": "cannot be read",
         folder / "a\0b.png": "a\0b.png",
@@ -556,13 +558,13 @@ def test_flipped_bytes_are_a_picture_or_an_image_error(folder: Path, kind: str) 
 def test_bombs_are_refused_from_the_header(folder: Path) -> None:
     bomb = stored(folder / "bomb.png", png(RGB8, 2, size=(100_000, 100_000)))
     start = time.perf_counter()
-    with pytest.raises(ImageError, match=r"bomb\.png is 100000 x 100000, where 1 to 400000000 pixels are allowed"):
+    with pytest.raises(ImageError, match=r"bomb\.png is 100000 x 100000 px, and 1 to 400000000 pixels are allowed"):
         read(bomb)
     with pytest.raises(ImageError, match="100000 x 100000"):
         open_rgb(bomb)
     assert time.perf_counter() - start < 1
     path = saved(folder / "a.png", RGB8)
-    with pytest.raises(ImageError, match="9 x 6, where 1 to 53 pixels"):
+    with pytest.raises(ImageError, match="9 x 6 px, and 1 to 53 pixels"):
         read(path, max_pixels=53)
     read(path, max_pixels=54)
 
@@ -717,9 +719,9 @@ def test_what_is_no_picture_is_not_written(folder: Path) -> None:
 
 
 def test_sides_beyond_the_format(folder: Path) -> None:
-    with pytest.raises(ImageError, match=r"WEBP holds no more than 16383 pixels a side, not 16384 x 1"):
+    with pytest.raises(ImageError, match=r"WEBP allows at most 16383 pixels a side, not 16384 x 1"):
         write(folder / "a.webp", torch.zeros(1, 3, 1, 16384))
-    with pytest.raises(ImageError, match=r"JPEG holds no more than 65500 pixels a side, not 1 x 65501"):
+    with pytest.raises(ImageError, match=r"JPEG allows at most 65500 pixels a side, not 1 x 65501"):
         write(folder / "a.jpg", torch.zeros(1, 3, 65501, 1))
     write(folder / "a.webp", torch.zeros(1, 3, 1, 16383))
     write(folder / "a.jpg", torch.zeros(1, 3, 65500, 1))
@@ -813,17 +815,17 @@ def test_pillow_kinds(folder: Path) -> None:
     with Image.open(path) as image:
         assert torch.equal(from_any(image), read(path).pixels)
     path.write_bytes(path.read_bytes()[:-60])
-    with Image.open(path) as image, pytest.raises(ImageError, match="The picture is damaged"):
+    with Image.open(path) as image, pytest.raises(ImageError, match="The image is damaged"):
         from_any(image)
-    with pytest.raises(ImageError, match="The picture has no pixels"):
+    with pytest.raises(ImageError, match="The image has no pixels"):
         from_any(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        ("a.png", "A str is no picture"),
-        (None, "A NoneType is no picture"),
+        ("a.png", "A str is not an image"),
+        (None, "A NoneType is not an image"),
         (RGB8.astype(np.int64), "array of int64"),
         (RGB8 > 9, "array of bool"),
         (RGB8.astype(np.uint32), "array of uint32"),
@@ -831,7 +833,7 @@ def test_pillow_kinds(folder: Path) -> None:
         (np.zeros((3, 8, 9), np.uint8), r"shape \(3, 8, 9\)"),
         (np.zeros((2, 2, 2, 2, 3), np.uint8), "shape"),
         (np.zeros(3, np.uint8), "shape"),
-        (np.uint8(3) + np.zeros((), np.uint8), "no picture"),
+        (np.uint8(3) + np.zeros((), np.uint8), "not an image"),
         (torch.zeros(4, 5), r"shape \(4, 5\)"),
         (torch.zeros(4, 5, 5), r"shape \(4, 5, 5\)"),
         (torch.zeros(5, 4, 3), r"shape"),
@@ -918,7 +920,7 @@ def test_back_into_what_does_not_fit() -> None:
     ):
         with pytest.raises(ImageError, match="does not fit"):
             to_kind_of(result, like)
-    with pytest.raises(ImageError, match="str is no picture"):
+    with pytest.raises(ImageError, match="str is not an image"):
         to_kind_of(torch.zeros(1, 3, 4, 4), "a.png")
     with pytest.raises(ImageError, match="NaN"):
         to_kind_of(torch.full((1, 3, 4, 4), float("nan")), RGB8)
@@ -1014,8 +1016,8 @@ def test_find_gives_no_file_twice(tree: Path) -> None:
     [
         ("nothing.png", "nothing.png does not exist"),
         ("*.gif", r"\*\.gif matches no file"),
-        ("*.txt", "holds no picture: known endings are .*png"),
-        ("x", "x holds no picture"),
+        ("*.txt", "has no image in it: known endings are .*png"),
+        ("x", "x has no image in it"),
         ("", "An empty name does not exist"),
         ("n" * 300, "n cannot be read|does not exist"),
     ],

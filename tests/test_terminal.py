@@ -16,7 +16,7 @@ from perceptual.cli.terminal import printable, say, show, with_bar
 from perceptual.config import NetworkConfig
 from perceptual.errors import ImageError
 from perceptual.events import Step
-from perceptual.images import codecs
+from perceptual.images import damage
 from perceptual.networks import TransformationNetwork
 
 Capture = pytest.CaptureFixture[str]
@@ -107,5 +107,5 @@ def test_all_that_the_command_prints_goes_through_one_place() -> None:
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_a_picture_that_does_not_fit_into_memory_is_not_called_damaged(error: Exception) -> None:
     with pytest.raises(ImageError, match=r"^a\.png does not fit into memory: make it smaller first\.$"), \
-            codecs.decoding("a.png"):  # fmt: skip
+            damage.decoding("a.png"):  # fmt: skip
         raise error

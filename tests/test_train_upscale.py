@@ -21,7 +21,7 @@ from perceptual import checkpoints, files
 from perceptual.config import NetworkConfig, TrainConfig, from_dict, named_weights, to_dict
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, DataError, TrainingError
-from perceptual.images.codecs import Array
+from perceptual.functional import Array
 from perceptual.losses import (
     PIXELS,
     AbsoluteLoss,

@@ -237,7 +237,7 @@ def test_a_shorter_local_file_does_not_stop_the_download(server: Server, tiny: s
     assert locate(tiny) == cache / FILE
 
 
-def test_one_cut_is_mended_by_a_range_request(server: Server, tiny: str, cache: Path) -> None:
+def test_after_a_cut_the_rest_is_downloaded(server: Server, tiny: str, cache: Path) -> None:
     server.cuts = 1
     steps = list(fetch(tiny))
     assert server.seen == [None, "bytes=3000-"]
@@ -249,7 +249,7 @@ def test_one_cut_is_mended_by_a_range_request(server: Server, tiny: str, cache: 
 
 def test_a_server_that_always_cuts_keeps_the_part_for_the_next_call(server: Server, tiny: str, cache: Path) -> None:
     server.cuts, server.cut_after = 1000, 1000
-    with pytest.raises(WeightsError, match=r"is kept: running again goes on"):
+    with pytest.raises(WeightsError, match=r"are kept: run the command again"):
         list(fetch(tiny))
     assert server.seen == [None, "bytes=1000-", "bytes=2000-", "bytes=3000-"]
     assert (cache / f"{FILE}.part").read_bytes() == BODY[:4000]
@@ -258,7 +258,7 @@ def test_a_server_that_always_cuts_keeps_the_part_for_the_next_call(server: Serv
     first, *_ = steps = list(fetch(tiny))
     assert server.seen[-1] == "bytes=4000-"
     assert (first.index, first.total) == (4000, len(BODY))
-    assert "0.0 MB are here" in (first.message or "")
+    assert "0.0 MB are there" in (first.message or "")
     assert steps[-1].index == len(BODY)
     assert (cache / FILE).read_bytes() == BODY
 
@@ -282,7 +282,7 @@ def test_a_server_that_ignores_range_starts_over(server: Server, tiny: str, cach
 
 def test_a_server_that_ignores_range_and_always_cuts_ends(server: Server, tiny: str) -> None:
     server.ranges, server.cuts = False, 1000
-    with pytest.raises(WeightsError, match="is kept"):
+    with pytest.raises(WeightsError, match="are kept"):
         list(fetch(tiny))
     assert len(server.seen) == 4
 
@@ -298,7 +298,7 @@ def test_416_means_complete_or_start_over(server: Server, tiny: str, cache: Path
 
 def test_a_wrong_hash_deletes_the_part(server: Server, tiny: str, cache: Path) -> None:
     server.body = BODY[:-1] + b"?"
-    with pytest.raises(WeightsError, match=r"another hash, which was deleted: run it again"):
+    with pytest.raises(WeightsError, match=r"another hash, which was deleted: run the command again"):
         list(fetch(tiny))
     assert not (cache / f"{FILE}.part").exists()
     assert locate(tiny) is None
@@ -339,7 +339,7 @@ def test_a_forged_file_of_the_same_eight_digits_is_refused(
 ) -> None:
     forged = packed(vgg_state() | {"features.0.bias": torch.zeros(64)})
     name = eight_digits(server, monkeypatch, forged, tensors=tensors_digest(vgg_state(), NAMES), names=NAMES)
-    with pytest.raises(WeightsError, match="sent something of another content, which was deleted"):
+    with pytest.raises(WeightsError, match="sent a file with another content, which was deleted"):
         list(fetch(name))
     assert not (cache / f"{FILE}.part").exists()
     (cache / FILE).write_bytes(forged)
@@ -428,12 +428,12 @@ def test_a_good_part_survives_a_web_page(server: Server, tiny: str, cache: Path,
     part = cache / f"{FILE}.part"
     part.write_bytes(BODY[:4000])
     server.body, server.ranges, server.kind = b"x" * 4000 * ranges + page, ranges, "text/html"
-    with pytest.raises(WeightsError, match="answers with a web page in place of the file"):
+    with pytest.raises(WeightsError, match="sends a web page, not the file"):
         list(fetch(tiny))
     assert part.read_bytes() == BODY[:4000]
     server.kind = "application/octet-stream"
     if not ranges:
-        with pytest.raises(WeightsError, match="answers with a web page"):
+        with pytest.raises(WeightsError, match="sends a web page"):
             list(fetch(tiny))
     server.body, server.ranges = BODY, True
     list(fetch(tiny))
@@ -462,7 +462,7 @@ def test_a_download_has_an_end(
     cache.mkdir()
     (cache / f"{FILE}.part").write_bytes(BODY[:4000])
     server.body, server.length = BODY + bytes(100_000), length
-    with pytest.raises(WeightsError, match=r"sends \d+ bytes or more, and the file .* it is another file"):
+    with pytest.raises(WeightsError, match=r"sends \d+ bytes or more, but the file .* it is another file"):
         list(fetch("tiny"))
     assert (cache / f"{FILE}.part").read_bytes() == BODY[:4000]
 
@@ -471,7 +471,7 @@ def test_a_download_has_an_end(
 @pytest.mark.parametrize("place", ["http://[bad", "http://127.0.0.1:port/", "http://\udce9.de/", "//["])
 def test_a_malformed_redirect_is_one_sentence(server: Server, tiny: str, place: str) -> None:
     server.location = place
-    with pytest.raises(WeightsError, match="redirects to an address that is none") as caught:
+    with pytest.raises(WeightsError, match="redirects to an invalid address") as caught:
         list(fetch(tiny))
     assert len(server.seen) == 1
     assert "\n" not in str(caught.value)
@@ -493,18 +493,18 @@ def test_what_a_server_says_does_not_steer_the_terminal(server: Server, tiny: st
 
 
 @pytest.mark.parametrize("status", [404, 500, 403])
-def test_http_errors_name_the_address_and_the_mend(server: Server, tiny: str, cache: Path, status: int) -> None:
+def test_http_errors_name_the_address_and_what_to_do(server: Server, tiny: str, cache: Path, status: int) -> None:
     server.status = status
-    with pytest.raises(WeightsError, match=rf"{server.url}: HTTP {status} .* by hand into .*cache"):
+    with pytest.raises(WeightsError, match=rf"{server.url}: HTTP {status} .* by hand to .*cache"):
         list(fetch(tiny))
     assert server.seen == [None]
 
 
-def test_nothing_listening_is_told_at_once(server: Server, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_is_an_error_at_once(server: Server, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     server.shutdown()
     server.server_close()
     monkeypatch.setattr(weights, "RETRY_DELAYS", (60.0,))
-    with pytest.raises(WeightsError, match=r"Cannot download http://127.*refused.* by hand into"):
+    with pytest.raises(WeightsError, match=r"Cannot download http://127.*refused.* by hand to"):
         list(fetch(tiny))
 
 
@@ -559,15 +559,15 @@ def test_a_lock_left_by_a_dead_process_is_no_lock(server: Server, tiny: str, cac
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_is_told(server: Server, tiny: str, cache: Path) -> None:
+def test_a_full_disk_is_one_sentence(server: Server, tiny: str, cache: Path) -> None:
     cache.mkdir()
     (cache / f"{FILE}.part").symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="no space left on device; make room or choose another folder"):
+    with pytest.raises(OutputError, match="no space left on device; free some space, or choose another folder"):
         list(fetch(tiny))
     assert server.seen == [None]
 
 
-def test_a_file_in_the_way_of_the_cache_is_told(server: Server, tiny: str, cache: Path) -> None:
+def test_a_file_in_place_of_the_cache_folder_is_one_sentence(server: Server, tiny: str, cache: Path) -> None:
     cache.write_bytes(b"")
     with pytest.raises(OutputError, match="Cannot write"):
         list(fetch(tiny))
@@ -614,7 +614,7 @@ def test_old_pickles_of_the_time_of_the_paper(tiny: str, tmp_path: Path) -> None
     assert set(load(tiny, path).state) == {"features.0.weight", "features.0.bias"}
 
 
-def test_missing_weights_tell_the_three_mends(tiny: str, cache: Path) -> None:
+def test_missing_weights_give_the_three_ways_to_get_them(tiny: str, cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"weights fetch tiny.*tiny.pth in .*PERCEPTUAL_WEIGHTS.*path"):
         load(tiny)
     with pytest.raises(WeightsError, match=r"cannot be downloaded; put squeezenet1_0.safetensors"):

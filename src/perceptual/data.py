@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from perceptual import images
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
+from perceptual.functional import Array
 from perceptual.images import finding
-from perceptual.images.codecs import Array
 
 FLAT = 0.5 / 255
 """Standard deviation below which a crop counts as a single colour: half a level of 0..255."""

@@ -1,4 +1,6 @@
-"""Files: written beside and renamed, so that nothing is ever half-written; their hashes; what may be replaced."""
+"""Writing files: under a temporary name first, then renamed, so that no file is ever half-written. Checks of output
+paths before long work. Hashes of files.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,19 @@ _cleaned: set[str] = set()
 
 @contextlib.contextmanager
 def write_beside(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to; on success that file is flushed and renamed onto `path`.
+    """Yield a temporary path to write to. On success the file is flushed to the disk and renamed to `path`.
 
-    The file has the name of `path` and lies in a hidden folder beside it that only the user may enter. On Linux the
-    path goes by the descriptor of that folder, so in a folder that others can write to nobody can put a link in its
-    place. A file that is replaced keeps its permissions. Missing parent folders are made. On any failure, Ctrl-C
-    included, the hidden folder is removed and an older file at `path` stays as it was. What a killed process left
-    there is removed by the next one that writes to that folder.
+    The temporary file has the name of `path`. It lies in a hidden folder beside `path` that only this user may enter.
+    On Linux the temporary path goes through a descriptor of that folder. So nobody can put a link in its place, even if
+    others may write to the parent folder.
+
+    An existing file keeps its permissions when it is replaced. Missing parent folders are made. On any failure,
+    including Ctrl-C, the hidden folder is removed and an existing file at `path` is not changed. The hidden folder of a
+    killed process is removed the next time a process writes to the same parent folder.
 
     Raises:
-        OutputError: the disk is full, permission is denied, `path` is a folder or no regular file, or another process
-            exchanged the file.
+        OutputError: the disk is full, permission is denied, `path` is a folder or not a regular file, or another
+            process exchanged the temporary file.
     """
     target = Path(path)
     try:
@@ -45,7 +49,9 @@ def write_beside(path: str | Path) -> Iterator[Path]:
             try:
                 yield temporary
                 if not os.path.samestat(os.fstat(file), os.lstat(temporary)):
-                    raise OutputError(f"Cannot write {target}: another process exchanged the file; run it again.")
+                    raise OutputError(
+                        f"Cannot write {target}: another process exchanged the file; run the command again."
+                    )
                 if mode is not None and hasattr(os, "fchmod"):
                     os.fchmod(file, mode)
                 os.fsync(file)
@@ -55,13 +61,13 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     except PerceptualError:
         raise
     except OSError as error:
-        raise OutputError(f"Cannot write {target}: {_mend(error)}") from error
+        raise OutputError(f"Cannot write {target}: {_explain(error)}") from error
 
 
 def _mode_of(target: Path) -> int | None:
-    """The permissions of the file that will be replaced; None if there is none."""
+    """The permissions of the file that will be replaced; None if there is no such file."""
     try:
-        status = os.stat(target)  # a name that can never be written is said before the work, not after it
+        status = os.stat(target)  # checked before the work, not after it
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(status.st_mode):
@@ -73,9 +79,9 @@ def _mode_of(target: Path) -> int | None:
 
 @contextlib.contextmanager
 def _hidden_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` that only the user may enter; it is removed at the end, with what is in it.
+    """Make a folder beside `target` that only this user may enter; at the end remove it with its files.
 
-    It is locked as long as it is in use, which tells it from a leftover.
+    It is locked while it is in use. A folder without a lock was left by a killed process.
     """
     prefix = f".{target.stem[:40]}-perceptual-"
     if sys.platform == "win32":
@@ -90,7 +96,7 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         if _lock(folder) is not False and os.fstat(folder).st_nlink:
             break
-        os.close(folder)  # between these lines another process took it for a leftover
+        os.close(folder)  # before it was locked, another process has removed it as a leftover
     try:
         by_descriptor = f"/proc/self/fd/{folder}"
         yield Path(by_descriptor if os.path.isdir(by_descriptor) else name)
@@ -100,7 +106,7 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
 
 
 def _remove(name: str, folder: int | str) -> None:
-    """Delete a hidden folder and its files. folder: its descriptor, or its name where there are no descriptors."""
+    """Delete a hidden folder and its files. folder: its descriptor, or on Windows its name."""
     with contextlib.suppress(OSError):
         for entry in os.listdir(folder):
             if isinstance(folder, int):
@@ -111,9 +117,9 @@ def _remove(name: str, folder: int | str) -> None:
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Lock a file or folder until its descriptor is closed, also by the end of the process.
+    """Lock a file or folder until its descriptor is closed or the process ends.
 
-    False if somebody else holds the lock; None where there are no locks, as on some network disks.
+    Returns False if another process holds the lock, and None if there are no locks, as on some network disks.
     """
     try:
         import fcntl
@@ -127,7 +133,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Delete hidden folders that killed processes of this user left; once for each parent folder and process."""
+    """Delete hidden folders of this user's killed processes. This is done once for each parent folder and process."""
     if sys.platform == "win32" or (key := os.path.abspath(parent)) in _cleaned:
         return
     _cleaned.add(key)
@@ -144,10 +150,10 @@ def _remove_leftovers(parent: Path) -> None:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Say before hours of work that its folder cannot be written to; makes the folder.
+    """Check before long work that a folder can be written to. The folder is made if it is missing.
 
     Raises:
-        OutputError: as `write_beside`.
+        OutputError: it cannot be made or written to.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -155,29 +161,31 @@ def check_folder(folder: str | Path) -> None:
         with _hidden_folder(Path(folder) / "proof") as hidden:
             (hidden / "proof").write_bytes(b"proof")
     except OSError as error:
-        raise OutputError(f"Cannot write to the folder {folder}: {_mend(error)}") from error
+        raise OutputError(f"Cannot write to the folder {folder}: {_explain(error)}") from error
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is anything at `path`, also a link that leads nowhere.
+    """Whether a file, folder or link exists at `path`. A link to a missing file counts too.
 
     Raises:
-        OutputError: it cannot be told, and nothing can be written there: the name is too long, permission is denied.
+        OutputError: this cannot be found out, for instance because the name is too long or permission is denied.
     """
     try:
         os.lstat(path)
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
+        raise OutputError(f"Cannot write {path}: {_explain(error)}") from error
     return True
 
 
 def check_new(out: str | Path, sides: Iterable[Path], *, overwrite: bool) -> None:
-    """Say before the work that a result, or a file beside it, would replace something.
+    """Check before the work that the result and the files beside it do not replace existing files.
+
+    out: the result. sides: files that are written beside it. overwrite: existing files may be replaced.
 
     Raises:
-        OutputError: `out` is a folder, or one of them exists and `overwrite` was not given; as `exists`.
+        OutputError: `out` is a folder, or one of the files exists and `overwrite` is False, or as in `exists`.
     """
     if os.path.isdir(out):
         raise OutputError(f"{out} is a folder: give the name of a file to write.")
@@ -187,10 +195,10 @@ def check_new(out: str | Path, sides: Iterable[Path], *, overwrite: bool) -> Non
 
 
 def check_no_input(out: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Say before the work that a result would replace one of its own inputs; those that do not exist are passed over.
+    """Check before the work that the result does not replace one of its own inputs. Missing inputs are ignored.
 
     Raises:
-        OutputError: it would.
+        OutputError: it would replace one.
     """
     for path in inputs:
         with contextlib.suppress(OSError, ValueError):
@@ -199,7 +207,7 @@ def check_no_input(out: str | Path, inputs: Iterable[str | Path]) -> None:
 
 
 def remove_previews(folder: Path) -> None:
-    """Delete the previews of an earlier run, 000500.png and so on, and the folder if nothing else is in it."""
+    """Delete the previews of an earlier run (000500.png and so on), and the folder too if it is empty then."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if re.fullmatch(r"\d{6,}\.png", path.name):
@@ -209,10 +217,10 @@ def remove_previews(folder: Path) -> None:
 
 @contextlib.contextmanager
 def one_run(out: str | Path) -> Iterator[None]:
-    """Keep a second process from writing the same result and the files beside it at the same time.
+    """Lock a result, so that no second process writes it or the files beside it at the same time.
 
     Raises:
-        OutputError: another process is writing it, or the folder cannot be written to.
+        OutputError: another process holds the lock, or the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
@@ -222,32 +230,33 @@ def one_run(out: str | Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputError(f"Another process is writing {out}: wait for its end, or choose another --out.") from error
+        raise OutputError(f"Another process is writing {out}: wait until it ends, or choose another --out.") from error
     except OSError as error:
-        raise OutputError(f"Cannot write {out}: {_mend(error)}") from error
+        raise OutputError(f"Cannot write {out}: {_explain(error)}") from error
     try:
         yield
     finally:
         if lock.lock_counter == 1:
             with contextlib.suppress(OSError):
-                path.unlink()  # while it is locked: whoever opened it meanwhile sees that it is gone
+                path.unlink()  # still locked: a process that has opened it sees that it is gone
         lock.release()
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add a line to a text file.
+    """Append a line to a text file, in UTF-8.
 
     Raises:
-        OutputError: as `write_beside`.
+        OutputError: the file cannot be written.
     """
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_mend(error)}") from error
+        raise OutputError(f"Cannot write {path}: {_explain(error)}") from error
 
 
-def _mend(error: OSError) -> str:
+def _explain(error: OSError) -> str:
+    """What went wrong and what to do, as the end of a sentence."""
     reasons = {
         errno.ENOSPC: "the disk is full; free some space, or write to another disk.",
         errno.EDQUOT: "the disk quota is used up; free some space, or write to another disk.",
@@ -257,7 +266,7 @@ def _mend(error: OSError) -> str:
         errno.ENOTDIR: "part of its path is a file, not a folder; choose another path.",
         errno.EEXIST: "part of its path is a file, not a folder; choose another path.",
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",
-        errno.ELOOP: "its links lead in a circle; choose another path.",
+        errno.ELOOP: "its links form a circle; choose another path.",
     }
     return reasons.get(error.errno or 0, f"{(error.strerror or str(error)).lower()}; choose another path.")
 
@@ -272,4 +281,6 @@ def sha256_of(path: str | Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}; check the path and its rights.") from error
+        raise WeightsError(
+            f"Cannot read {path}: {error.strerror or error}; check the path and its permissions."
+        ) from error

@@ -10,9 +10,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Array = np.ndarray[Any, np.dtype[Any]]
+"""A numpy array of any dtype."""
 
 LATTICE_SIDE = 48
 """Smallest height and width of an image for `lattice_energy`, in pixels."""

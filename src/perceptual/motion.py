@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import random
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual.errors import ImageError
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from perceptual.functional import Array
 
 FLOW_SIDE = 448
 """Longer side in pixels of the frames for the optical flow. The fastest setting of DIS is sufficient at this size."""

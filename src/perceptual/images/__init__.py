@@ -1,7 +1,7 @@
-"""Pictures: files, tensors and every other kind of picture, converted at this door.
+"""Images: reading and writing files, and conversion between tensors, numpy arrays and Pillow images.
 
-Inside the package a picture is RGB, float32, in [0, 1], of shape (N, 3, H, W), upright, in sRGB; where large ones pass
-through, it may be uint8 levels.
+Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], upright, in sRGB. Large 8-bit images may
+stay uint8, from 0 to 255.
 """
 
 from perceptual.images.picture import (

@@ -1,4 +1,4 @@
-"""Finding pictures: the files that a list of files, folders and globs means."""
+"""Finds image files: a list of files, folders and globs in, the files that they match out."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from perceptual.errors import ImageError
-from perceptual.images.codecs import decoding
+from perceptual.images.damage import decoding
 
 _SUFFIXES = """.jpg .jpeg .jpe .jfif .png .apng .webp .tif .tiff .gif .bmp .dib .pbm .pgm .pnm .ppm .avif .jp2 .j2k
     .ico .qoi .psd .pcx .tga .heic .heif .hif .jxl .dng .cr2 .cr3 .nef .arw .raf .orf .rw2"""
-"""Endings that are looked for in folders; a kind that cannot be read is refused by name, not left out in silence."""
+"""Endings that count as images in folders. A file of an unsupported format gives an error later and is not skipped."""
 IMAGE_SUFFIXES = frozenset(_SUFFIXES.split())
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file, and its path below the folder or glob that it was found by (to mirror a tree of folders)."""
+    """A file, and its path relative to the folder or glob that it was found by, to mirror a tree of folders."""
 
     path: Path
     relative: Path
 
 
 def find(inputs: Sequence[str | Path]) -> list[Found]:
-    """List the pictures meant by files, folders (with all below them) and globs such as `photos/**/*.jpg`.
+    """List the image files that inputs match: files, folders with their subfolders, globs such as `photos/**/*.jpg`.
 
-    In folders and globs only names with a known ending count, and hidden ones do not. Sorted within each input; no file
-    comes twice. A file that has the characters of a glob in its name is that file. A folder below an input that cannot
-    be searched is in the list itself, so that whoever reads the files reports it.
+    In folders and globs only files with a known ending are listed, and no hidden ones. The files of each input are
+    sorted, and no file is listed twice. If a file has the name of a glob, the file is meant. A folder below an input
+    that cannot be searched is listed itself, so that reading it reports the reason.
 
     Raises:
-        ImageError: an input matches nothing or cannot be searched, or a folder holds no picture.
+        ImageError: an input matches nothing or cannot be searched, or a folder has no image.
     """
     found: dict[str, Found] = {}
     for entry in [inputs] if isinstance(inputs, (str, Path)) else inputs:
@@ -56,7 +56,7 @@ def _matches(entry: str | Path) -> list[Found]:
         parts = path.parts
         while len(parts) > 1 and os.path.isdir(root / parts[0]):
             root, parts = root / parts[0], parts[1:]
-        if "**" in parts:  # glob.glob would follow links that lead back, again and again
+        if "**" in parts:  # glob.glob would follow links in a circle
             names, closed = _walk(root)
             names = [name for name in names if _fits(Path(name).parts, parts)]
         else:
@@ -70,13 +70,15 @@ def _matches(entry: str | Path) -> list[Found]:
     if not names and not closed:
         raise ImageError("matches no file: check the folder and the pattern.")
     if not kept:
-        raise ImageError(f"holds no picture: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise ImageError(f"has no image in it: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
     return [Found(root / name, name) for name in sorted(kept)]
 
 
 def _walk(root: Path) -> tuple[list[str], list[str]]:
-    """The files below a folder, hidden ones left out, and the folders that cannot be searched, by their paths below
-    `root`. Each folder is searched once, also if links lead to it: by its own name where it lies below `root`.
+    """The files below a folder without hidden ones, and the folders that cannot be searched, as relative paths.
+
+    Each folder is searched once, even if links lead to it. A folder below `root` is found under its own name, not
+    under that of a link.
 
     Raises:
         OSError: `root` itself cannot be searched.
@@ -107,7 +109,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a path are those of a glob, in which ** stands for any number of folders."""
+    """Whether a path matches a glob, both given as parts. "**" matches any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":

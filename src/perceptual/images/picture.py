@@ -1,9 +1,8 @@
-"""Pictures: file <-> tensor, any other kind <-> tensor.
+"""Image files to tensors and back, and any other kind of image to tensors and back.
 
-Inside the package a picture is RGB, float32, in [0, 1], of shape (N, 3, H, W), upright, in sRGB; where large ones pass
-through, it may be uint8 levels. All conversion happens
-at this door: `read` and `write` for files, `from_any` and `to_kind_of` for pictures in memory. The kinds of files are
-the business of codecs.py; this file turns its arrays into tensors and back.
+Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], upright, in sRGB. Large 8-bit images may
+stay uint8, called levels, from 0 to 255. All conversion happens in this file: `read` and `write` for files, `from_any`
+and `to_kind_of` for images in memory. codecs.py knows the file formats.
 """
 
 from __future__ import annotations
@@ -25,19 +24,9 @@ from torch.nn.functional import interpolate
 from perceptual.devices import free_memory
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.files import write_beside
-from perceptual.functional import bleed
-from perceptual.images.codecs import (
-    DAMAGE,
-    WRITABLE,
-    Array,
-    Description,
-    Format,
-    check_sides,
-    decoding,
-    encode,
-    identify,
-    layers,
-)
+from perceptual.functional import Array, bleed
+from perceptual.images.codecs import WRITABLE, Description, Format, check_sides, encode, identify, layers
+from perceptual.images.damage import DAMAGE, decoding
 
 Kind = TypeVar("Kind")
 
@@ -47,13 +36,16 @@ WRITABLE_SUFFIXES = frozenset(WRITABLE)
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture and what its file says about it.
+    """One image, and what its file holds besides the pixels.
 
-    pixels: (1, 3, H, W) in [0, 1], or uint8 levels; alpha: (1, 1, H, W) in [0, 1], straight. Pixels of alpha 0 are
-    those of the nearest visible ones (`functional.bleed`). exif, xmp: without orientation. dpi: pixels per inch, across
-    and down. grey: the file has one channel. icc_profile: an RGB profile that `write` embeds. in_srgb: the pixels are
-    in sRGB, and `write` converts them to the profile; else they are in its own colours. None: 8 bits are, 16 are not.
-    frames: pictures in the file, of which this is the first: above 1 for animations and for documents of several pages.
+    pixels: (1, 3, H, W) in [0, 1], or uint8 levels.
+    alpha: (1, 1, H, W) in [0, 1], not premultiplied. Pixels of alpha 0 have the colour of the nearest visible pixel
+        (`functional.bleed`).
+    exif, xmp: metadata without the orientation. icc_profile: an RGB profile, which `write` embeds.
+    bit_depth: 8 or 16. grey: the file has one channel. dpi: pixels per inch, across and down.
+    in_srgb: the pixels are in sRGB, and `write` converts them to the profile. False: they are in the profile's own
+        colour space. None: True for 8 bits, False for 16 bits.
+    frames: number of images in the file; this is the first. It is above 1 for animations and documents with pages.
     """
 
     pixels: Tensor
@@ -69,23 +61,24 @@ class Picture:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return self.pixels.shape[-2]
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return self.pixels.shape[-1]
 
 
 def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False, own_colours: bool = False) -> Picture:
-    """Read one picture (the first frame of several), upright, as RGB.
+    """Read one image file, or the first image of an animation, upright and as RGB.
 
-    levels: leave the pixels of files of 8 bits in uint8, a quarter of the memory.
-    own_colours: leave colours as the file's profile has them. Conversion to sRGB cuts off those that sRGB has not.
+    levels: leave 8-bit pixels as uint8, which takes a quarter of the memory.
+    own_colours: leave colours in the colour space of the file's profile. Conversion to sRGB clips colours outside it.
 
     Raises:
-        ImageError: no such file, not a picture, damaged, cut short, larger than `max_pixels` or than the free memory.
+        ImageError: the file is missing, is not an image, is damaged or incomplete, has more than `max_pixels` pixels,
+            or does not fit into the free memory.
     """
     with decoding(path), _open(path) as file:
         image = identify(file, max_pixels)
@@ -95,17 +88,17 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False
 
 
 def _check_memory(image: Image.Image) -> None:
-    """Refuse by its header a picture that will not fit: the operating system's way is to kill the process."""
+    """Refuse an image that does not fit into memory, by its header. Otherwise the system may kill the process."""
     needed, free = 16 * image.width * image.height, free_memory(torch.device("cpu"))
     if needed > free:
         raise ImageError(
-            f"is {image.width} x {image.height} px: decoding needs about {needed / 1e9:.1f} GB of memory and "
+            f"is {image.width} x {image.height} px: decoding needs about {needed / 1e9:.1f} GB of memory, and "
             f"{free / 1e9:.1f} GB are free: scale it down first."
         )
 
 
 def _frames(image: Image.Image) -> int:
-    """How many pictures a file holds; 1 where the later ones are damaged, and for what phones put beside a JPEG."""
+    """The number of images in a file. 1 if later ones are damaged, and for JPEGs with extra images from phones."""
     if image.format != "MPO":
         with contextlib.suppress(*DAMAGE):
             return int(getattr(image, "n_frames", 1))
@@ -113,7 +106,7 @@ def _frames(image: Image.Image) -> int:
 
 
 def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
-    """Every picture of an animation, in uint8 levels, with the milliseconds that it is shown.
+    """Read every image of an animation: (image in uint8 levels, duration in milliseconds).
 
     Raises:
         ImageError: as `read`.
@@ -127,9 +120,10 @@ def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
 
 
 def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
-    """Read one picture as upright 8-bit RGB for Pillow; lighter than `read`, for training.
+    """Read one image file as an upright 8-bit RGB Pillow image. It is faster than `read`, for training.
 
-    With `draft_size`, a JPEG may come at 1/2, 1/4 or 1/8 of its size, its shorter side still >= draft_size.
+    draft_size: in pixels. If it is given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter
+        side stays at least draft_size.
 
     Raises:
         ImageError: as `read`.
@@ -146,19 +140,22 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
 
 
 def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> None:
-    """Write one picture, in the format that `path` ends with; an older file is only replaced by a whole new one.
+    """Write one image, in the format that the ending of `path` names. An existing file is replaced only on success.
 
-    A bare tensor is (1, 3, H, W) or (3, H, W) in [0, 1]. 16 bits stay 16 in PNG and TIFF and become 8 elsewhere. ICC
-    profile, EXIF, XMP and alpha are kept where the format can; JPEG and BMP have no alpha: they are laid on white.
+    picture: a Picture, or a tensor (1, 3, H, W) or (3, H, W) in [0, 1]. 16 bits stay 16 in PNG and TIFF, and become 8
+        in other formats. Profile, EXIF data, XMP and alpha are kept if the format has them. JPEG and BMP have no alpha:
+        there the image is put on a white background.
+    quality: 1 to 100, for JPEG and WebP.
 
     Raises:
-        ImageError: an ending that is not supported, pixels that are no picture, or too many of them for the format.
-        ConfigError: `quality` is not in 1..100.
+        ImageError: the ending is not supported, the pixels have a wrong shape or values, or the format does not allow
+            sides of this length.
+        ConfigError: `quality` is not from 1 to 100.
         OutputError: the file cannot be written.
     """
     kind = WRITABLE.get(Path(path).suffix.lower())
     if kind is None:
-        raise ImageError(f"{path}: end the name with {', '.join(WRITABLE)} to say which kind of file to write.")
+        raise ImageError(f"{path}: end the name with {', '.join(WRITABLE)} to say which format to write.")
     if not 1 <= quality <= 100:
         raise ConfigError(f"quality is {quality}: give a number from 1 to 100.")
     if isinstance(picture, Tensor):
@@ -172,34 +169,36 @@ def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> 
 
 
 def from_any(image: object) -> Tensor:
-    """Turn a picture of any common kind into a new (N, 3, H, W) float32 tensor in [0, 1], on the device of `image`.
+    """Convert an image of any common kind to a new tensor (N, 3, H, W), float32 in [0, 1], on the device of `image`.
 
-    Kinds: a Pillow picture of any mode (made upright and sRGB as `read` does); a numpy array, uint8, uint16 or float in
-    [0, 1], of shape (H, W), (H, W, C) or (N, H, W, C), C being 1, 3, or 4 whose alpha is dropped; a torch tensor, uint8
-    or float in [0, 1], of shape (C, H, W) or (N, C, H, W), C being 1 or 3.
+    image: one of
+        - a Pillow image of any mode; it becomes upright and sRGB, as in `read`;
+        - a numpy array (H, W), (H, W, C) or (N, H, W, C), uint8, uint16, or float in [0, 1]. C is 1, 3 or 4; the alpha
+          of four channels is dropped;
+        - a tensor (C, H, W) or (N, C, H, W), uint8 or float in [0, 1]. C is 1 or 3.
 
     Raises:
-        ImageError: another type, dtype or shape, no pixels, not-a-number, or values well outside [0, 1].
+        ImageError: another type, dtype or shape, no pixels, NaN, or values far outside [0, 1].
     """
     if isinstance(image, Image.Image):
-        with decoding("The picture"):
+        with decoding("The image"):
             return _picture(image).pixels
     if not isinstance(image, (np.ndarray, Tensor)):
-        raise ImageError(f"A {type(image).__name__} is no picture: give a PIL image, a numpy array or a torch tensor.")
+        raise ImageError(f"A {type(image).__name__} is not an image: give a PIL image, a numpy array or a tensor.")
     tensor = _from_numpy(image) if isinstance(image, np.ndarray) else _from_torch(image)
     if tensor.numel() == 0:
-        raise ImageError(f"The picture has no pixels: its shape is {tuple(image.shape)}.")
+        raise ImageError(f"The image has no pixels: its shape is {tuple(image.shape)}.")
     low, high = (float(value) for value in tensor.detach().aminmax())
     if not low <= high:
-        raise ImageError("The picture has values that are not numbers (NaN): replace them first.")
+        raise ImageError("The image has values that are not numbers (NaN): replace them first.")
     if low < -0.5 or high > 1.5:
-        mend = "divide by 255" if low >= 0 and high <= 256 else "scale them"
-        raise ImageError(f"The picture has values from {low:g} to {high:g}: {mend} to bring them into [0, 1].")
+        advice = "divide by 255" if low >= 0 and high <= 256 else "scale them"
+        raise ImageError(f"The image has values from {low:g} to {high:g}: {advice} to bring them into [0, 1].")
     return tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
 
 
 def is_grey(image: object) -> bool:
-    """Whether a picture of any kind has one channel (besides alpha): mode L, shape (H, W) or (H, W, 1), (1, H, W)."""
+    """Whether an image has one channel besides alpha: mode L, array (H, W) or (H, W, 1), tensor (1, H, W)."""
     if isinstance(image, Tensor):
         return image.ndim >= 3 and image.shape[-3] == 1
     if isinstance(image, np.ndarray):
@@ -208,20 +207,21 @@ def is_grey(image: object) -> bool:
 
 
 def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
-    """Give `result`, (N, 3, H, W) in [0, 1], the kind, dtype, number of dimensions and device of `like`.
+    """Convert `result`, (N, 3, H, W) in [0, 1], to the type, dtype, number of dimensions and device of `like`.
 
-    It has three channels always, but a Pillow picture keeps its alpha: `alpha` (1, 1, H, W) where given, else its own,
-    scaled to fit. Integers are rounded half up.
+    The result has three channels. A Pillow image with alpha keeps it: `alpha` (1, 1, H, W) if it is given, else that of
+    `like`, resized. Integers are rounded, halves upwards.
 
     Raises:
-        ImageError: `like` is no picture, or one where `result` holds several; NaN where integers are wanted.
+        ImageError: `like` is not an image, or is one image and `result` has several, or `result` has NaN and `like`
+            integers.
     """
     if not isinstance(like, (Image.Image, np.ndarray, Tensor)):
-        raise ImageError(f"A {type(like).__name__} is no picture: give a PIL image, a numpy array or a torch tensor.")
+        raise ImageError(f"A {type(like).__name__} is not an image: give a PIL image, a numpy array or a tensor.")
     single = isinstance(like, Image.Image) or like.ndim < 4
     if result.ndim != 4 or result.shape[1] != 3 or (single and len(result) != 1):
         raise ImageError(
-            f"A result of shape {tuple(result.shape)} does not fit a {type(like).__name__}: pick one picture."
+            f"A result of shape {tuple(result.shape)} does not fit a {type(like).__name__}: choose one image."
         )
     if isinstance(like, Tensor):
         tensor = _levels(result, 255) if like.dtype == torch.uint8 else result.clamp(0, 1)
@@ -235,20 +235,20 @@ def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
 
 
 def alpha_of(image: object) -> Tensor | None:
-    """The alpha (1, 1, H, W) in [0, 1] of a Pillow picture; None where it has none, and for all other kinds."""
+    """The alpha of a Pillow image, (1, 1, H, W) in [0, 1]; None if it has none, and for every other kind of image."""
     if not isinstance(image, Image.Image) or not image.has_transparency_data:
         return None
-    with decoding("The picture"):
+    with decoding("The image"):
         return _picture(image).alpha
 
 
 def unit(pixels: Tensor) -> Tensor:
-    """Levels (uint8) as float32 in [0, 1]; floats as they are."""
+    """Convert uint8 levels to float32 in [0, 1]; floats are returned unchanged."""
     return pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
 
 
 def like(pixels: Tensor, other: Tensor) -> Tensor:
-    """Pixels as levels, rounded half up, where `other` has levels; else as they are, contiguous."""
+    """Convert pixels to uint8 levels, halves rounded upwards, if `other` has levels; else make them contiguous."""
     if other.dtype == torch.uint8:
         return pixels if pixels.dtype == torch.uint8 else _levels(pixels, 255).to(torch.uint8)
     return pixels.contiguous()
@@ -261,13 +261,13 @@ def resize(
     shorter_side: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Scale (N, C, H, W) by antialiased bicubic interpolation, clamped to [0, 1]; give exactly one of the three.
+    """Resize (N, C, H, W) with antialiased bicubic interpolation, clamped to [0, 1].
 
-    `size` is (height, width); a side alone keeps the proportions, and no side gets less than 1 pixel. Pixels that have
-    their size already are returned themselves.
+    Give exactly one of the three sizes, in pixels. longer_side, shorter_side: keep the aspect ratio; no side becomes
+    shorter than 1. size: (height, width). If nothing changes, `pixels` itself is returned.
 
     Raises:
-        ConfigError: none or several of the three are given, or one below 1.
+        ConfigError: none or several sizes are given, or one is below 1.
     """
     given = [value for value in (longer_side, shorter_side, size) if value is not None]
     if len(given) != 1 or min(np.ravel(given)) < 1:
@@ -282,12 +282,12 @@ def resize(
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Height and width times `scale`, rounded, neither below 1 pixel."""
+    """(height, width) times `scale`, rounded, and at least 1 pixel each."""
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def check_size(path: str | Path, height: int, width: int) -> None:
-    """Say before the work that the format of `path` cannot hold a picture of this size.
+    """Check before the work that the format of `path` allows an image of this size, in pixels.
 
     Raises:
         ImageError: a side is longer than the format allows.
@@ -299,19 +299,19 @@ def check_size(path: str | Path, height: int, width: int) -> None:
 
 
 def check_ending(path: Path) -> None:
-    """Say before the work that a file's name ends in no format to write.
+    """Check before the work that the ending of a file name is that of a format that can be written.
 
     Raises:
-        OutputError: it does.
+        OutputError: it is not.
     """
     if path.suffix.lower() not in WRITABLE_SUFFIXES:
-        raise OutputError(f"{path} ends in no format to write: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
+        raise OutputError(f"{path} has no ending that can be written: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
 def _open(path: str | Path) -> BinaryIO:
-    """Open a regular file; a pipe could keep us waiting for ever."""
+    """Open a regular file. A pipe is refused: reading it might never end."""
     status = os.stat(path)
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # open says that it is a folder
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # `open` gives the error for a folder
         raise ImageError("is a device or a pipe: give a file.")
     return open(path, "rb")
 
@@ -319,7 +319,7 @@ def _open(path: str | Path) -> BinaryIO:
 def _picture(
     image: Image.Image, file: BinaryIO | None = None, *, levels: bool = False, own_colours: bool = False
 ) -> Picture:
-    grey = is_grey(image)  # before it is decoded
+    grey = is_grey(image)  # decoding changes the mode
     array, kept = layers(image, file, own_colours=own_colours)
     pixels, alpha = _planes(array, levels=levels)
     depth = 8 if array.dtype == np.uint8 else 16
@@ -327,7 +327,7 @@ def _picture(
 
 
 def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | None]:
-    """(H, W, 3 or 4) -> pixels (1, 3, H, W), and alpha (1, 1, H, W) where there is one."""
+    """Split (H, W, 3 or 4) into pixels (1, 3, H, W), and alpha (1, 1, H, W) or None. levels: leave uint8 as it is."""
     tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)[None]
     pixels = tensor[:, :3] if levels and array.dtype == np.uint8 else unit(tensor[:, :3]).contiguous()
     alpha = unit(tensor[:, 3:]).contiguous() if tensor.shape[1] == 4 else None
@@ -338,7 +338,7 @@ def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | Non
 
 def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
     if picture.pixels.ndim != 4 or picture.pixels.shape[:2] != (1, 3) or picture.pixels.numel() == 0:
-        raise ImageError(f"give one picture of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
+        raise ImageError(f"give one image of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
     check_sides(kind, picture.height, picture.width)
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255
     array = _array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
@@ -348,37 +348,40 @@ def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
 
 
 def _from_numpy(array: Array) -> Tensor:
-    """(N, 1 or 3, H, W) in float32."""
+    """An image as (N, 1 or 3, H, W) in float32."""
     if array.dtype.kind not in "fu" or (array.dtype.kind == "u" and array.itemsize > 2):
-        raise ImageError(f"An array of {array.dtype} is no picture: give uint8, uint16, or float in [0, 1].")
+        raise ImageError(f"An array of {array.dtype} is not an image: give uint8, uint16, or float in [0, 1].")
     batch = array[None, ..., None] if array.ndim == 2 else array if array.ndim == 4 else array[None]
     if batch.ndim != 4 or batch.shape[3] not in (1, 3, 4):
-        raise ImageError(f"An array of shape {array.shape} is no picture: give (H, W, 3) or (N, H, W, 3).")
+        raise ImageError(f"An array of shape {array.shape} is not an image: give (H, W, 3) or (N, H, W, 3).")
     top = 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
     tensor = torch.from_numpy(batch.astype(np.float32) / np.float32(top)).permute(0, 3, 1, 2)
     return bleed(tensor[:, :3], tensor[:, 3:]) if tensor.shape[1] == 4 else tensor
 
 
 def _from_torch(tensor: Tensor) -> Tensor:
-    """(N, 1 or 3, H, W) in float32."""
+    """An image as (N, 1 or 3, H, W) in float32."""
     if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
-        raise ImageError(f"A tensor of {tensor.dtype} is no picture: give uint8, or float in [0, 1].")
+        raise ImageError(f"A tensor of {tensor.dtype} is not an image: give uint8, or float in [0, 1].")
     batch = tensor[None] if tensor.ndim == 3 else tensor
     if batch.ndim != 4 or batch.shape[1] not in (1, 3):
-        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is no picture: give (3, H, W) or (N, 3, H, W).")
+        raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is not an image: give (3, H, W) or (N, 3, H, W).")
     return batch.float() if tensor.is_floating_point() else batch.float() / 255
 
 
 def _levels(pixels: Tensor, top: int) -> Tensor:
-    """[0, 1] -> whole numbers 0..top, rounded half up, still in float32."""
+    """Scale [0, 1] to whole numbers from 0 to `top`, halves rounded upwards, still in float32."""
     pixels = pixels.detach().float()
     if not pixels.isfinite().all():
-        raise ImageError("the pixels are not all numbers (NaN or infinite); look for the step that made them so.")
+        raise ImageError("some pixels are NaN or infinite: check the step that computed them.")
     return (pixels.clamp(0, 1) * top + 0.5).floor()
 
 
 def _array(pixels: Tensor, alpha: Tensor | None, *, top: int, on_white: bool = False) -> Array:
-    """One picture as (H, W, 3), or 4 with alpha fitted to it, in uint8 or uint16 by `top`."""
+    """One image as an array (H, W, 3), or (H, W, 4) with alpha resized to it; uint8 if `top` is 255, else uint16.
+
+    on_white: put the image on a white background by its alpha, and return three channels.
+    """
     if pixels.dtype == torch.uint8 and alpha is None and top == 255:
         return pixels[0].permute(1, 2, 0).contiguous().cpu().numpy()
     pixels = unit(pixels.detach()).float().cpu()

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, WeightsError
-from perceptual.functional import luma, normalised_distance
+from perceptual.functional import Array, luma, normalised_distance
 from perceptual.losses.networks import LossNetworks, check_image, distance_layers
 from perceptual.losses.weights import read_tensors
-from perceptual.motion import Array, Flow, carry, visible
+from perceptual.motion import Flow, carry, visible
 from perceptual.resampling import gaussian_mean
 
 _BYTES = torch.empty(0, dtype=torch.uint8)

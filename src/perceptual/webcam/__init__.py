@@ -23,8 +23,9 @@ from perceptual import images
 from perceptual.apply import Stylizer
 from perceptual.config import WebcamConfig
 from perceptual.errors import PerceptualError
+from perceptual.functional import Array
 from perceptual.motion import Steady, pixels_of, tensor_of
-from perceptual.webcam.camera import Array, Camera
+from perceptual.webcam.camera import Camera
 from perceptual.webcam.pace import Pace
 from perceptual.webcam.window import KEYS, Window
 

@@ -11,12 +11,10 @@ from types import TracebackType
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from perceptual.config import WebcamConfig
 from perceptual.errors import ConfigError, VideoError
-
-Array = NDArray[np.uint8]
+from perceptual.functional import Array
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from perceptual.errors import ConfigError
-from perceptual.webcam.camera import Array, quiet
+from perceptual.functional import Array
+from perceptual.webcam.camera import quiet
 
 KEYS = {
     **{"right": "next", "n": "next", "left": "previous", "p": "previous", "up": "more", "down": "less"},

@@ -1,7 +1,12 @@
-"""Where pretrained loss-network weights come from: a path, the cache, or a download with its SHA-256.
+"""Where pretrained weights of loss networks come from: a given path, the cache folder, or a download.
 
-Nothing is downloaded unless `fetch` is called, and no file is trusted by its name: `load` checks the hash each time.
-The preprocessing belongs to the weight file, not to the architecture, so it is kept beside it here.
+Nothing is downloaded unless `fetch` is called. `load` checks the hash of each file, whatever its name is. The image
+preprocessing belongs to the weight file, not to the architecture, so it is stored with the file's entry in table.py.
+
+The download is our own code. pooch 1.9 was measured against a local server (4 MB, the connection cut after 3 MB). It
+starts again from byte 0 after each cut (7 MB sent, not 4) and keeps nothing when it gives up, where one file here has
+575 MB. It reads a file of 40 MB to the end where 4 MB are expected. It has no lock between processes, and no sentence
+for a web page or a malformed redirect. Locks are filelock's.
 """
 
 from __future__ import annotations
@@ -9,17 +14,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
-from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from perceptual.cache import cache_folder
@@ -55,14 +59,18 @@ __all__ = [
 ]
 
 TICK = 1 << 18  # bytes between two Steps of a download
-TIMEOUT = 30.0  # seconds without a byte before a connection counts as cut
-LARGEST = 600_000_000  # bytes of a file whose size is not known; the largest known one has 575 MB
-RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds; as many tries again as there are entries
+TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
+LARGEST = 600_000_000  # maximum bytes of a file of unknown size; the largest known file has 575 MB
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds of waiting before each further attempt
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Weights in memory. state: float32 on the CPU, keys as in torchvision (`features.N...`); file: name, no folder."""
+    """Weights in memory.
+
+    state: tensors in float32 on the CPU, with the keys of torchvision (`features.N...`).
+    file: the file's name without its folder. network: a key of `networks.py`'s architectures.
+    """
 
     name: str
     sha256: str
@@ -73,7 +81,9 @@ class LoadedWeights:
 
 
 def locate(name: str, path: str | Path | None = None) -> Path | None:
-    """The file to load: `path` if given, else a known file in PERCEPTUAL_WEIGHTS' folders or the cache, or None.
+    """The file to load: `path` if it is given, else a known file in the folders of PERCEPTUAL_WEIGHTS or in the cache.
+
+    Returns None if there is no such file.
 
     Raises:
         WeightsError: the name is unknown, or `path` is not a file.
@@ -82,48 +92,53 @@ def locate(name: str, path: str | Path | None = None) -> Path | None:
     if path is None:
         return _find(entry.files, _folders())
     given = Path(os.path.expanduser(path))
-    if not os.path.isfile(given):  # Path.is_file raises in a folder that may not be entered
+    if not os.path.isfile(given):  # Path.is_file raises if the folder may not be entered
         raise WeightsError(f"There is no weights file {given}: correct the path, or leave it out to use the cache.")
     return given
 
 
 def load(name: str, path: str | Path | None = None) -> LoadedWeights:
-    """Read weights; no code is run and nothing is downloaded.
+    """Read weights. Nothing is downloaded, and no code in the file is run.
 
-    A file found by its name must have the known hash, or the known tensors where its whole hash is not known. One given
-    by `path` may have any (people fine-tune), but must look like that network, and must not be the known file of
-    another name, whose preprocessing would differ. vgg19-distilled has look-alikes: its tensors are compared always.
+    A file that is found by its name must have the known hash, or the known tensors if its full hash is not known.
+    A file given by `path` may have any hash, as people fine-tune networks. But its tensors must fit the network, and it
+    must not be the known file of another name, because the preprocessing would be wrong. Other networks look like
+    vgg19-distilled, so its tensors are always compared.
 
     Raises:
-        WeightsError: unknown name, no file, wrong hash, unreadable or damaged file, weights of something else.
+        WeightsError: the name is unknown, there is no file, it has the wrong hash, it is damaged or cannot be read, or
+            it holds weights of another network.
     """
     entry, found = _entry(name), locate(name, path)
     if found is None:
-        raise WeightsError(f"The weights {name} are not on this machine. {_mend(name)}")
+        raise WeightsError(f"The weights {name} are not on this machine. {_how_to_get(name)}")
     digest = sha256_of(found)
     owners = {k for k, known in PRETRAINED.items() for f in known.files if f.sha256 and digest.startswith(f.sha256)}
     if owners and name not in owners and path is not None:
         raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
     if path is None and name not in owners and all(known.sha256 for known in entry.files):
-        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_mend(name)}")
+        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_how_to_get(name)}")
     state = network_state(read_tensors(found), entry.network)
     first, shape, foreign = LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
         raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
     if (path is None or entry.strict) and not any(_genuine(known, digest, state) for known in entry.files):
-        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {_mend(name)}")
+        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {_how_to_get(name)}")
     return LoadedWeights(name, digest, state, entry.preprocessing, entry.network, found.name)
 
 
 def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
-    """Download the weights to `folder` (default: the cache), going on from an earlier part; nothing if already there.
+    """Download weights to a folder, the cache when left out. Does nothing if the file is there.
 
-    Steps count bytes. Closing the generator, or Ctrl-C, keeps what has arrived in FILE.part. A shorter local file of
-    the same weights does not count as already there. A second process waits for the first.
+    Yields a Step every TICK bytes; its index and total are bytes. If the download is stopped, by Ctrl-C or by closing
+    the generator, the received bytes stay in FILE.part, and the next call goes on from there. If another process is
+    downloading the same file, this one waits for it. A smaller file that holds only the first layers, if there is one,
+    does not stop the download.
 
     Raises:
-        WeightsError: unknown name, nothing to download, no connection, or a file with the wrong hash.
-        OutputError: the folder cannot be written (disk full, no permission).
+        WeightsError: the name is unknown, the file cannot be downloaded, there is no connection, or the server sends
+            another file.
+        OutputError: the folder cannot be written to.
     """
     entry = _entry(name)
     remote = [known for known in entry.files if known.url]
@@ -131,31 +146,41 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
     if _find(remote or entry.files, _folders() if folder is None else [place]):
         return
     if not remote:
-        raise WeightsError(f"The weights {name} are not on this machine. {_mend(name)}")
+        raise WeightsError(f"The weights {name} are not on this machine. {_how_to_get(name)}")
     source, target, part = remote[0], place / remote[0].file, place / f"{remote[0].file}.part"
     with _writing(place):
         place.mkdir(parents=True, exist_ok=True)
-        lock = open(place / f"{source.file}.lock", "ab")  # noqa: SIM115  held open: that is the lock
-    with lock:
-        for waited in itertools.count():
-            if _try_lock(lock):
-                break
-            yield Step(_size(part), message=None if waited else f"Another process downloads {target}: waiting for it.")
-            time.sleep(0.2)
+    lock = FileLock(place / f"{source.file}.lock", thread_local=False)  # the generator may run in several threads
+    try:
+        yield from _take(lock, target, part)
         if not os.path.isfile(target):
             yield from _download(source, part)
             if wrong := _difference(source, part, entry.network):
                 part.unlink()
-                raise WeightsError(f"{source.url} sent something of another {wrong}, which was deleted: run it again. "
-                                   f"{_advice(part)}")  # fmt: skip
+                raise WeightsError(f"{source.url} sent a file with another {wrong}, which was deleted: run the command "
+                                   f"again. {_advice(part)}")  # fmt: skip
             with _writing(target):
                 os.replace(part, target)
         yield Step(_size(target), _size(target), message=f"{target} is ready.")
+    finally:
+        lock.release()
+
+
+def _take(lock: FileLock, target: Path, part: Path) -> Iterator[Step]:
+    """Take the lock, and yield Steps while another process has it. A lock ends with its process."""
+    for waited in itertools.count():
+        with _writing(target), contextlib.suppress(Timeout):
+            with contextlib.suppress(NotImplementedError):  # a disk without locks: the hash still protects the result
+                lock.acquire(timeout=0)
+            return
+        message = None if waited else f"Another process is downloading {target}: waiting for it."
+        yield Step(_size(part), message=message)
+        time.sleep(0.2)
 
 
 def _entry(name: str) -> Pretrained:
     if name not in PRETRAINED:
-        raise WeightsError(f"There are no weights called {name!r}: choose one of {', '.join(PRETRAINED)}.")
+        raise WeightsError(f"There are no weights called {name!r}: choose from {', '.join(PRETRAINED)}.")
     return PRETRAINED[name]
 
 
@@ -170,14 +195,14 @@ def _find(files: Sequence[WeightFile], folders: Sequence[Path]) -> Path | None:
 
 
 def _genuine(known: WeightFile, digest: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a file of this SHA-256 with these tensors is the known one, as far as that is known."""
+    """Whether a file with this SHA-256 and these tensors is the known one, by all that the table says of it."""
     if not digest.startswith(known.sha256):
         return False
     return not known.tensors or tensors_digest(state, known.names) == known.tensors
 
 
 def _difference(source: WeightFile, part: Path, network: str) -> str:
-    """What of a download differs from what is known of it: its hash or its tensors; "" for nothing."""
+    """What differs between a download and its entry in the table: "hash", "content", or "" for nothing."""
     digest = sha256_of(part)
     if not digest.startswith(source.sha256):
         return "hash"
@@ -187,24 +212,26 @@ def _difference(source: WeightFile, part: Path, network: str) -> str:
     return "" if _genuine(source, digest, state) else "content"
 
 
-def _mend(name: str) -> str:
+def _how_to_get(name: str) -> str:
     entry = PRETRAINED[name]
     known = entry.files[0]
-    mend = f"run `perceptual weights fetch {name}`, or" if known.url else "they cannot be downloaded;"
+    first = f"run `perceptual weights fetch {name}`, or" if known.url else "they cannot be downloaded;"
     where = f", which is {entry.origin}," if entry.origin else ""
-    return (f"To get them: {mend} put {known.file}{where} in {cache_folder()} or in a folder named by "
+    return (f"To get them: {first} put {known.file}{where} in {cache_folder()} or in a folder named by "
             "PERCEPTUAL_WEIGHTS, or give the path of a file.")  # fmt: skip
 
 
 def _advice(part: Path) -> str:
-    kept = f"What has arrived ({_size(part) / 1e6:.1f} MB) is kept: running again goes on from there. "
-    return f"{kept if _size(part) else ''}You can also fetch it by hand into {part.parent}, or give the path of a file."
+    kept = f"The first {_size(part) / 1e6:.1f} MB are kept: run the command again to download the rest. "
+    return (
+        f"{kept if _size(part) else ''}You can also download it by hand to {part.parent}, or give the path of a file."
+    )
 
 
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # another process may just have renamed it
+    except FileNotFoundError:  # another process may have renamed it
         return 0
 
 
@@ -213,12 +240,15 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}; make room or choose another "
-                          "folder by PERCEPTUAL_CACHE. What has arrived is kept.") from error  # fmt: skip
+        raise OutputError(f"Cannot write {path}: {(error.strerror or str(error)).lower()}; free some space, or choose "
+                          "another folder with PERCEPTUAL_CACHE. The received bytes are kept.") from error  # fmt: skip
 
 
 def _download(source: WeightFile, part: Path) -> Iterator[Step]:
-    """Bring `part` to full length; after a cut go on, until len(RETRY_DELAYS) cuts brought less than TICK bytes."""
+    """Download to the end of the file, and go on after each cut.
+
+    It gives up after as many cuts in a row as there are RETRY_DELAYS, if none of them brought TICK more bytes.
+    """
     start = best = _size(part)
     failures = 0
     while True:
@@ -229,7 +259,7 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
             size = _size(part)
             failures = 1 if size >= best + TICK else failures + 1
             best = max(best, size)
-            offline = isinstance(error, URLError) and best == start  # no answer at all: tell it at once
+            offline = isinstance(error, URLError) and best == start  # there was no answer at all: no retries
             if offline or failures > len(RETRY_DELAYS):
                 reason = error.reason if isinstance(error, URLError) else error
                 raise WeightsError(f"Cannot download {source.url}: {_printable(reason)}. {_advice(part)}") from error
@@ -237,15 +267,13 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
 
 
 def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
-    """The server's answer to a request of what lies beyond the part; None where it says that there is no more (416)."""
+    """Ask the server for the bytes after those in `part`; None if it answers that there are none (HTTP 416)."""
     url, start = source.url or "", _size(part)
     headers = {"User-Agent": "perceptual"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
-    except (ValueError, InvalidURL) as error:  # of the address that it redirects to
-        raise WeightsError(
-            f"Cannot download {url}: it redirects to an address that is none. {_advice(part)}"
-        ) from error
+    except (ValueError, InvalidURL) as error:  # raised for the address that the server redirects to
+        raise WeightsError(f"Cannot download {url}: it redirects to an invalid address. {_advice(part)}") from error
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
@@ -256,49 +284,54 @@ def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
 
 
 def _first_block(source: WeightFile, part: Path, response: HTTPResponse, start: int) -> bytes:
-    """The beginning of an answer that can be the file, before it replaces anything.
+    """Read the first bytes of an answer, and check that the answer can be the file before anything is overwritten.
 
     Raises:
-        WeightsError: a web page, or a file of another size. ConnectionError: nothing.
+        WeightsError: it is a web page, or a file of another size.
+        ConnectionError: it is empty.
     """
     first = response.read1(TICK)
     if not first:
         raise ConnectionError("the server sent nothing")
     if response.headers.get_content_type() == "text/html" or (not start and first.lstrip()[:1] == b"<"):
-        raise WeightsError(f"{source.url} answers with a web page in place of the file: log in to the network, or look "
-                           f"at the address in a browser. {_advice(part)}")  # fmt: skip
+        raise WeightsError(f"{source.url} sends a web page, not the file: log in to the network, or open the address "
+                           f"in a browser. {_advice(part)}")  # fmt: skip
     total = None if response.length is None else start + len(first) + response.length
     if total is not None and total > (source.size or LARGEST):
         raise WeightsError(_too_large(source, total, part))
     if total is not None and total < (source.size or _size(part)):
-        raise WeightsError(f"{source.url} sends a file of {total} bytes, which is too short: it is another file, or "
-                           f"{part} is none of it and has to be deleted. {_advice(part)}")  # fmt: skip
+        raise WeightsError(f"{source.url} sends a file of {total} bytes, which is too short. It is another file, or "
+                           f"{part} belongs to another file: then delete that. {_advice(part)}")  # fmt: skip
     return first
 
 
 def _receive(source: WeightFile, part: Path) -> Iterator[Step]:
-    """One connection: append to `part` what the server sends. Raises OSError or HTTPException when it is cut."""
+    """Append the bytes of one connection to `part`.
+
+    Raises:
+        OSError, HTTPException: the connection was cut.
+    """
     response = _open(source, part)
-    if response is None:  # there is no byte beyond the part
+    if response is None:  # `part` is complete, or another file
         if not sha256_of(part).startswith(source.sha256):
             part.unlink()
             yield from _receive(source, part)
         return
     with response:
-        start = _size(part) if response.status == 206 else 0  # 200: the server ignores Range and sends all
+        start = _size(part) if response.status == 206 else 0  # 200: the server ignored Range and sends the whole file
         total = None if response.length is None else start + response.length
         first = _first_block(source, part, response, start)
         size = "size unknown" if total is None else f"{total / 1e6:.0f} MB"
-        size += f", {start / 1e6:.1f} MB are here" if start else ""
-        told = f"Downloading {source.file} ({size}) from {urlsplit(source.url or '').netloc} to {part.parent}"
+        size += f", {start / 1e6:.1f} MB are there" if start else ""
+        message = f"Downloading {source.file} ({size}) from {urlsplit(source.url or '').netloc} to {part.parent}"
         with _writing(part):
             file = open(part, "ab" if start else "wb", buffering=0)  # noqa: SIM115  the next line closes it
         with file:
             done = last = start
-            yield Step(done, total, message=told)
+            yield Step(done, total, message=message)
             for block in itertools.chain([first], iter(lambda: response.read1(TICK), b"")):
                 if done + len(block) > (source.size or LARGEST):
-                    file.truncate(start)  # what this answer brought is not the file
+                    file.truncate(start)  # the bytes of this answer are not the file
                     raise WeightsError(_too_large(source, done + len(block), part))
                 left = memoryview(block)
                 with _writing(part):
@@ -313,28 +346,10 @@ def _receive(source: WeightFile, part: Path) -> Iterator[Step]:
 
 
 def _too_large(source: WeightFile, size: int, part: Path) -> str:
-    known = f"has {source.size}" if source.size else f"may have {LARGEST}"
-    return f"{source.url} sends {size} bytes or more, and the file {known}: it is another file. {_advice(part)}"
+    known = f"has {source.size}" if source.size else f"may have at most {LARGEST}"
+    return f"{source.url} sends {size} bytes or more, but the file {known}: it is another file. {_advice(part)}"
 
 
 def _printable(text: object) -> str:
-    """What a server says, without what would steer a terminal."""
+    """A server's text without control characters, which could control the terminal; at most 200 characters."""
     return "".join(c if c.isprintable() else " " for c in str(text))[:200]
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    """Take the lock, or False when another process has it. It ends with the file or its process: none goes stale."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return True  # a network disk without locks: the hash still guards the result
-    return True

@@ -1,4 +1,4 @@
-"""The weight files that are known by name, what is known of each, and what their networks look like."""
+"""The known weight files: names, hashes, addresses, preprocessing, and tensors that identify their networks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What the network was trained on: (pixels in [0, 1] * scale - mean) / std, its channels in `order`.
+    """How the network's training images were prepared: (pixels in [0, 1] * scale - mean) / std, channels in `order`.
 
-    mean and std are in the network's own channel order and after scaling.
+    mean and std: one value for each channel in `order`, in the unit after scaling.
     """
 
     order: Literal["RGB", "BGR"]
@@ -27,11 +27,12 @@ RAW = Preprocessing("RGB", 1.0, (0.0, 0.0, 0.0))
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file known by name.
+    """A known file.
 
-    sha256: 64 hex digits, or the first 8 where only these are known, or none. url: None where it is not downloaded.
-    size: bytes, where they are known. tensors: the SHA-256 of tensors in it, as `tensors_digest` makes it, for a file
-    whose whole SHA-256 is not known: 8 digits can be forged. names: those tensors, all of the network when left out.
+    sha256: 64 hex digits; only the first 8, or "", if no more are known.
+    url: the address to download it from; None if it is not downloaded. size: in bytes, if known.
+    tensors: the SHA-256 of its tensors, as `tensors_digest` computes it. It is given if the file's full SHA-256 is not
+    known, because 8 digits can be forged. names: the tensors that it covers; all of the network's when empty.
     """
 
     file: str
@@ -44,10 +45,11 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights known by name.
+    """Known weights of one network.
 
-    network: architecture key. files: the best first. about: what, whose, licence. origin: where people find a file that
-    is not downloaded. strict: a file that is given by its path must hold these tensors too, as others look alike.
+    network: key of the architecture. files: files that hold them, the best first. about: what they are, their authors
+    and the licence. origin: where to find a file that is not downloaded. strict: a file given by its path must hold
+    these very tensors too, because other networks have tensors of the same names and shapes.
     """
 
     network: str
@@ -59,7 +61,7 @@ class Pretrained:
 
 
 def _johnson(file: str) -> WeightFile:
-    """A file of Justin Johnson's. Only the 8 digits of its name are known: there was no copy to hash."""
+    """A file on Justin Johnson's page. Only the 8 hash digits in its name are known."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
     return WeightFile(file, digits, f"https://web.eecs.umich.edu/~justincj/models/{file}")
 
@@ -99,7 +101,7 @@ PRETRAINED: dict[str, Pretrained] = {
         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", 4_958_839),
 }  # fmt: skip
 
-# network: key and shape of its first convolution, and keys that only its look-alikes have (batch norm, VGG-19, ...)
+# network: key and shape of its first convolution, and keys that only similar networks have (batch norm, VGG-19, ...)
 _VGG, _NO_VGG = ("features.0.weight", (64, 3, 3, 3)), ("features.1.weight", "features.3.squeeze.weight")
 LOOKS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
     "vgg16": (*_VGG, (*_NO_VGG, "features.16.weight")),

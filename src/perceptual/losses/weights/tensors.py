@@ -1,4 +1,4 @@
-"""The tensors of weight files: read without running code, under torchvision's names, and their hash."""
+"""Reads tensors from weight files without running code, gives them torchvision's names, and hashes them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from perceptual.losses.weights.table import LOOKS
 
 
 def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
-    """The tensors of a file by key; code inside a pickle is never run. kind: the ending that tells the kind of file.
+    """The content of a weight file by key. Code inside a pickle is never run.
+
+    kind: the ending that says the format, such as ".pth"; that of `path` when left out.
 
     Raises:
-        WeightsError: another kind of file, or a damaged one.
+        WeightsError: the file has another format, is damaged, or holds no named tensors.
     """
     kind = kind or path.suffix.lower()
     if kind not in (".safetensors", ".pth", ".pt"):
@@ -29,9 +31,9 @@ def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
         else:
             raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise WeightsError(f"{path} cannot be read as weights: it is damaged, cut short or holds more than tensors; "
-                           "delete it and get it again.") from error  # fmt: skip
-    for group in ("state_dict", "model"):  # of a training checkpoint
+        raise WeightsError(f"{path} cannot be read as weights: it is damaged or incomplete, or holds other things than "
+                           "tensors; delete it and get it again.") from error  # fmt: skip
+    for group in ("state_dict", "model"):  # inside a training checkpoint
         if isinstance(raw, Mapping) and isinstance(raw.get(group), Mapping):
             raw = raw[group]
     if not isinstance(raw, Mapping):
@@ -40,21 +42,22 @@ def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
 
 
 def network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
-    """The network's own tensors: no classifier, float32, in memory of their own (not in the mapped file)."""
+    """The tensors of a network without its classifier, copied to float32 on the CPU, under torchvision's keys."""
     prefix = "features." if LOOKS[network][0].startswith("features.") else "conv"
     state = {}
     for key, value in raw.items():
-        key = str(key).replace("module.", "")  # left by DataParallel
-        key = f"features.{key}" if key[:1].isdigit() else key  # left by `vgg.features.state_dict()`
+        key = str(key).replace("module.", "")  # added by DataParallel
+        key = f"features.{key}" if key[:1].isdigit() else key  # as `vgg.features.state_dict()` gives them
         if isinstance(value, Tensor) and value.is_floating_point() and key.startswith(prefix):
             state[key] = value.detach().to(torch.float32, copy=True)
     return state
 
 
 def tensors_digest(state: Mapping[str, Tensor], names: Iterable[str] = ()) -> str:
-    """The SHA-256 of the tensors of these names, all when left out: names, shapes and values as little-endian float32.
+    """The SHA-256 of tensors: of their names, shapes, and values as little-endian float32, sorted by name.
 
-    It does not depend on the kind of file. "" where one is missing.
+    It does not depend on the format of the file. names: the tensors to take; all when empty. If one is missing, the
+    result is "".
     """
     digest = hashlib.sha256()
     for name in sorted(names or state):
