@@ -115,11 +115,7 @@ def convert_files(
             yield Outcome(source, target, skipped=True)
             continue
         try:
-            picture = images.read(source, levels=True, own_colours=True)
-            images.check_size(target, *size(picture.height, picture.width))
-            kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
-            images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
-            yield Outcome(source, target, frames=picture.frames)
+            yield Outcome(source, target, frames=_convert(source, target, convert, size, alpha))
         except PerceptualError as error:
             text = str(error)
             yield Outcome(source, target, error=text if str(source) in text else f"{source}: {text}")
@@ -127,3 +123,18 @@ def convert_files(
             if not out_of_memory(error):
                 raise
             yield Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")
+
+
+def _convert(
+    source: Path,
+    target: Path,
+    convert: Callable[[Tensor], Tensor],
+    size: Callable[[int, int], tuple[int, int]],
+    alpha: Callable[[Tensor], Tensor] | None,
+) -> int:
+    """Read, convert and write one picture; the number of pictures in its file."""
+    picture = images.read(source, levels=True, own_colours=True)
+    images.check_size(target, *size(picture.height, picture.width))
+    kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
+    images.write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
+    return picture.frames

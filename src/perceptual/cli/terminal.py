@@ -111,22 +111,10 @@ def with_bar(
     show the rate in units per second instead of the losses. brief: for one of many pieces of work: the bar is removed
     at its end, and no line is printed in the first 30 seconds.
     """
-    began = time.monotonic()
     if not _console.is_terminal:
-        printed_at, printed_index = began if brief else 0.0, done
-        for step in steps:
-            if step.message:
-                say(step.message)
-            ends = step.index == step.total and not brief
-            if (time.monotonic() - printed_at > 30 or ends) and step.index != printed_index:
-                printed_at, printed_index = time.monotonic(), step.index
-                note = _rate(step.index - done, began, unit) if unit else _losses(step)
-                left = ""
-                if step.total:
-                    left = f"{(printed_at - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
-                say(f"{title} {step.index}/{step.total or '?'}  {note}  {left}".rstrip())
-            yield step
+        yield from _with_lines(steps, title, done, unit=unit, brief=brief)
         return
+    began = time.monotonic()
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -143,6 +131,24 @@ def with_bar(
             note = _rate(step.index - done, began, unit) if unit else note
             progress.update(bar, completed=step.index, total=step.total, note=note)
             yield step
+
+
+def _with_lines(steps: Iterator[Step], title: str, done: int, *, unit: str, brief: bool) -> Generator[Step, None, None]:
+    """`with_bar` without a terminal."""
+    began = time.monotonic()
+    printed_at, printed_index = began if brief else 0.0, done
+    for step in steps:
+        if step.message:
+            say(step.message)
+        ends = step.index == step.total and not brief
+        if (time.monotonic() - printed_at > 30 or ends) and step.index != printed_index:
+            printed_at, printed_index = time.monotonic(), step.index
+            note = _rate(step.index - done, began, unit) if unit else _losses(step)
+            left = ""
+            if step.total:
+                left = f"{(printed_at - began) / max(1, step.index - done) * (step.total - step.index):.0f} s left"
+            say(f"{title} {step.index}/{step.total or '?'}  {note}  {left}".rstrip())
+        yield step
 
 
 def _rate(count: int, began: float, unit: str) -> str:
