@@ -211,8 +211,7 @@ def kernel_painter(kind: str, precision: str, side: int) -> Callable[[], object]
     found = prepare_kernels(compile_here=kind == "compiled here")
     if found != (kind != "none"):
         sys.exit("There are no kernels to compare: install with a C compiler in the path.")
-    stylizer = Stylizer.load("starry_night")
-    stylizer.precision = precision
+    stylizer = Stylizer.load("starry_night", precision=precision)
     levels = (
         torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].repeat(1, 1, 2, 2)[..., :side, :side].contiguous()
     )

@@ -77,12 +77,11 @@ class Stylizer(Model[PaintOptions]):
         """
         blend = parse_blend(str(name))
         try:
-            stylizer = cls._load(blend, video=video, device=device, **defaults)
+            return cls._load(blend, video=video, device=device, **defaults)
         except ConfigError:  # a style of one's own blends only with the shipped network that it was learnt with
             if len(blend) == 1:
                 raise
-            stylizer = cls._load(blend, video=not video, device=device, **defaults)
-        return stylizer
+            return cls._load(blend, video=not video, device=device, **defaults)
 
     @classmethod
     def _load(cls, blend: Mapping[str, float], *, video: bool, **others: Any) -> Self:

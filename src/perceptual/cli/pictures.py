@@ -32,7 +32,7 @@ class Files:
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """The file to write, for one input file; else a folder."""
     skip_existing: bool = False
-    """Leave outputs that exist as they are, to go on with an interrupted folder."""
+    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

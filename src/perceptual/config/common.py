@@ -159,8 +159,8 @@ class ModelOptions:
     """How a trained network is applied to a picture, where its model has no options of its own."""
 
     tile: Annotated[int, Range(0, 65_536)] | None = None
-    """Side of the tiles in pixels of the input, 16 to 65,536, or 0 for none; 512, or less where memory is short, when
-    left out."""
+    """Side of the tiles in pixels of the input, 16 to 65,536, or 0 for no tiles; default: 512, or less if memory is
+    short."""
 
     def __post_init__(self) -> None:
         check(self)

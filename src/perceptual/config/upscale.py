@@ -15,13 +15,13 @@ Enlargement = Annotated[float, Range(0.01, 64)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class UpscaleOptions(ModelOptions):
-    """What a call of `Upscaler` takes beside the image."""
+    """The options that a call of `Upscaler` accepts in addition to the image."""
 
     scale: Enlargement | None = None
-    """How many times larger the result is, 0.01 to 64, and at most what the network does; that when left out. A smaller
-    scale makes the network's result smaller by bicubic interpolation."""
+    """Factor of enlargement, 0.01 to 64, and at most the scale of the network; default: the scale of the network. For a
+    smaller factor its result is reduced by bicubic interpolation."""
     match_histogram: bool = False
-    """Match each channel's histogram to the input's afterwards, as in the paper (section 4.2)."""
+    """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class UpscaleConfig:
         check(self)
         if self.network is not None and self.loss != UpscaleConfig.loss:
             raise ConfigError("--loss has no effect together with --network: leave --loss out.")
-        _ = self.options  # refuses a tile that is too small
+        _ = self.options  # these check their own values
 
     @property
     def options(self) -> UpscaleOptions:
-        """How each picture is enlarged."""
+        """The options for enlarging each picture."""
         return UpscaleOptions(scale=self.scale, tile=self.tile, match_histogram=self.match_histogram)
