@@ -39,8 +39,7 @@ Paintings = Mapping[str, tuple[str, Tensor | Features]]
 class TrainStyleCommand(TrainCommand):
     """Train a network to paint in the style of one painting or more (paper, section 4.1).
 
-    Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    In minutes, from the shipped network: perceptual train style --style wave.jpg --data photos/ --from gallery
+    With --from gallery it takes minutes. Example: perceptual train style --style wave.jpg --data photos/ --from gallery
     """
 
     style: tuple[Path, ...] = ()
