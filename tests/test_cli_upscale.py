@@ -709,7 +709,7 @@ def test_perceptual_distances_are_measured_with_the_weights_that_are_given(capsy
     [
         ("--data missing", "missing is not a folder"),
         ("--data photos/0.png", "is not a folder"),
-        ("--data empty", "empty has no image in it"),
+        ("--data empty", "empty holds no picture"),
         ("--data small", "dot is too small to be measured at x4"),
         ("--data broken", "broken/a.png"),
         ("--data photos --distances vgg17", "'vgg17'"),

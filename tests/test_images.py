@@ -488,7 +488,9 @@ def test_missing_folder_empty_and_text(folder: Path) -> None:
         folder / "no.png": "no.png does not exist: check the name",
         folder: "is a folder: give the name of an image in it",
         stored(folder / "empty.png", b""): r"empty.png is empty \(0 bytes\)",
-        stored(folder / "text.jpg", b"hello, this is a letter to you\n" * 9): "text.jpg is not an image of a known format",
+        stored(
+            folder / "text.jpg", b"hello, this is a letter to you\n" * 9
+        ): "text.jpg is not an image of a known format",
         stored(folder / "short.png", b"\x89PN"): "short.png is not an image of a known format, or is badly damaged",
         stored(
             folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300)
