@@ -345,11 +345,21 @@ def test_a_build_that_fails_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("capability", "best"),
-    [("DEFAULT", "baseline"), ("AVX2", "avx2"), ("AVX512", "avx512"), ("AVX10_2", "avx512"), ("new", "baseline")],
+    ("capability", "flags", "best"),
+    [
+        ("DEFAULT", "avx2", "baseline"),
+        ("AVX2", "avx2 fma avx512_vbmi2 avx512vbmi", "avx2"),
+        ("AVX512", "avx2 fma avx512f", "avx512"),
+        ("AVX512", "avx2 avx512vbmi avx512_vbmi2", "vbmi"),
+        ("AVX10_2", "avx2", "avx512"),
+        ("new", "", "baseline"),
+    ],
 )
-def test_the_processor_decides_the_variant(monkeypatch: pytest.MonkeyPatch, capability: str, best: str) -> None:
+def test_the_processor_decides_the_variant(
+    monkeypatch: pytest.MonkeyPatch, capability: str, flags: str, best: str
+) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(library, "processor", lambda: f"flags : {flags}")
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     assert library.runnable()[0] == best
     assert library.runnable()[-1] == "baseline"
