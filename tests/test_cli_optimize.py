@@ -168,8 +168,8 @@ MADE_UP = "--weights vgg16=vgg.safetensors"
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("style photo.png painting.png -o x.xyz", "no format to write"),
-        ("style photo.png painting.png -o x", "no format to write"),
+        ("style photo.png painting.png -o x.xyz", "has no ending that can be written"),
+        ("style photo.png painting.png -o x", "has no ending that can be written"),
         ("style missing.png painting.png -o x.png", "missing.png does not exist"),
         ("style photo.png missing.png -o x.png", "missing.png does not exist"),
         ("style . painting.png -o x.png", "is a folder"),

@@ -318,7 +318,7 @@ def test_the_supplement_compares_means_over_fifths_of_both_curves(
     words = [*small, "--iterations", 1]
     (row,) = rows_of(run, monkeypatch, "supplement-figure2", *words)
     assert row["step"] == 1
-    assert "Trained on 3 photographs: images of photos/" in page(out, "supplement-figure2")
+    assert "Trained on 3 photos: " in page(out, "supplement-figure2")
     for name, level in (("residual", 2.0), ("non-residual", 3.0)):
         (log,) = (out / "parts").glob(f"{name}_*.jsonl")
         log.write_text("".join(f'{{"step": {5 * k}, "total": {level * k}}}\n' for k in range(1, 11)))

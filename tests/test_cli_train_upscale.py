@@ -450,7 +450,7 @@ def test_ctrl_c_leaves_the_pages_of_the_scales_that_are_done(capsys: Capture, mo
     monkeypatch.setattr(super_resolution, "measure", either)
     code, _, err = evaluate(capsys, "--data", "photos", "--scales", "4", "8")
     assert code == 130, err
-    assert "nothing of this scale was written" in err
+    assert "nothing was written for this scale" in err
     assert {path.stem for path in Path("out").iterdir()} == {"figure8"}
 
 
@@ -542,7 +542,7 @@ def test_the_supplements_figure_4_takes_the_picture_that_the_paper_has(
     assert lines["BSD100", "bicubic"]["the paper's"] == f"{value:.2f} / 0.5000"
     assert lines["Set5", "bicubic"]["the paper's"] == "-"
     page = Path("out/supplement-figure4.md").read_text()
-    assert "- Set5: none has the paper's PSNR by bicubic interpolation" in page
+    assert "- Set5: no image has the paper's PSNR by bicubic interpolation" in page
     assert "BSD100: none" not in page
 
 
