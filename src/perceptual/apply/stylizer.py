@@ -178,15 +178,22 @@ class Stylizer(Model[PaintOptions]):
         """The share of each style, (1, styles)."""
         shares = self.blend
         if blend is not None:
-            named = {blend: 1.0} if blend in self.styles else parse_blend(blend)
-            unknown = [name for name in named if name not in self.styles]
-            if unknown:
-                known = ", ".join(self.styles) or "one without a name"
-                raise ConfigError(f"This network has no style {unknown[0]!r}; it has {known}.")
-            shares = {self.styles.index(name): share for name, share in named.items()}
+            shares = {}
+            for name, share in ({blend: 1.0} if blend in self.styles else parse_blend(blend)).items():
+                at = self.styles.index(self._named(name))
+                shares[at] = shares.get(at, 0) + share
         weights = torch.zeros(1, self.network.styles, device=self.device)
         weights[0, list(shares)] = torch.tensor(list(shares.values()), device=self.device)
         return weights
+
+    def _named(self, name: str) -> str:
+        """The style of this network that `name` means: "Starry Night" is starry_night."""
+        found = name if name in self.styles else checkpoints.written_as(name, self.styles)
+        if found is None:
+            known = ", ".join(self.styles) or "one without a name"
+            hint = checkpoints.guess(name, self.styles)
+            raise ConfigError(f"This network has no style {name!r}{hint}; it has {known}.")
+        return found
 
     def _check_memory(self, picture: Tensor, size: tuple[int, int], options: PaintOptions) -> None:
         """Refuse beforehand a painting of height and width `size` that will not fit, with a size that does.

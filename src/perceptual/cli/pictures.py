@@ -108,11 +108,22 @@ def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) 
     from perceptual.fast import prepare_kernels
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video, precision=config.precision)
+    name_own_files(config.style)
     if stylizer.device.type == "cpu":
         compile_here = os.environ.get("PERCEPTUAL_KERNELS") == "compile"
         if not prepare_kernels(compile_here=compile_here) and compile_here:
             say("PERCEPTUAL_KERNELS=compile: compiling failed, or gcc is missing; painting goes on without kernels.")
     return stylizer
+
+
+def name_own_files(style: str) -> None:
+    """Say that a style is the shipped one where the current folder holds a trained file of that name."""
+    from perceptual.apply import parse_blend
+    from perceptual.checkpoints import find_style
+
+    for name in parse_blend(style):
+        if os.path.isfile(own := f"{name}.safetensors") and find_style(name)[1]:
+            say(f"{name} is the shipped style; your own file is --style {own}.")
 
 
 def open_upscaler(config: UpscaleConfig) -> Upscaler:
