@@ -46,9 +46,8 @@ CONFIGS = [
     for value in vars(module).values()
     if inspect.isclass(value) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
-NEEDED: dict[str, Any] = {"out": Path("out.png"), "inputs": ("x",), "input": Path("x"), "name": "x"} | dict.fromkeys(
-    ("content", "style", "image"), Path("x")
-)
+NEEDED: dict[str, Any] = {"out": Path("out.png"), "inputs": ("x",), "input": Path("x"), "name": "x", "network": "x"}
+NEEDED |= dict.fromkeys(("content", "style", "image"), Path("x"))
 
 
 def kinds(hint: Any) -> set[Any]:

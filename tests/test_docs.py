@@ -133,7 +133,7 @@ def test_the_reference_has_type_range_default_and_meaning() -> None:
     (strength,) = [line for line in lines if line.startswith("| `--strength` ")]
     assert strength.split(" | ")[1:3] == ["number, 0 to 1", "`1.0`"]
     (out,) = [line for line in lines if line.startswith("| `-o`, `--out` ")]
-    assert out.split(" | ")[1:3] == ["path", "must be given"]
+    assert out.split(" | ")[1:3] == ["path", "not set"]
     assert all(line.split(" | ")[3].strip(" |") for line in lines if line.startswith("| `"))
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import time
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from perceptual.cli.terminal import FAILED, say, tell, with_bar
+from perceptual.cli.files import Files, Work, run_files
+from perceptual.cli.terminal import say, with_bar
 from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
@@ -21,18 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perceptual.apply import Model, Stylizer, Upscaler
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Files:
-    """The files that a command reads and writes."""
-
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """Image files, folders and globs."""
-    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The file to write, for one input file; else a folder."""
-    skip_existing: bool = False
-    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,13 +59,16 @@ class _Apply(Files, ModelOptions):
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
-    return apply_to_files(lambda: open_stylizer(config), config, config.options, title="painting")
+    return apply_to_files(
+        lambda: open_stylizer(config), config, config.options, title="painting", mark=_mark(config.name or config.style)
+    )
 
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
-    return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging")
+    mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
+    return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging", mark=mark)
 
 
 def apply(arguments: Sequence[str]) -> int:
@@ -88,7 +80,9 @@ def apply(arguments: Sequence[str]) -> int:
         if "tile" not in {field.name for field in dataclasses.fields(options)}:
             raise ConfigError(f"A {model.__name__} takes no --tile: leave it out.")
         options = dataclasses.replace(options, tile=config.tile)
-    return apply_to_files(lambda: model.load(file, device=config.device), config, options, title="applying")
+    return apply_to_files(
+        lambda: model.load(file, device=config.device), config, options, title="applying", mark=_mark(config.network)
+    )
 
 
 def _model_for(name: str) -> tuple[type[Model[Any]], str]:
@@ -142,42 +136,31 @@ def try_out(model: Model[Any], options: Any) -> None:
     model.apply(torch.zeros(1, 3, 1, 1), options)
 
 
-def apply_to_files(load: Callable[[], Model[Any]], files: Files, options: Any, *, title: str) -> int:
+def apply_to_files(load: Callable[[], Model[Any]], files: Files, options: Any, *, title: str, mark: str) -> int:
     """Apply a model to each file and print what became of it; returns the exit code, 1 if any failed.
 
     load: gives the model, and is called once the names of the files have been checked. options: of the model's own
-        type. title: of the bar that large pictures get, such as "painting".
+        type. title: of the bar that large pictures get, such as "painting". mark: as in `run_files`.
     """
-    from perceptual.apply import convert_files, plan_outputs
 
-    if not files.inputs:
-        raise ConfigError("Give at least one image, folder or glob to work on.")
-    pairs = plan_outputs(files.inputs, files.out)
-    model = load()
-    try_out(model, options)
-    failures, written, skipped = [], 0, 0
-    began = time.monotonic()
-    outcomes = convert_files(
-        pairs,
-        lambda pixels: _with_progress(model, pixels, options, title),
-        size=lambda height, width: model.size(height, width, options),
-        alpha=lambda alpha: model.apply_alpha(alpha, options),
-        skip_existing=files.skip_existing,
-    )
-    for index, outcome in enumerate(outcomes, start=1):
-        if outcome.error:
-            failures.append(outcome)
-            say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
-        else:
-            written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
-            if (count := outcome.frames) > 1:
-                say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
-            tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
-    say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
-    if len(pairs) > 1:
-        for outcome in failures:
-            say(f"  failed: {outcome.error}")
-    return FAILED if failures else 0
+    def begin() -> Work:
+        model = load()
+        try_out(model, options)
+        return Work(
+            lambda pixels: _with_progress(model, pixels, options, title),
+            lambda height, width: model.size(height, width, options),
+            lambda alpha: model.apply_alpha(alpha, options),
+        )
+
+    return run_files(files, begin, mark=mark)
+
+
+def _mark(name: str) -> str:
+    """The mark of outputs beside their inputs: "_wave" for wave or models/Wave.safetensors, "_one_two" for a blend."""
+    from perceptual.apply import parse_blend
+
+    parts = (re.sub(r"\W+", "_", Path(part).stem.lower()).strip("_") for part in parse_blend(name))
+    return "_" + "_".join(parts)
 
 
 def _with_progress(model: Model[Any], pixels: Tensor, options: Any, title: str) -> Tensor:

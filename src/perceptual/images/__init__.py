@@ -23,6 +23,7 @@ from perceptual.images.picture import (
     unit,
     write,
 )
+from perceptual.images.print_size import with_dpi
 
 __all__ = [
     "MAX_PIXELS",
@@ -41,5 +42,6 @@ __all__ = [
     "scaled_size",
     "to_kind_of",
     "unit",
+    "with_dpi",
     "write",
 ]
