@@ -103,7 +103,11 @@ def test_a_file_of_the_same_name_as_a_shipped_style_is_named(
 
 
 @pytest.mark.parametrize("ending", [".model", ".pth", ".t7", ".onnx", ".ckpt", ".bin", ".PTH"])
-def test_a_file_of_another_program_is_named_as_such(capsys: Capture, tmp_path: Path, ending: str) -> None:
+def test_a_file_of_another_program_is_named_as_such(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photograph: Image.Image, ending: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photograph.save("x.png")
     path = tmp_path / f"candy{ending}"
     path.write_bytes(b"PK\x03\x04 no safetensors")
     for read in (find_style, checkpoints.load, checkpoints.read_card):

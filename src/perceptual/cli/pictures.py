@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import tyro
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.files import Files, Work, run_files
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import say, with_bar
 from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
@@ -29,8 +28,16 @@ class _Stylize(Files, StylizeConfig):
     """Paint photographs in a style.
 
     INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
-    keeps its colour profile, EXIF and transparency. Example: perceptual stylize photos/ --style starry_night -o out/
+    keeps its colour profile, EXIF and transparency.
+    Example: perceptual stylize photo.jpg --style wave
+    perceptual stylize photo.jpg --style "starry_night:0.7,wave:0.3" --strength 0.8 -o painting.png
+    perceptual stylize photos/ --style starry_night -o paintings/
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size"),
+        *("overwrite", "skip_existing"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,8 +45,14 @@ class _Upscale(Files, UpscaleConfig):
     """Enlarge pictures.
 
     INPUT is any number of files, folders (searched through) and globs. The output keeps the input's colour profile,
-    EXIF and transparency. Example: perceptual upscale photos/ --scale 4 -o large/
+    EXIF and transparency.
+    Example: perceptual upscale small.jpg
+    perceptual upscale photos/ --scale 4 --loss feature -o large/
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("inputs", "out", "scale", "loss", "network", "overwrite", "skip_existing"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +63,7 @@ class _Apply(Files, ModelOptions):
     Example: perceptual apply photos/ --network denoise.safetensors -o out/
     """
 
+    everyday: ClassVar[tuple[str, ...]] = ("inputs", "out", "network")
     network: str
     """A trained network: a file, or a shipped one by name."""
     device: str = "auto"
@@ -58,7 +72,7 @@ class _Apply(Files, ModelOptions):
 
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
-    config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
+    config = parse(_Stylize, arguments, "stylize")
     return apply_to_files(
         lambda: open_stylizer(config), config, config.options, title="painting", mark=_mark(config.name or config.style)
     )
@@ -66,14 +80,14 @@ def stylize(arguments: Sequence[str]) -> int:
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
-    config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
+    config = parse(_Upscale, arguments, "upscale")
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
     return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging", mark=mark)
 
 
 def apply(arguments: Sequence[str]) -> int:
     """perceptual apply: files in, files out, by any trained network; exit code 1 if any failed."""
-    config = tyro.cli(_Apply, args=arguments, prog="perceptual apply")
+    config = parse(_Apply, arguments, "apply")
     model, file = _model_for(config.network)
     options = model.options_type()
     if config.tile is not None:

@@ -42,6 +42,11 @@ def be_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return _quiet
+
+
 def say(text: str, *, lines: bool = False) -> None:
     """Print a message on stderr, made safe by `printable`, unless --quiet was given. A closed terminal is ignored."""
     if not _quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
 from perceptual.config import to_dict
@@ -35,7 +37,7 @@ def train(name: str, arguments: Sequence[str]) -> int:
     task = find_task(name)
     defaults = task.defaults(lambda flag: _value_of(flag, arguments))
     command = _command(task)
-    config = tyro.cli(command, args=arguments, prog=f"perceptual train {name}", default=command(**defaults))
+    config = parse(command, arguments, f"train {name}", command(**defaults))
     config = task.complete(config)
     if config.dry_run:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
@@ -62,7 +64,8 @@ def _command(task: type[Task]) -> type[Any]:
     start = Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK", help=task.begins)]
     settings = tyro.conf.OmitArgPrefixes[task.Settings]  # type: ignore[name-defined]
     fields = [("start_from", start, None), ("settings", settings, dataclasses.field(default_factory=task.Settings))]
-    about = f"{task.Command.__doc__}\n\nA recipe sets everything; any flag changes it. Recipes: {listed}"
+    text, mark, example = inspect.cleandoc(task.Command.__doc__ or "").partition("Example:")
+    about = f"{text}\n\nA recipe sets everything; any flag changes it. Recipes: {listed}.\n\n{mark}{example}"
     kind: type[Any] = dataclasses.make_dataclass(
         f"Train{task.__name__}", fields, bases=(task.Command,), frozen=True, kw_only=True, namespace={"__doc__": about}
     )

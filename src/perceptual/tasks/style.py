@@ -40,8 +40,13 @@ class TrainStyleCommand(TrainCommand):
     """Train a network to paint in the style of one painting or more (paper, section 4.1).
 
     Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
-    In minutes, from the shipped network: perceptual train style --style wave.jpg --data photos/ --from gallery
+    perceptual train style --style wave.jpg --data photos/ --from gallery
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("style", "data", "out", "start_from", "recipe", "steps", "size", "style_weight"),
+        *("resume", "overwrite", "weights"),
+    )
 
     style: tuple[Path, ...] = ()
     """The painting. Several paintings give one network with several styles (needs --norm conditional_instance)."""
