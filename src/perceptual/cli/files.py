@@ -70,14 +70,15 @@ def run_files(files: Files, begin: Callable[[], Work], *, mark: str) -> int:
         return _report(outcomes, len(pairs), files)
 
 
-def _is_stdout(files: Files) -> bool:
+def is_stdout(files: Files) -> bool:
+    """Whether stdout gets the picture, so that all text has to go to stderr."""
     return str(files.out) == STREAM or (files.out is None and STREAM in files.inputs)
 
 
 @contextlib.contextmanager
 def _streams(files: Files) -> Iterator[Files]:
     """The same files, with temporary ones in place of stdin and stdout; at the end stdout gets its picture."""
-    reads, writes = STREAM in files.inputs, _is_stdout(files)
+    reads, writes = STREAM in files.inputs, is_stdout(files)
     if not reads and not writes:
         yield files
         return
@@ -127,7 +128,7 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
             if (count := outcome.frames) > 1:
                 say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
-            if not _is_stdout(files):
+            if not is_stdout(files):
                 tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
     if total > 1:

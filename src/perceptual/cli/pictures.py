@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.files import Files, Work, run_files
 from perceptual.cli.help import parse
+from perceptual.cli.sheets import GALLERY, on_sheets
 from perceptual.cli.terminal import say, with_bar
 from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
@@ -32,6 +33,7 @@ class _Stylize(Files, StylizeConfig):
     Example: perceptual stylize photo.jpg --style wave
     perceptual stylize photo.jpg --style "starry_night:0.7,wave:0.3" --strength 0.8 -o painting.png
     perceptual stylize photos/ --style starry_night -o paintings/
+    perceptual stylize photo.jpg --style all -o sheet.png
     """
 
     everyday: ClassVar[tuple[str, ...]] = (
@@ -73,6 +75,10 @@ class _Apply(Files, ModelOptions):
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
     config = parse(_Stylize, arguments, "stylize")
+    if config.style == "all":
+        if config.name is not None:
+            raise ConfigError("--style all paints every style: leave --name out.")
+        return on_sheets(lambda: open_stylizer(dataclasses.replace(config, style=GALLERY)), config, config.options)
     return apply_to_files(
         lambda: open_stylizer(config), config, config.options, title="painting", mark=_mark(config.name or config.style)
     )
