@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from conftest import assert_one_sentence
 from PIL import Image
 
 from perceptual import cli, images
-from perceptual.apply import Stylizer
+from perceptual.apply import Stylizer, Upscaler
 from perceptual.checkpoints import gallery
+from perceptual.cli.hints import pixels_of
 from perceptual.measure import content
 
 Capture = pytest.CaptureFixture[str]
@@ -154,3 +156,92 @@ def test_mistakes_are_one_sentence(capsys: Capture, words: list[str], part: str)
     code, out, err = run(capsys, "suggest", *words)
     assert (code, out) == (1, "")
     assert_one_sentence(err, part)
+
+
+# --- print sizes and hints
+
+
+@pytest.mark.parametrize(
+    ("length", "dpi", "pixels"),
+    [("30cm", 300, 3543), ("300 mm", 300, 3543), ("12in", 300, 3600), ("2.54cm", 72, 72), ("800px", None, 800)],
+)
+def test_a_print_size_in_pixels(length: str, dpi: float | None, pixels: int) -> None:
+    assert pixels_of(length, dpi) == pixels
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (["--width", "200px"], (200, 133)),
+        (["--width", "2cm", "--dpi", "254"], (200, 133)),
+        (["--width", "1in", "--dpi", "150"], (150, 100)),
+    ],
+)
+def test_the_width_is_that_of_the_output(
+    capsys: Capture, tiny_style: Path, words: list[str], size: tuple[int, int]
+) -> None:
+    base = ["stylize", "photo.jpg", "--style", tiny_style, "--device", "cpu", "-o", "p.png"]
+    code, _, err = run(capsys, *base, *words)
+    assert code == 0, err
+    with Image.open("p.png") as painted:
+        assert painted.size == size
+        assert ("dpi" in painted.info) == ("--dpi" in words)
+
+
+def test_the_width_of_an_upright_picture_is_exact(capsys: Capture, tiny_style: Path, photograph: Image.Image) -> None:
+    photograph.resize((37, 81)).save("upright.png")
+    words = ["upright.png", "--style", tiny_style, "--device", "cpu", "-o", "p.png", "--width", "50px"]
+    assert run(capsys, "stylize", *words)[0] == 0
+    with Image.open("p.png") as painted:
+        assert painted.size == (50, 109)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--width", "30cm"], "--width 30cm needs the resolution of the print: add --dpi 300."),
+        (["--width", "wide"], "width is 'wide'; give a length such as 30cm, 12in or 2000px."),
+        (["--width", "30m", "--dpi", "300"], "width is '30m'"),
+        (["--width", "0px"], "it must be 1 to 100,000 px"),
+        (["--width", "30cm", "--dpi", "300", "--size", "300"], "leave one of them out"),
+        (["--width", "30px", "--style", "all"], "not --width"),
+    ],
+)
+def test_bad_widths_are_one_sentence(capsys: Capture, words: list[str], part: str) -> None:
+    code, _, err = run(capsys, "stylize", "photo.jpg", *words)
+    assert code == 1
+    assert_one_sentence(err, part)
+
+
+def test_a_large_picture_gets_one_hint_about_its_strokes(capsys: Capture, tiny_style: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (2048, 16)).save(name)
+    words = ["stylize", "a.png", "b.png", "photo.jpg", "--style", tiny_style, "--device", "cpu", "-o", "out"]
+    hint = (
+        "Strokes will look small on 2048 x 16 px: try --style-scale 2, which makes them as large as on a picture of "
+        "1024 px."
+    )
+    assert run(capsys, *words)[2].splitlines().count(hint) == 1
+    assert "Strokes" not in run(capsys, *words, "--overwrite", "--style-scale", "2")[2]
+    assert "Strokes" not in run(capsys, *words, "--overwrite", "--size", "512")[2]
+
+
+def test_the_memory_for_a_large_picture_is_said_before_the_work(
+    capsys: Capture, tiny_style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["stylize", "photo.jpg", "--style", tiny_style, "--device", "cpu", "-o", "p.png"]
+    assert "memory" not in run(capsys, *words)[2]
+    monkeypatch.setattr("perceptual.cli.hints.MUCH_MEMORY", 1e3)
+    assert re.match(r"A picture of 96 x 64 px needs about \d+\.\d GB of memory\.", run(capsys, *words)[2])
+    words = ["upscale", "photo.jpg", "-o", "large.png", "--device", "cpu"]
+    assert re.match(r"A picture of 96 x 64 px needs about \d+\.\d GB of memory\.", run(capsys, *words)[2])
+
+
+def test_a_larger_picture_needs_more_memory(tiny_style: Path) -> None:
+    stylizer, upscaler = Stylizer.load(tiny_style, device="cpu"), Upscaler.load("x4_pixel", device="cpu")
+    for model in (stylizer, upscaler):
+        small, large = (model.memory(side, side, model.defaults) for side in (500, 5000))
+        assert 0 < small < large / 4
+    assert upscaler.memory(5000, 5000, upscaler.defaults) > 2 * 4 * 3 * 20_000**2  # the result and a copy, in float32
+    plain = stylizer.options()
+    assert stylizer.memory(900, 900, stylizer.options(keep_colors=True)) >= stylizer.memory(900, 900, plain)

@@ -241,7 +241,10 @@ def test_shell_commands_parse(note: None, code: str, folder: Path, monkeypatch: 
     for line in commands(code):
         for part in re.split(r"; (?:do )?", line):
             words = shlex.split(part, comments=True)
-            if words[0] == "perceptual":
+            words = words[: words.index(">")] if ">" in words else words
+            if words[:2] == ["perceptual", "--print-completion"]:
+                assert cli.main(words[1:]) == 0
+            elif words[0] == "perceptual":
                 for word in words:  # networks that exist only in the example
                     if word.endswith(".safetensors") and not Path(word).exists():
                         shutil.copy(GALLERY, word)

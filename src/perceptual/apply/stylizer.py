@@ -125,6 +125,11 @@ class Stylizer(Model[PaintOptions]):
         longer = options.size
         return (height, width) if longer is None else images.scaled_size(height, width, longer / max(height, width))
 
+    def memory(self, height: int, width: int, options: PaintOptions) -> float:
+        """Bytes of memory that painting a picture of that size, of 8 bits, needs beside the picture itself."""
+        size = self.size(height, width, options)
+        return self._needed(size, options, in_levels=size == (height, width) and _stays_in_levels(options))
+
     def picture(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
         """Paint one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the painting.
 
@@ -201,8 +206,7 @@ class Stylizer(Model[PaintOptions]):
         Without this the operating system would kill the process.
         """
         free, longer = free_memory(self.device), max(size)
-        in_levels = picture.dtype == torch.uint8 and size == tuple(picture.shape[-2:]) and options.style_scale == 1
-        in_levels = in_levels and not options.keep_colors and options.strength == 1
+        in_levels = picture.dtype == torch.uint8 and size == tuple(picture.shape[-2:]) and _stays_in_levels(options)
 
         def needed_at(side: float) -> float:
             return self._needed(images.scaled_size(*size, side / longer), options, in_levels=in_levels)
@@ -219,6 +223,11 @@ class Stylizer(Model[PaintOptions]):
         if fast is None or not fast.pays(*small):
             return whole
         return min(whole, fast.memory(*small) + (0 if in_levels else floats))
+
+
+def _stays_in_levels(options: PaintOptions) -> bool:
+    """Whether a picture of 8 bits that keeps its size is painted without copies of it in float32."""
+    return options.style_scale == 1 and not options.keep_colors and options.strength == 1
 
 
 def _finish(x: Tensor, small: Tensor, y: Tensor, *, options: PaintOptions) -> Tensor:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.files import Files, Work, run_files
 from perceptual.cli.help import parse
+from perceptual.cli.hints import Hints, pixels_of
 from perceptual.cli.sheets import GALLERY, on_sheets
 from perceptual.cli.terminal import say, with_bar
-from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
+from perceptual.config import ModelOptions, PaintOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,9 +38,27 @@ class _Stylize(Files, StylizeConfig):
     """
 
     everyday: ClassVar[tuple[str, ...]] = (
-        *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size"),
+        *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size", "width"),
         *("overwrite", "skip_existing"),
     )
+    width: str | None = None
+    """Width of the output, in pixels such as 2000px, or of a print: 30cm, 300mm or 12in together with --dpi."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width is not None:
+            if self.size is not None:
+                raise ConfigError("--width and --size both set the size of the output: leave one of them out.")
+            pixels_of(self.width, self.dpi)
+
+    def options_for(self, height: int, width: int) -> PaintOptions:
+        """The options for a picture of that size in pixels."""
+        if self.width is None:
+            return self.options
+        longer = pixels_of(self.width, self.dpi) * max(height, width) / width
+        if round(longer) > 100_000:
+            raise ConfigError(f"A picture of {width} x {height} px would be {longer:,.0f} px high: give less --width.")
+        return dataclasses.replace(self.options, size=max(1, round(longer)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,17 +97,20 @@ def stylize(arguments: Sequence[str]) -> int:
     if config.style == "all":
         if config.name is not None:
             raise ConfigError("--style all paints every style: leave --name out.")
+        if config.width is not None:
+            raise ConfigError("--style all makes a sheet: give --size, the longer side of each painting, not --width.")
         return on_sheets(lambda: open_stylizer(dataclasses.replace(config, style=GALLERY)), config, config.options)
-    return apply_to_files(
-        lambda: open_stylizer(config), config, config.options, title="painting", mark=_mark(config.name or config.style)
-    )
+    mark = _mark(config.name or config.style)
+    return apply_to_files(lambda: open_stylizer(config), config, config.options_for, title="painting", mark=mark)
 
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = parse(_Upscale, arguments, "upscale")
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
-    return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging", mark=mark)
+    return apply_to_files(
+        lambda: open_upscaler(config), config, lambda *_: config.options, title="enlarging", mark=mark
+    )
 
 
 def apply(arguments: Sequence[str]) -> int:
@@ -100,8 +122,9 @@ def apply(arguments: Sequence[str]) -> int:
         if "tile" not in {field.name for field in dataclasses.fields(options)}:
             raise ConfigError(f"A {model.__name__} takes no --tile: leave it out.")
         options = dataclasses.replace(options, tile=config.tile)
+    mark = _mark(config.network)
     return apply_to_files(
-        lambda: model.load(file, device=config.device), config, options, title="applying", mark=_mark(config.network)
+        lambda: model.load(file, device=config.device), config, lambda *_: options, title="applying", mark=mark
     )
 
 
@@ -153,23 +176,40 @@ def try_out(model: Model[Any], options: Any) -> None:
     """Apply a model to one black pixel: options that it cannot do are refused once, and not for each picture."""
     import torch
 
+    if getattr(options, "size", None) is not None:
+        options = dataclasses.replace(options, size=None)  # or the pixel would become that large
     model.apply(torch.zeros(1, 3, 1, 1), options)
 
 
-def apply_to_files(load: Callable[[], Model[Any]], files: Files, options: Any, *, title: str, mark: str) -> int:
+def apply_to_files(
+    load: Callable[[], Model[Any]],
+    files: Files,
+    options_for: Callable[[int, int], Any],
+    *,
+    title: str,
+    mark: str,
+) -> int:
     """Apply a model to each file and print what became of it; returns the exit code, 1 if any failed.
 
-    load: gives the model, and is called once the names of the files have been checked. options: of the model's own
-        type. title: of the bar that large pictures get, such as "painting". mark: as in `run_files`.
+    load: gives the model, and is called once the names of the files have been checked. options_for: the options, of the
+        model's own type, for a picture of that height and width. title: of the bar that large pictures get, such as
+        "painting". mark: as in `run_files`.
     """
 
     def begin() -> Work:
-        model = load()
-        try_out(model, options)
+        model, hints = load(), Hints()
+        try_out(model, options_for(1, 1))
+
+        def convert(pixels: Tensor) -> Tensor:
+            height, width = pixels.shape[-2:]
+            options = options_for(height, width)
+            hints.before(model, height, width, options)
+            return _with_progress(model, pixels, options, title)
+
         return Work(
-            lambda pixels: _with_progress(model, pixels, options, title),
-            lambda height, width: model.size(height, width, options),
-            lambda alpha: model.apply_alpha(alpha, options),
+            convert,
+            lambda height, width: model.size(height, width, options_for(height, width)),
+            lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
         )
 
     return run_files(files, begin, mark=mark)

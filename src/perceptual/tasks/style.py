@@ -45,7 +45,7 @@ class TrainStyleCommand(TrainCommand):
 
     everyday: ClassVar[tuple[str, ...]] = (
         *("style", "data", "out", "start_from", "recipe", "steps", "size", "style_weight"),
-        *("resume", "overwrite", "weights"),
+        *("resume", "overwrite"),
     )
 
     style: tuple[Path, ...] = ()
