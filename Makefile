@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 DOCS := $(VENV)/.docs
 
 # tests of numbers that come from convolutions, sums and Fourier transforms
-NUMERIC := $(addprefix tests/test_,$(addsuffix .py,folding functional inference kernels lbfgs loss_networks losses metrics networks optimize))
+NUMERIC := $(addprefix tests/test_,$(addsuffix .py,distances folding functional inference kernels lbfgs loss_networks losses metrics networks objectives optimize optimize_targets))
 OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
@@ -49,7 +49,7 @@ oldest: $(STAMP)
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(UV) --constraint constraints.txt torch
 	$(UV) --resolution lowest-direct torch==$$($(OLDEST)/bin/python -c "import torch; print(torch.__version__)") --editable '.[dev]'
-	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default tests/test_images.py $(wildcard tests/test_video*.py) $(NUMERIC)
+	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default $(wildcard tests/test_images*.py tests/test_video*.py) $(NUMERIC)
 
 # The constraints pin every version. torch comes first: the newest one would install gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptual/fast/*.c) src/perceptual/fast/build.py

@@ -9,9 +9,9 @@ with the C library's default allocator. onnxruntime and openvino take part where
 with instance norm, and weights by chance, which cost the same.
 """
 
-import hashlib
 import multiprocessing as mp
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -50,10 +50,10 @@ def painter(engine: str, name: str, side: int) -> Callable[[], object]:
     x, network = torch.rand(1, 3, side, side), network_of(name)
     if engine in ("ours", "ours float32"):
         keep_memory()
-        precision = "auto" if engine == "ours" else "float32"
-        stylizer = Stylizer(network, Card("style", network.config), precision=precision)
+        stylizer = Stylizer(network, Card("style", network.config))
         levels = (x * 255).to(torch.uint8)
-        return lambda: stylizer.stylize(levels)
+        precision = "auto" if engine == "ours" else "float32"
+        return lambda: stylizer.stylize(levels, precision=precision)
     network = network.to(memory_format=torch.contiguous_format)
     if engine == "plain":
         return torch.no_grad()(lambda: network(x))
@@ -139,27 +139,22 @@ def _serve(pipe, make: Callable[..., Callable[[], object]], arguments: tuple) ->
     run = make(*arguments)
     for _ in range(2):
         run()
-    pipe.send(getattr(run, "digest", None))
+    pipe.send(None)
     while pipe.recv():
         began = time.perf_counter()
         result = run()
         pipe.send(result if isinstance(result, int) else time.perf_counter() - began)
 
 
-def in_turn(sides: dict[str, tuple], rounds: int = ROUNDS, digests: dict[str, str] | None = None) -> dict[str, float]:
-    """Median of what each side, (function that makes it, arguments), takes; each in a process of its own, in turn.
-
-    digests: gets the digest of each side's result, where it has one.
-    """
+def in_turn(sides: dict[str, tuple], rounds: int = ROUNDS) -> dict[str, float]:
+    """Median of what each side, (function that makes it, arguments), takes; each in a process of its own, in turn."""
     context = mp.get_context("spawn")
     workers = {}
     for name, (make, *arguments) in sides.items():
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, make, tuple(arguments)), daemon=True)
         process.start()
-        digest = here.recv()  # ready: one at a time, so that none warms up beside another
-        if digests is not None:
-            digests[name] = digest
+        here.recv()  # ready: one at a time, so that none warms up beside another
         workers[name] = (here, process)
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -197,46 +192,42 @@ def paint() -> None:
             print("| " + " | ".join(row) + " |", flush=True)
 
 
-def kernel_painter(kind: str, precision: str, side: int) -> Callable[[], object]:
-    """A function that paints one picture with kernels of a kind; its digest is that of the painting."""
+def kernels() -> None:
+    """The kernels of the installation against those compiled for this very processor, and against none.
+
+    They take turns in one process: two processes differ by more, for instance in where their memory lies.
+    """
     import torch
     from skimage import data
 
     from perceptual import Stylizer, keep_memory
-    from perceptual.fast import prepare_kernels
+    from perceptual.fast import kernels as passes
+    from perceptual.fast import library, native
 
-    keep_memory()
-    if kind == "none":
-        os.environ["PERCEPTUAL_KERNELS"] = "0"
-    found = prepare_kernels(compile_here=kind == "compiled here")
-    if found != (kind != "none"):
+    libraries = {"installed": library.installed(), "compiled here": native.compiled_here(), "none": None}
+    if not all(list(libraries.values())[:2]):
         sys.exit("There are no kernels to compare: install with a C compiler in the path.")
-    stylizer = Stylizer.load("starry_night", precision=precision)
-    levels = (
-        torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].repeat(1, 1, 2, 2)[..., :side, :side].contiguous()
-    )
-
-    def run() -> object:
-        return stylizer.stylize(levels)
-
-    run.digest = hashlib.sha256(run().numpy().tobytes()).hexdigest()[:12]
-    return run
-
-
-def kernels() -> None:
-    """The kernels of the installation against those compiled for this very processor, and against none."""
-    os.environ.pop("PERCEPTUAL_KERNELS", None)
-    kinds = ("installed", "compiled here", "none")
+    keep_memory()
+    stylizer = Stylizer.load("starry_night", device="cpu")
+    picture = torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].repeat(1, 1, 2, 2)
     print("\n| precision, side | installed, s | compiled here / installed | none / installed | same bytes |")
     print("| --- | --- | --- | --- | --- |")
     for precision in ("int8", "float32"):
         for side in (256, 512, 1024):
-            digests: dict[str, str] = {}
-            taken = in_turn({kind: (kernel_painter, kind, precision, side) for kind in kinds}, 3 * ROUNDS, digests)
-            ours = taken["installed"]
-            ratios = [f"{taken[kind] / ours:.3f}" for kind in kinds[1:]]
-            same = "yes" if digests["installed"] == digests["compiled here"] else "no"
-            print("| " + " | ".join([f"{precision}, {side}", f"{ours:.4f}", *ratios, same]) + " |", flush=True)
+            levels = picture[..., :side, :side].contiguous()
+            taken: dict[str, list[float]] = {kind: [] for kind in libraries}
+            paintings = {}
+            for _ in range(4 * ROUNDS + 1):
+                for kind in random.sample(list(libraries), 3):  # a painting's time depends on what ran before it
+                    passes.compiled = lambda found=libraries[kind]: found
+                    began = time.perf_counter()
+                    paintings[kind] = stylizer.stylize(levels, precision=precision)
+                    taken[kind].append(time.perf_counter() - began)
+            seconds = {kind: statistics.median(values[1:]) for kind, values in taken.items()}
+            ours = seconds["installed"]
+            same = "yes" if torch.equal(paintings["installed"], paintings["compiled here"]) else "no"
+            row = [f"{precision}, {side}", f"{ours:.4f}", f"{seconds['compiled here'] / ours:.3f}"]
+            print("| " + " | ".join([*row, f"{seconds['none'] / ours:.3f}", same]) + " |", flush=True)
 
 
 def precision() -> None:

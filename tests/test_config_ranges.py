@@ -46,8 +46,11 @@ CONFIGS = [
     for value in vars(module).values()
     if inspect.isclass(value) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]
-NEEDED: dict[str, Any] = {"out": Path("out.png"), "inputs": ("x",), "input": Path("x"), "name": "x", "network": "x"}
-NEEDED |= dict.fromkeys(("content", "style", "image"), Path("x"))
+NEEDED: dict[str, Any] = (
+    {"out": Path("out.png"), "inputs": ("x",), "input": Path("x")}
+    | dict.fromkeys(("name", "network"), "x")
+    | dict.fromkeys(("content", "style", "image"), Path("x"))
+)
 
 
 def kinds(hint: Any) -> set[Any]:

@@ -234,7 +234,7 @@ def test_shapes_are_compared_before_weights_take_memory(
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:  # noqa: F811
+def stopped(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Path:
     """The checkpoint of a run that stopped after 3 of 6 steps, with its state."""
     out = tmp_path_factory.mktemp("stopped") / "net.safetensors"
     train(out, photographs, stop_at=3)
@@ -348,7 +348,7 @@ def test_a_line_of_the_log_that_is_none_is_dropped(tmp_path: Path, stopped: Path
     assert log.read_text() == '{"step": 1}\n'
 
 
-def test_weights_that_would_not_be_finite_are_not_taken(tmp_path: Path, photographs: Path) -> None:  # noqa: F811
+def test_weights_that_would_not_be_finite_are_not_taken(tmp_path: Path, photographs: Path) -> None:
     """The learning rate is beyond what the settings take; the gradient and the losses are finite."""
     train(tmp_path / "good.safetensors", photographs, stop_at=2)
     out = tmp_path / "net.safetensors"

@@ -269,3 +269,16 @@ def test_no_file_holds_a_path_of_somebodys_machine() -> None:
     files += [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.txt"), ROOT / "Makefile"]
     wrong = [str(p.relative_to(ROOT)) for p in files if p.is_file() and place.search(p.read_bytes())]
     assert wrong == []
+
+
+TESTS = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "tests").rglob("test_*.py"))}
+
+
+def test_no_test_hides_another_of_its_name() -> None:
+    names = [(path.name, node.name) for path, tree in TESTS.items() for node in tree.body if isinstance(node, Function)]
+    assert len(names) == len(set(names))
+
+
+def test_no_file_of_tests_is_longer_than_600_lines() -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in TESTS}
+    assert {name: lines for name, lines in lengths.items() if lines > 600} == {}

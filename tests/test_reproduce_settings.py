@@ -1,4 +1,3 @@
-# ruff: noqa: F811  the fixtures of test_cli_reproduce are imported
 """Settings that do not fit an experiment: they are not passed over, and what is told of them is true."""
 
 from __future__ import annotations

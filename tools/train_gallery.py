@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paintings import TITLES
 
+from perceptual import keep_memory
 from perceptual.cli import main
 
 FACTORS = {"composition_vii": 0.5}
@@ -28,4 +29,5 @@ settings += ["--style", *(str(copies / f"{name}.png") for name in TITLES)]
 settings += ["--style-factors", *(str(FACTORS.get(name, 1.0)) for name in TITLES)]
 if out.with_suffix(".state").exists():
     settings.append("--resume")
+keep_memory()  # as the installed command does
 sys.exit(main(["train", "style", *settings, *sys.argv[4:]]))

@@ -76,15 +76,15 @@ def transposed_kernel(weight: Tensor) -> Tensor:
     return torch.einsum("rat,cbu,iotu->rcoiab", shares, shares, weight).flatten(0, 2)
 
 
-def fill_padding(grid: Tensor, mode: str, before: int, behind: int) -> None:
+def fill_padding(grid: Tensor, mode: str, before: int, after: int) -> None:
     """Fill the padding of a grid (rows, columns, fold, fold, C) in place, with the values that F.pad would give.
 
-    before, behind: rows of padding at the top and at the bottom. mode: "reflect" or "replicate".
+    before, after: rows of padding at the top and at the bottom. mode: "reflect" or "replicate".
     To fill columns, give a view of the grid with dimensions 0 and 1, and dimensions 2 and 3, swapped.
     """
     rows, _, fold = grid.shape[:3]
-    last = fold * (rows - before - behind) - 1  # index of the last pixel row inside the padding
-    for row in (*range(before), *range(rows - behind, rows)):
+    last = fold * (rows - before - after) - 1  # index of the last pixel row inside the padding
+    for row in (*range(before), *range(rows - after, rows)):
         for phase in range(fold):
             pixel = fold * (row - before) + phase
             mirrored = -pixel if pixel < 0 else 2 * last - pixel

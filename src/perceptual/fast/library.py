@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from perceptual.cache import processor
 from perceptual.fast import build, native
 
 _chosen: list[ctypes.CDLL | None] = []
@@ -58,10 +59,11 @@ def runnable() -> list[str]:
 
     PyTorch names the processor's best set of instructions, and ATEN_CPU_CAPABILITY can lower it.
     """
-    capability = torch.backends.cpu.get_cpu_capability()
-    unusable = {"avx512", "avx2"}
-    if capability == "AVX2":
-        unusable = {"avx512"}
-    elif capability.startswith(("AVX512", "AVX10")):  # AVX10 contains the AVX-512 instructions used here
-        unusable = set()
-    return [variant for variant in build.variants() if variant not in unusable]
+    capability, usable = torch.backends.cpu.get_cpu_capability(), {"baseline"}
+    if capability.startswith(("AVX2", "AVX512", "AVX10")):
+        usable.add("avx2")
+    if capability.startswith(("AVX512", "AVX10")):  # AVX10 contains the AVX-512 instructions used here
+        usable.add("avx512")
+        if {"avx512vbmi", "avx512_vbmi2"} <= set(processor().split()):  # the names in /proc/cpuinfo
+            usable.add("vbmi")
+    return [variant for variant in build.variants() if variant in usable]

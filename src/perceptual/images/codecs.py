@@ -67,7 +67,7 @@ WRITABLE = {
 _READABLE = (
     "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"  # no EPS: Pillow would run Ghostscript
 )
-_PICTURE_BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")  # of HEIC and AVIF, whose files are built like MP4
+_PICTURE_BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")  # of HEIC and AVIF: such files are built like MP4
 _ORIENTATION, _EXIF, _GPS = ExifTags.Base.Orientation, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # Kept tags of the first directory: description, camera, resolution, dates, names, rating. Tags that describe how a
 # TIFF is stored are not kept.

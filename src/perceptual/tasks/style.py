@@ -38,6 +38,7 @@ Paintings = Mapping[str, tuple[str, Tensor | Features]]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainStyleCommand(TrainCommand):
     """Train a network to paint in the style of one painting or more (paper, section 4.1).
+    With --from gallery it takes minutes.
 
     Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
     perceptual train style --style wave.jpg --data photos/ --from gallery
