@@ -4,7 +4,7 @@ from pathlib import Path
 
 import skimage.data
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from perceptual import Stylizer, Upscaler, degrade, images, modcrop
 from perceptual.networks import enlarge
@@ -18,18 +18,8 @@ coffee = images.resize(coffee[..., :400, 90:490], shorter_side=512)
 
 def sheet(name: str, pictures: dict[str, torch.Tensor], columns: int, side: int) -> None:
     """Write pictures (1, 3, h, w), made as wide as `side`, row by row with their names below."""
-    font, strip = ImageFont.load_default(side // 14), side // 9
-    height, width = next(iter(pictures.values())).shape[2:]
-    high = round(side * height / width)
-    rows = -(-len(pictures) // columns)
-    page = Image.new("RGB", (columns * side, rows * (high + strip)), "white")
-    draw = ImageDraw.Draw(page)
-    for k, (label, picture) in enumerate(pictures.items()):
-        left, top = k % columns * side, k // columns * (high + strip)
-        pixels = images.resize(picture, size=(high, side))[0].permute(1, 2, 0)
-        page.paste(Image.fromarray((pixels * 255).round().byte().numpy()), (left, top))
-        draw.text((left + side // 2, top + high + strip // 2), label.strip(), "black", font, anchor="mm")
-    page.save(docs / f"{name}.png", optimize=True)
+    page = images.labelled_sheet([(label.strip(), each) for label, each in pictures.items()], columns, side)
+    images.to_kind_of(page, like=Image.new("RGB", (1, 1))).save(docs / f"{name}.png", optimize=True)
 
 
 everything = {}

@@ -258,7 +258,7 @@ def test_existing_outputs_are_skipped_when_asked(capsys: Capture) -> None:
     assert "2 written, 1 skipped, 0 failed" in err
     assert "out/1.png (exists, skipped)" in out
     assert Path("out/1.png").read_bytes() == b"mine"
-    assert "3 written, 0 skipped" in upscale(capsys, "photos", "-o", "out")[2]
+    assert "3 written, 0 skipped" in upscale(capsys, "photos", "-o", "out", "--overwrite")[2]
 
 
 def test_a_damaged_file_in_a_folder_is_named_and_the_others_are_written(capsys: Capture) -> None:

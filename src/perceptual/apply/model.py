@@ -103,6 +103,10 @@ class Model(Generic[Options]):
         """Height and width of the result for a picture of that size."""
         return images.scaled_size(height, width, self.network.scale)
 
+    def memory(self, height: int, width: int, options: Options) -> float:
+        """Bytes of memory that a picture of that size, of 8 bits, needs beside the picture itself."""
+        return tiles.plan(self.network, (height, width), cast(Any, options).tile, self.device)[1]
+
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
         """One picture (1, 3, H, W) in [0, 1] or levels; the last Step carries the result, in [0, 1] or levels."""
         side = tiles.tile_side(self.network, picture, cast(Any, options).tile, self.device)

@@ -125,6 +125,11 @@ class Stylizer(Model[PaintOptions]):
         longer = options.size
         return (height, width) if longer is None else images.scaled_size(height, width, longer / max(height, width))
 
+    def memory(self, height: int, width: int, options: PaintOptions) -> float:
+        """Bytes of memory that painting a picture of that size, of 8 bits, needs beside the picture itself."""
+        size = self.size(height, width, options)
+        return self._needed(size, options, in_levels=size == (height, width) and _stays_in_levels(options))
+
     def picture(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
         """Paint one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the painting.
 
@@ -178,15 +183,22 @@ class Stylizer(Model[PaintOptions]):
         """The share of each style, (1, styles)."""
         shares = self.blend
         if blend is not None:
-            named = {blend: 1.0} if blend in self.styles else parse_blend(blend)
-            unknown = [name for name in named if name not in self.styles]
-            if unknown:
-                known = ", ".join(self.styles) or "one without a name"
-                raise ConfigError(f"This network has no style {unknown[0]!r}; it has {known}.")
-            shares = {self.styles.index(name): share for name, share in named.items()}
+            shares = {}
+            for name, share in ({blend: 1.0} if blend in self.styles else parse_blend(blend)).items():
+                at = self.styles.index(self._named(name))
+                shares[at] = shares.get(at, 0) + share
         weights = torch.zeros(1, self.network.styles, device=self.device)
         weights[0, list(shares)] = torch.tensor(list(shares.values()), device=self.device)
         return weights
+
+    def _named(self, name: str) -> str:
+        """The style of this network that `name` means: "Starry Night" is starry_night."""
+        found = name if name in self.styles else checkpoints.written_as(name, self.styles)
+        if found is None:
+            known = ", ".join(self.styles) or "one without a name"
+            hint = checkpoints.guess(name, self.styles)
+            raise ConfigError(f"This network has no style {name!r}{hint}; it has {known}.")
+        return found
 
     def _check_memory(self, picture: Tensor, size: tuple[int, int], options: PaintOptions) -> None:
         """Refuse beforehand a painting of height and width `size` that will not fit, with a size that does.
@@ -194,8 +206,7 @@ class Stylizer(Model[PaintOptions]):
         Without this the operating system would kill the process.
         """
         free, longer = free_memory(self.device), max(size)
-        in_levels = picture.dtype == torch.uint8 and size == tuple(picture.shape[-2:]) and options.style_scale == 1
-        in_levels = in_levels and not options.keep_colors and options.strength == 1
+        in_levels = picture.dtype == torch.uint8 and size == tuple(picture.shape[-2:]) and _stays_in_levels(options)
 
         def needed_at(side: float) -> float:
             return self._needed(images.scaled_size(*size, side / longer), options, in_levels=in_levels)
@@ -212,6 +223,11 @@ class Stylizer(Model[PaintOptions]):
         if fast is None or not fast.pays(*small):
             return whole
         return min(whole, fast.memory(*small) + (0 if in_levels else floats))
+
+
+def _stays_in_levels(options: PaintOptions) -> bool:
+    """Whether a picture of 8 bits that keeps its size is painted without copies of it in float32."""
+    return options.style_scale == 1 and not options.keep_colors and options.strength == 1
 
 
 def _finish(x: Tensor, small: Tensor, y: Tensor, *, options: PaintOptions) -> Tensor:

@@ -31,7 +31,22 @@ def tile_side(network: TransformationNetwork, picture: Tensor, tile: int | None,
     """
     if tile and network.reach is None:
         raise ConfigError("This network's norms look at the whole image, so it cannot be tiled: give --tile 0.")
-    size = height, width = picture.shape[-2], picture.shape[-1]
+    size = picture.shape[-2], picture.shape[-1]
+    side, needed, result = plan(network, size, tile, device)
+    if needed > (free := free_memory(device)):
+        helps = tile is not None and side > SMALLEST_TILE and network.reach is not None and free > result
+        raise too_large(size, needed, free, f"give a smaller {'--tile' if helps else 'picture'}")
+    return side
+
+
+def plan(
+    network: TransformationNetwork, size: tuple[int, int], tile: int | None, device: torch.device
+) -> tuple[int, int, int]:
+    """(side of the tiles, bytes of memory in all, bytes of the result) for a picture of that height and width.
+
+    tile: as in `tile_side`.
+    """
+    height, width = size
     free, result = free_memory(device), 0
     if device.type == "cpu":  # where the result is kept, and a copy of it while it is written
         result = 2 * 4 * 3 * height * width * network.scale**2
@@ -40,10 +55,7 @@ def tile_side(network: TransformationNetwork, picture: Tensor, tile: int | None,
         side = min(side, LARGEST_TILE) if tile is None else tile or side
         while tile is None and side > SMALLEST_TILE and result + _memory(network, size, side) > free:
             side = max(SMALLEST_TILE, side // 2)
-    if (needed := result + _memory(network, size, side)) > free:
-        helps = tile is not None and side > SMALLEST_TILE and network.reach is not None and free > result
-        raise too_large(size, needed, free, f"give a smaller {'--tile' if helps else 'picture'}")
-    return side
+    return side, result + _memory(network, size, side), result
 
 
 def too_large(size: tuple[int, int], needed: float, free: float, advice: str) -> ImageError:

@@ -2,7 +2,7 @@
 
 from perceptual.checkpoints.card import Card, read_card
 from perceptual.checkpoints.file import body_digest, join, load, save, save_targets
-from perceptual.checkpoints.shipped import find_network, find_style, gallery
+from perceptual.checkpoints.shipped import find_network, find_style, gallery, guess, written_as
 from perceptual.checkpoints.state import load_state, save_state
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "find_network",
     "find_style",
     "gallery",
+    "guess",
     "join",
     "load",
     "load_state",
@@ -18,4 +19,5 @@ __all__ = [
     "save",
     "save_state",
     "save_targets",
+    "written_as",
 ]

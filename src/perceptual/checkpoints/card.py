@@ -65,7 +65,9 @@ def read_card(path: str | Path) -> Card:
     """The card of a checkpoint, without reading its tensors."""
     text = metadata(path).get(CARD_KEY)
     if text is None:
-        raise CheckpointError(f"{path} is not a checkpoint of perceptual: it has no card.")
+        raise CheckpointError(
+            f"{path} is not a network of perceptual: it has no card, so another program or a run in progress wrote it."
+        )
     try:
         values = json.loads(text)
         if values.get("format", 0) > FORMAT:

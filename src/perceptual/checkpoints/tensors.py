@@ -14,6 +14,11 @@ from torch import Tensor
 from perceptual.errors import CheckpointError
 from perceptual.files import write_beside
 
+_FOREIGN = """.pth .pt .ckpt .t7 .model .onnx .bin .pkl .pickle .npz .npy .h5 .hdf5 .keras .pb .tflite .caffemodel
+    .mlmodel .gguf .params .weights"""
+FOREIGN = frozenset(_FOREIGN.split())
+"""Endings of networks that other programs write."""
+
 
 def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and text metadata, sorted, so that equal contents give equal bytes.
@@ -44,6 +49,9 @@ def metadata(path: str | Path) -> dict[str, str]:
         with safetensors.safe_open(str(path), "pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
+        if Path(path).suffix.lower() in FOREIGN:
+            text = f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only."
+            raise CheckpointError(text) from error
         raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import errno
 import gc
@@ -13,15 +14,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 try:  # Ctrl-C while these modules load prints one line, not a traceback
     import tyro
 
     from perceptual.cli.evaluate import evaluate_sr
+    from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.reproduce import reproduce
-    from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, cannot_print, drop_stdout, say, show
+    from perceptual.cli.sheets import suggest
+    from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, be_quiet, cannot_print, complain, drop_stdout, show
     from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
     from perceptual.cli.webcam import webcam
@@ -34,28 +38,39 @@ except KeyboardInterrupt:
     raise SystemExit(130) from None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Listing:
+    """List the style networks that come with perceptual, or print the full cards of some networks.
+
+    Example: perceptual styles wave
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ()
+    """Names of shipped styles or networks, or trained files: print their full cards. Default: a short list of all
+    shipped networks."""
+    json: bool = False
+    """Print the cards as JSON."""
+
+
+class _Upscalers(_Listing):
+    """List the super-resolution networks that come with perceptual, or print the full cards of some networks.
+
+    Example: perceptual upscalers x4_pixel
+    """
+
+
 def styles(arguments: Sequence[str]) -> int:
     """perceptual styles: list the shipped style networks with their cards. Returns the exit code."""
-    return _cards("style", "perceptual styles", arguments)
+    return _cards("style", parse(_Listing, arguments, "styles"))
 
 
 def upscalers(arguments: Sequence[str]) -> int:
     """perceptual upscalers: list the shipped super-resolution networks with their cards. Returns the exit code."""
-    return _cards("upscale", "perceptual upscalers", arguments)
+    return _cards("upscale", parse(_Upscalers, arguments, "upscalers"))
 
 
-def _cards(task: str, command: str, arguments: Sequence[str]) -> int:
-    def listing(names: tyro.conf.Positional[tuple[str, ...]] = (), json: bool = False) -> tuple[tuple[str, ...], bool]:
-        """List the networks that come with perceptual, or print the full cards of some networks.
-
-        Args:
-            names: Names of shipped styles or networks, or trained files: print their full cards. Default: a short list
-                of all shipped networks.
-            json: Print the cards as JSON.
-        """
-        return names, json
-
-    wanted, as_json = tyro.cli(listing, args=arguments, prog=command)
+def _cards(task: str, config: _Listing) -> int:
+    wanted, as_json = config.names, config.json
     from perceptual.checkpoints import find_network, find_style, read_card, shipped
 
     def find(name: str) -> Path:
@@ -83,10 +98,19 @@ def version(arguments: Sequence[str]) -> int:
     return 0
 
 
+def print_completion(arguments: Sequence[str]) -> int:
+    """perceptual --print-completion SHELL: print a completion script. Returns the exit code."""
+    from perceptual.cli.completion import script
+
+    show(script(" ".join(arguments), commands()), lines=True)
+    return 0
+
+
 def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
     """{name: (function of its arguments, one line for --help)}, with a command for every task of the registry."""
     return {
         "stylize": (stylize, "paint photos in a style"),
+        "suggest": (suggest, "show all styles for a photo, those first that keep most of its content"),
         "upscale": (upscale, "enlarge photos"),
         "video": (video, "paint or enlarge a video and keep its sound"),
         "webcam": (webcam, "paint the camera image live in a window"),
@@ -101,6 +125,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "reproduce": (reproduce, "repeat an experiment of the paper and compare figures and numbers"),
         "weights": (weights, "list the loss networks that training uses"),
         "weights fetch": (fetch, "download the weights of a loss network"),
+        "--print-completion": (print_completion, "print a script for the shell: bash, zsh or fish"),
         "--version": (version, "print the version"),
     }
 
@@ -112,14 +137,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sentence. Other exceptions are bugs and are raised.
     """
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        be_quiet("--quiet" in words)
+        code = _run([word for word in words if word != "--quiet"])
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except PerceptualError as error:
-        say(f"perceptual: {error}")
+        complain(f"perceptual: {error}")
     except KeyboardInterrupt:
-        say("perceptual: stopped.")
+        complain("perceptual: stopped.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output has ended, as in `perceptual styles | head -1`
         drop_stdout()
@@ -127,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
             raise
         drop_stdout()  # an OSError without a file name comes from printing
-        say(f"perceptual: {cannot_print(error)}")
+        complain(f"perceptual: {cannot_print(error)}")
     return FAILED
 
 
@@ -142,18 +169,30 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _help(words: Sequence[str]) -> int:
-    if words and words[0] not in ("-h", "--help", "help"):
+    """The list of the commands, or of those that begin with the first word, such as train."""
+    asked = {"-h", "--help", "help"}
+    groups = [name for name in commands() if words and name.startswith(words[0] + " ")]
+    if groups and (len(words) == 1 or words[1] in asked):
+        show(f"usage: perceptual {words[0]} COMMAND ...\n", lines=True)
+        _list(groups)
+        return 0 if words[1:] else USAGE
+    if words and words[0] not in asked:
         typed = " ".join(words[:2])
-        groups = [name for name in commands() if name.startswith(words[0] + " ")]
         close = groups or difflib.get_close_matches(words[0], commands(), n=1) or list(commands())[:1]
-        say(
+        complain(
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return USAGE
     show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` lists its options)\n", lines=True)
-    for name, (_, about) in commands().items():
-        show(f"  {name:16} {about}")
+    _list(list(commands()))
+    show("\nEvery command takes --quiet (print errors and requested results only).", lines=True)
     return 0 if words else USAGE
+
+
+def _list(names: Sequence[str]) -> None:
+    known = commands()
+    for name in names:
+        show(f"  {name:18} {known[name][1]}")
 
 
 def others_run(loadavg: Path = Path("/proc/loadavg")) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import EvaluateConfig
@@ -39,7 +40,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
 
     Returns the exit code.
     """
-    config = tyro.cli(_Evaluate, args=arguments, prog="perceptual evaluate sr")
+    config = parse(_Evaluate, arguments, "evaluate sr")
     if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     from perceptual.files import check_folder

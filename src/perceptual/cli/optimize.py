@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight
@@ -39,6 +40,11 @@ class _Style(OptimizeConfig, _Files):
     and keeps the best result so far.
     Example: perceptual optimize style photo.jpg painting.jpg -o out.png --size 256
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("content", "style", "out", "size", "iterations", "style_weight", "init", "scales", "style_size"),
+        *("weights", "overwrite"),
+    )
 
     content: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CONTENT")]
     """The photo."""
@@ -79,7 +85,7 @@ class _Texture(OptimizeConfig, _Files):
 
 def optimize_style(arguments: Sequence[str]) -> int:
     """perceptual optimize style CONTENT STYLE: paint one photo. Returns the exit code."""
-    config = tyro.cli(_Style, args=arguments, prog="perceptual optimize style")
+    config = parse(_Style, arguments, "optimize style")
     from perceptual import images, optimize
 
     photograph, painting = images.read(config.content), images.read(config.style).pixels
@@ -91,7 +97,7 @@ def optimize_style(arguments: Sequence[str]) -> int:
 
 def invert(arguments: Sequence[str]) -> int:
     """perceptual optimize invert IMAGE: reconstruct an image from its features. Returns the exit code."""
-    config = tyro.cli(_Invert, args=arguments, prog="perceptual optimize invert")
+    config = parse(_Invert, arguments, "optimize invert")
     from perceptual import images, optimize
 
     picture = images.read(config.image)
@@ -102,7 +108,7 @@ def invert(arguments: Sequence[str]) -> int:
 
 def texture(arguments: Sequence[str]) -> int:
     """perceptual optimize texture IMAGE: make an image with the same style. Returns the exit code."""
-    config = tyro.cli(_Texture, args=arguments, prog="perceptual optimize texture")
+    config = parse(_Texture, arguments, "optimize texture")
     from perceptual import images, optimize
 
     picture = images.read(config.image)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import time
+import re
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import tyro
-
-from perceptual.cli.terminal import FAILED, say, tell, with_bar
-from perceptual.config import ModelOptions, StylizeConfig, UpscaleConfig, WebcamConfig
+from perceptual.cli.files import Files, Work, run_files
+from perceptual.cli.help import parse
+from perceptual.cli.hints import Hints, pixels_of
+from perceptual.cli.sheets import GALLERY, on_sheets
+from perceptual.cli.terminal import say, with_bar
+from perceptual.config import ModelOptions, PaintOptions, StylizeConfig, UpscaleConfig, WebcamConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,24 +26,39 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Files:
-    """The files that a command reads and writes."""
-
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """Image files, folders and globs."""
-    out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
-    """The file to write, for one input file; else a folder."""
-    skip_existing: bool = False
-    """Skip inputs that already have an output file, to continue an interrupted run over a folder."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Stylize(Files, StylizeConfig):
     """Paint photographs in a style.
 
     INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
-    keeps its colour profile, EXIF and transparency. Example: perceptual stylize photos/ --style starry_night -o out/
+    keeps its colour profile, EXIF and transparency.
+    Example: perceptual stylize photo.jpg --style wave
+    perceptual stylize photo.jpg --style "starry_night:0.7,wave:0.3" --strength 0.8 -o painting.png
+    perceptual stylize photos/ --style starry_night -o paintings/
+    perceptual stylize photo.jpg --style all -o sheet.png
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size", "width"),
+        *("overwrite", "skip_existing"),
+    )
+    width: str | None = None
+    """Width of the output, in pixels such as 2000px, or of a print: 30cm, 300mm or 12in together with --dpi."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width is not None:
+            if self.size is not None:
+                raise ConfigError("--width and --size both set the size of the output: leave one of them out.")
+            pixels_of(self.width, self.dpi)
+
+    def options_for(self, height: int, width: int) -> PaintOptions:
+        """The options for a picture of that size in pixels."""
+        if self.width is None:
+            return self.options
+        longer = pixels_of(self.width, self.dpi) * max(height, width) / width
+        if round(longer) > 100_000:
+            raise ConfigError(f"A picture of {width} x {height} px would be {longer:,.0f} px high: give less --width.")
+        return dataclasses.replace(self.options, size=max(1, round(longer)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +66,14 @@ class _Upscale(Files, UpscaleConfig):
     """Enlarge pictures.
 
     INPUT is any number of files, folders (searched through) and globs. The output keeps the input's colour profile,
-    EXIF and transparency. Example: perceptual upscale photos/ --scale 4 -o large/
+    EXIF and transparency.
+    Example: perceptual upscale small.jpg
+    perceptual upscale photos/ --scale 4 --loss feature -o large/
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("inputs", "out", "scale", "loss", "network", "overwrite", "skip_existing"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +84,7 @@ class _Apply(Files, ModelOptions):
     Example: perceptual apply photos/ --network denoise.safetensors -o out/
     """
 
+    everyday: ClassVar[tuple[str, ...]] = ("inputs", "out", "network")
     network: str
     """A trained network: a file, or a shipped one by name."""
     device: str = "auto"
@@ -69,26 +93,39 @@ class _Apply(Files, ModelOptions):
 
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
-    config = tyro.cli(_Stylize, args=arguments, prog="perceptual stylize")
-    return apply_to_files(lambda: open_stylizer(config), config, config.options, title="painting")
+    config = parse(_Stylize, arguments, "stylize")
+    if config.style == "all":
+        if config.name is not None:
+            raise ConfigError("--style all paints every style: leave --name out.")
+        if config.width is not None:
+            raise ConfigError("--style all makes a sheet: give --size, the longer side of each painting, not --width.")
+        return on_sheets(lambda: open_stylizer(dataclasses.replace(config, style=GALLERY)), config, config.options)
+    mark = _mark(config.name or config.style)
+    return apply_to_files(lambda: open_stylizer(config), config, config.options_for, title="painting", mark=mark)
 
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
-    config = tyro.cli(_Upscale, args=arguments, prog="perceptual upscale")
-    return apply_to_files(lambda: open_upscaler(config), config, config.options, title="enlarging")
+    config = parse(_Upscale, arguments, "upscale")
+    mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
+    return apply_to_files(
+        lambda: open_upscaler(config), config, lambda *_: config.options, title="enlarging", mark=mark
+    )
 
 
 def apply(arguments: Sequence[str]) -> int:
     """perceptual apply: files in, files out, by any trained network; exit code 1 if any failed."""
-    config = tyro.cli(_Apply, args=arguments, prog="perceptual apply")
+    config = parse(_Apply, arguments, "apply")
     model, file = _model_for(config.network)
     options = model.options_type()
     if config.tile is not None:
         if "tile" not in {field.name for field in dataclasses.fields(options)}:
             raise ConfigError(f"A {model.__name__} takes no --tile: leave it out.")
         options = dataclasses.replace(options, tile=config.tile)
-    return apply_to_files(lambda: model.load(file, device=config.device), config, options, title="applying")
+    mark = _mark(config.network)
+    return apply_to_files(
+        lambda: model.load(file, device=config.device), config, lambda *_: options, title="applying", mark=mark
+    )
 
 
 def _model_for(name: str) -> tuple[type[Model[Any]], str]:
@@ -108,11 +145,22 @@ def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) 
     from perceptual.fast import prepare_kernels
 
     stylizer = Stylizer.load(config.style, device=config.device, video=video, precision=config.precision)
+    name_own_files(config.style)
     if stylizer.device.type == "cpu":
         compile_here = os.environ.get("PERCEPTUAL_KERNELS") == "compile"
         if not prepare_kernels(compile_here=compile_here) and compile_here:
             say("PERCEPTUAL_KERNELS=compile: compiling failed, or gcc is missing; painting goes on without kernels.")
     return stylizer
+
+
+def name_own_files(style: str) -> None:
+    """Say that a style is the shipped one where the current folder holds a trained file of that name."""
+    from perceptual.apply import parse_blend
+    from perceptual.checkpoints import find_style
+
+    for name in parse_blend(style):
+        if os.path.isfile(own := f"{name}.safetensors") and find_style(name)[1]:
+            say(f"{name} is the shipped style; your own file is --style {own}.")
 
 
 def open_upscaler(config: UpscaleConfig) -> Upscaler:
@@ -128,45 +176,51 @@ def try_out(model: Model[Any], options: Any) -> None:
     """Apply a model to one black pixel: options that it cannot do are refused once, and not for each picture."""
     import torch
 
+    if getattr(options, "size", None) is not None:
+        options = dataclasses.replace(options, size=None)  # or the pixel would become that large
     model.apply(torch.zeros(1, 3, 1, 1), options)
 
 
-def apply_to_files(load: Callable[[], Model[Any]], files: Files, options: Any, *, title: str) -> int:
+def apply_to_files(
+    load: Callable[[], Model[Any]],
+    files: Files,
+    options_for: Callable[[int, int], Any],
+    *,
+    title: str,
+    mark: str,
+) -> int:
     """Apply a model to each file and print what became of it; returns the exit code, 1 if any failed.
 
-    load: gives the model, and is called once the names of the files have been checked. options: of the model's own
-        type. title: of the bar that large pictures get, such as "painting".
+    load: gives the model, and is called once the names of the files have been checked. options_for: the options, of the
+        model's own type, for a picture of that height and width. title: of the bar that large pictures get, such as
+        "painting". mark: as in `run_files`.
     """
-    from perceptual.apply import convert_files, plan_outputs
 
-    if not files.inputs:
-        raise ConfigError("Give at least one image, folder or glob to work on.")
-    pairs = plan_outputs(files.inputs, files.out)
-    model = load()
-    try_out(model, options)
-    failures, written, skipped = [], 0, 0
-    began = time.monotonic()
-    outcomes = convert_files(
-        pairs,
-        lambda pixels: _with_progress(model, pixels, options, title),
-        size=lambda height, width: model.size(height, width, options),
-        alpha=lambda alpha: model.apply_alpha(alpha, options),
-        skip_existing=files.skip_existing,
-    )
-    for index, outcome in enumerate(outcomes, start=1):
-        if outcome.error:
-            failures.append(outcome)
-            say(f"[{index}/{len(pairs)}] failed: {outcome.error}")
-        else:
-            written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
-            if (count := outcome.frames) > 1:
-                say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
-            tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
-    say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")
-    if len(pairs) > 1:
-        for outcome in failures:
-            say(f"  failed: {outcome.error}")
-    return FAILED if failures else 0
+    def begin() -> Work:
+        model, hints = load(), Hints()
+        try_out(model, options_for(1, 1))
+
+        def convert(pixels: Tensor) -> Tensor:
+            height, width = pixels.shape[-2:]
+            options = options_for(height, width)
+            hints.before(model, height, width, options)
+            return _with_progress(model, pixels, options, title)
+
+        return Work(
+            convert,
+            lambda height, width: model.size(height, width, options_for(height, width)),
+            lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
+        )
+
+    return run_files(files, begin, mark=mark)
+
+
+def _mark(name: str) -> str:
+    """The mark of outputs beside their inputs: "_wave" for wave or models/Wave.safetensors, "_one_two" for a blend."""
+    from perceptual.apply import parse_blend
+
+    parts = (re.sub(r"\W+", "_", Path(part).stem.lower()).strip("_") for part in parse_blend(name))
+    return "_" + "_".join(parts)
 
 
 def _with_progress(model: Model[Any], pixels: Tensor, options: Any, title: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
 from perceptual.config import ReproduceConfig
@@ -46,7 +47,7 @@ def reproduce(arguments: Sequence[str]) -> int:
 
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
-    config = tyro.cli(_Reproduce, args=arguments, prog="perceptual reproduce")
+    config = parse(_Reproduce, arguments, "reproduce")
     if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
     paths = known_paths(config.weights)

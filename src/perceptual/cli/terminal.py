@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
+_quiet = False
 
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -35,8 +36,25 @@ def printable(text: str, *, lines: bool = False) -> str:
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+def be_quiet(quiet: bool) -> None:
+    """Print errors and requested results only, from now on, or everything again."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given."""
+    return _quiet
+
+
 def say(text: str, *, lines: bool = False) -> None:
-    """Print a message on stderr, made safe by `printable`. A closed terminal is ignored."""
+    """Print a message on stderr, made safe by `printable`, unless --quiet was given. A closed terminal is ignored."""
+    if not _quiet:
+        complain(text, lines=lines)
+
+
+def complain(text: str, *, lines: bool = False) -> None:
+    """Print an error on stderr, made safe by `printable`. A closed terminal is ignored."""
     with suppress(OSError):
         _say(_console, text, lines=lines)
 
@@ -49,14 +67,17 @@ def show(text: object, *, lines: bool = False) -> None:
 def tell(text: object) -> None:
     """Print a line about a result of longer work, like `show`, but do not stop the work if printing fails.
 
-    A closed pipe, as in `| head -1`, is ignored. Other errors, such as a full disk, are reported once.
+    With --quiet nothing is printed. A closed pipe, as in `| head -1`, is ignored. Other errors, such as a full disk,
+    are reported once.
     """
+    if _quiet:
+        return
     try:
         show(text)
     except OSError as error:
         drop_stdout()
         if not isinstance(error, BrokenPipeError):
-            say(f"perceptual: {cannot_print(error)}")
+            complain(f"perceptual: {cannot_print(error)}")
 
 
 def _say(console: Console, text: str, *, lines: bool = False) -> None:
@@ -111,6 +132,9 @@ def with_bar(
     show the rate in units per second instead of the losses. brief: for one of many pieces of work: the bar is removed
     at its end, and no line is printed in the first 30 seconds.
     """
+    if _quiet:
+        yield from steps
+        return
     if not _console.is_terminal:
         yield from _with_lines(steps, title, done, unit=unit, brief=brief)
         return

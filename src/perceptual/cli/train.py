@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from perceptual.cli import run_file
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import to_dict
+from perceptual.config import from_dict, to_dict
 from perceptual.errors import ConfigError
 from perceptual.tasks import TASKS, find_task
 
@@ -33,9 +36,8 @@ def train_commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
 def train(name: str, arguments: Sequence[str]) -> int:
     """perceptual train NAME: a folder of photographs and the task's own inputs in, a checkpoint out."""
     task = find_task(name)
-    defaults = task.defaults(lambda flag: _value_of(flag, arguments))
     command = _command(task)
-    config = tyro.cli(command, args=arguments, prog=f"perceptual train {name}", default=command(**defaults))
+    config = parse(command, arguments, f"train {name}", _defaults(task, command, arguments))
     config = task.complete(config)
     if config.dry_run:
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
@@ -45,6 +47,27 @@ def train(name: str, arguments: Sequence[str]) -> int:
 
         return search(config, config.settings, lambda out, each: _train(task, replace(config, out=out, settings=each)))
     return _train(task, config)
+
+
+def _defaults(task: type[Task], command: type[Any], arguments: Sequence[str]) -> Any:
+    """The values of the flags that are not typed: those of the file that --config names, then those of the recipe."""
+    path = _value_of("--config", arguments)
+    if path is None:
+        return command(**task.defaults(lambda flag: _value_of(flag, arguments)))
+    if _value_of("--recipe", arguments):
+        raise ConfigError("--config and --recipe both give all settings: leave one of them out.")
+    held = run_file.read(path, task.name, command(**task.defaults(lambda flag: None)))
+
+    def given(flag: str) -> str | None:
+        value = held.get("start_from" if flag == "--from" else flag[2:].replace("-", "_"))
+        return _value_of(flag, arguments) or (None if value is None else str(value))
+
+    try:
+        defaults = task.defaults(given)
+        settings = run_file.merged(to_dict(defaults["settings"]), held.pop("settings", {}))
+        return command(**{**defaults, **held, "settings": from_dict(task.Settings, settings)})
+    except ConfigError as error:
+        raise ConfigError(f"--config {path}: {error}") from error
 
 
 def _train(task: type[Task], config: Any) -> int:
@@ -62,7 +85,8 @@ def _command(task: type[Task]) -> type[Any]:
     start = Annotated[str | None, tyro.conf.arg(name="from", metavar="NETWORK", help=task.begins)]
     settings = tyro.conf.OmitArgPrefixes[task.Settings]  # type: ignore[name-defined]
     fields = [("start_from", start, None), ("settings", settings, dataclasses.field(default_factory=task.Settings))]
-    about = f"{task.Command.__doc__}\n\nA recipe sets everything; any flag changes it. Recipes: {listed}"
+    text, mark, example = inspect.cleandoc(task.Command.__doc__ or "").partition("Example:")
+    about = f"{text}\n\nA recipe sets everything; any flag changes it. Recipes: {listed}.\n\n{mark}{example}"
     kind: type[Any] = dataclasses.make_dataclass(
         f"Train{task.__name__}", fields, bases=(task.Command,), frozen=True, kw_only=True, namespace={"__doc__": about}
     )
@@ -80,6 +104,8 @@ def _begin(task: type[Task], config: Any) -> tuple[Trainer, Photographs]:
     paths, train = weight_paths(config.weights), config.settings.train
     check_no_input(config.out, [*task.files(config), config.start_from or "", *paths.values()])
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
+    side, settings = side_path(config.out, ".toml"), run_file.text(task.name, config)
+    run_file.check_new(side, config.config, settings, replace=config.resume or config.overwrite)
     prepared = task.prepare(config)
     others = (*task.files(config), side_path(config.out, ".previews"))
     dataset = Photographs(
@@ -91,6 +117,8 @@ def _begin(task: type[Task], config: Any) -> tuple[Trainer, Photographs]:
         run.start_from(config.start_from)
     trainer = Trainer(run, train, config.out, device=config.device, tensorboard=config.tensorboard)
     trainer.begin(resume=config.resume, overwrite=config.overwrite)
+    if trainer.accelerator.is_main_process:
+        run_file.write(side, settings)
     say(f"Training {run.title} on {len(dataset)} photographs with {trainer.describe()}.")
     return trainer, dataset
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.pictures import open_stylizer, open_upscaler, try_out
-from perceptual.cli.terminal import FAILED, INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import FAILED, INTERRUPTED, complain, is_quiet, say, stop_on_signal, with_bar
 from perceptual.config import VideoConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ class _Video(VideoConfig):
     Each frame keeps its time. Sound, subtitles, chapters and the title are copied. Ctrl-C stops and keeps the part that
     is done. A damaged video: the readable frames are kept, a warning is printed, and the exit code is 1.
     Example: perceptual video video.mp4 --style wave -o painted.mp4
+    perceptual video small.mp4 --upscale 2 -o large.mp4
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("input", "out", "style", "name", "strength", "keep_colors", "style_scale", "steady"),
+        *("upscale", "size", "start", "end"),
+    )
 
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """The video: any file that FFmpeg reads, an animation, a folder of images, or a pattern such as frame_%04d.png. For
@@ -42,7 +49,7 @@ class _Video(VideoConfig):
 
 def video(arguments: Sequence[str]) -> int:
     """perceptual video: convert a video. Returns the exit code, which is 1 if parts of the input could not be read."""
-    config = tyro.cli(_Video, args=arguments, prog="perceptual video")
+    config = parse(_Video, arguments, "video")
     from perceptual.video import Conversion, check_conversion
 
     check_conversion(config.input, config.out, config)  # before a network is loaded
@@ -55,6 +62,8 @@ def video(arguments: Sequence[str]) -> int:
             if stopping:
                 break
     say(_summary(conversion, time.monotonic() - began))
+    if conversion.damage and is_quiet():
+        complain(f"perceptual: {config.input} is damaged: the frames that can be read were written.")
     if stopping:
         return INTERRUPTED
     return FAILED if conversion.damage else 0

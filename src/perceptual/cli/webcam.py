@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.pictures import open_stylizer, try_out
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal
 from perceptual.config import WebcamConfig
@@ -29,7 +30,7 @@ class _Webcam(WebcamConfig):
 
 def webcam(arguments: Sequence[str]) -> int:
     """perceptual webcam: paint a camera or a video file in a window until it is closed. Returns the exit code."""
-    config = tyro.cli(_Webcam, args=arguments, prog="perceptual webcam")
+    config = parse(_Webcam, arguments, "webcam")
     from perceptual.webcam import Camera, Shown, run
 
     stylizer = open_stylizer(config, video=True)

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from perceptual.cli.help import parse
 from perceptual.cli.terminal import show, tell, with_bar
 from perceptual.errors import ConfigError
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Weights:
+    """List the loss networks, with a description and the location of the weight file.
+
+    `perceptual weights fetch NAME` downloads weights.
+    Example: perceptual weights vgg16
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ()
+    """Names of loss networks: list these with their layers. Default: all networks without layers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Fetch:
+    """Download the weights of loss networks and check their SHA-256. An interrupted download is continued.
+
+    Example: perceptual weights fetch vgg16
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Names of loss networks; `perceptual weights` lists them."""
+
+
 def weights(arguments: Sequence[str]) -> int:
     """perceptual weights: list the loss networks, their weight files and their layers. Returns the exit code."""
-
-    def listing(names: tyro.conf.Positional[tuple[str, ...]] = ()) -> tuple[str, ...]:
-        """List the loss networks, with a description and the location of the weight file.
-
-        Args:
-            names: Names of loss networks: list these with their layers. Default: all networks without layers.
-        """
-        return names
-
-    wanted = tyro.cli(listing, args=arguments, prog="perceptual weights")
+    wanted = parse(_Weights, arguments, "weights").names
     from perceptual.losses.weights import PRETRAINED, locate
 
     for name in wanted or PRETRAINED:
@@ -39,19 +56,10 @@ def weights(arguments: Sequence[str]) -> int:
 
 def fetch(arguments: Sequence[str]) -> int:
     """perceptual weights fetch NAME ...: download weights of loss networks into the cache. Returns the exit code."""
-
-    def names(names: tyro.conf.Positional[tuple[str, ...]]) -> tuple[str, ...]:
-        """Download the weights of loss networks and check their SHA-256. An interrupted download is continued.
-
-        Args:
-            names: Names of loss networks; `perceptual weights` lists them.
-        """
-        return names
-
     from perceptual.losses.weights import fetch as fetch_weights
     from perceptual.losses.weights import locate
 
-    wanted = tyro.cli(names, args=arguments, prog="perceptual weights fetch")
+    wanted = parse(_Fetch, arguments, "weights fetch").names
     if not wanted:
         raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
     for name in wanted:

@@ -19,6 +19,7 @@ from perceptual.config.evaluate import EvaluateConfig
 from perceptual.config.loss import LossConfig, StyleConvention, Weighting
 from perceptual.config.optimize import BASELINE_LOSS, INVERT_TV, OptimizeConfig
 from perceptual.config.reproduce import ReproduceConfig
+from perceptual.config.save import Existing, SaveConfig
 from perceptual.config.stylize import PaintOptions, Precision, StylizeConfig
 from perceptual.config.upscale import UpscaleConfig, UpscaleOptions
 from perceptual.config.video import VideoConfig
@@ -28,6 +29,7 @@ __all__ = [
     "BASELINE_LOSS",
     "INVERT_TV",
     "EvaluateConfig",
+    "Existing",
     "LossConfig",
     "ModelOptions",
     "NetworkConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "Precision",
     "Range",
     "ReproduceConfig",
+    "SaveConfig",
     "StyleConvention",
     "StylizeConfig",
     "TrainCommand",

@@ -120,6 +120,9 @@ class TrainCommand:
     """The checkpoint file to write. The log, the previews and the training state are written next to it."""
     recipe: str = "fast"
     """A named set of settings. The other flags change single settings of it."""
+    config: Path | None = None
+    """A TOML file with settings, such as the one that training writes beside the checkpoint. Flags on the command line
+    win."""
     resume: bool = False
     """Continue an interrupted run that had the same --out."""
     start_from: str | None = None

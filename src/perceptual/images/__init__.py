@@ -23,6 +23,8 @@ from perceptual.images.picture import (
     unit,
     write,
 )
+from perceptual.images.print_size import with_dpi
+from perceptual.images.sheet import labelled_sheet, sheet_size
 
 __all__ = [
     "MAX_PIXELS",
@@ -33,13 +35,16 @@ __all__ = [
     "check_size",
     "from_any",
     "is_grey",
+    "labelled_sheet",
     "like",
     "open_rgb",
     "read",
     "read_animation",
     "resize",
     "scaled_size",
+    "sheet_size",
     "to_kind_of",
     "unit",
+    "with_dpi",
     "write",
 ]

@@ -38,9 +38,16 @@ Paintings = Mapping[str, tuple[str, Tensor | Features]]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainStyleCommand(TrainCommand):
     """Train a network to paint in the style of one painting or more (paper, section 4.1).
+    With --from gallery it takes minutes.
 
-    With --from gallery it takes minutes. Example: perceptual train style --style wave.jpg --data photos/ --from gallery
+    Example: perceptual train style --style wave.jpg --data photos/ --out wave.safetensors
+    perceptual train style --style wave.jpg --data photos/ --from gallery
     """
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("style", "data", "out", "start_from", "recipe", "steps", "size", "style_weight"),
+        *("resume", "overwrite"),
+    )
 
     style: tuple[Path, ...] = ()
     """The painting. Several paintings give one network with several styles (needs --norm conditional_instance)."""

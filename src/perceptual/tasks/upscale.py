@@ -55,6 +55,9 @@ class TrainUpscaleCommand(TrainCommand):
     Example: perceptual train upscale --scale 4 --loss feature --data photos/ --out mine.safetensors --from x4_pixel
     """
 
+    everyday: ClassVar[tuple[str, ...]] = (
+        *("data", "scale", "out", "start_from", "recipe", "loss", "steps", "size", "resume", "overwrite", "weights"),
+    )
     scale: Annotated[int, Range(2, 16)] = 4
     """Factor by which the network enlarges, 2 to 16. The recipe paper allows 2, 4 and 8 only."""
     out: Path | None = None

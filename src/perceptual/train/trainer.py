@@ -4,7 +4,7 @@ Everything random is a function of the seed and the step (see `data`), so the st
 optimiser and the step; killed at any moment and resumed, a CPU run ends with the same weights, bit for bit.
 
 Files of a run that writes `starry.safetensors`: `starry.state` (to resume from), `starry.jsonl` (one line per tick),
-`starry.previews/` and, if wanted, `starry.tensorboard/`.
+`starry.toml` (the settings, written by the command), `starry.previews/` and, if wanted, `starry.tensorboard/`.
 """
 
 from __future__ import annotations
