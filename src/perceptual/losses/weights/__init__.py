@@ -52,6 +52,7 @@ __all__ = [
     "Pretrained",
     "WeightFile",
     "fetch",
+    "find_known",
     "load",
     "locate",
     "read_tensors",
@@ -95,6 +96,11 @@ def locate(name: str, path: str | Path | None = None) -> Path | None:
     if not os.path.isfile(given):  # Path.is_file raises if the folder may not be entered
         raise WeightsError(f"There is no weights file {given}: correct the path, or leave it out to use the cache.")
     return given
+
+
+def find_known(file: WeightFile) -> Path | None:
+    """Where a known file is: in the folders of PERCEPTUAL_WEIGHTS, the cache, or the cache of torch.hub."""
+    return _find((file,), _folders())
 
 
 def load(name: str, path: str | Path | None = None) -> LoadedWeights:

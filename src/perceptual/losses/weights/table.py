@@ -97,6 +97,9 @@ PRETRAINED: dict[str, Pretrained] = {
     "squeezenet1_1": Pretrained("squeezenet1_1", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_1_features.safetensors",
         "52511200eede2a02b60885fb60596acaceec636ec896f80021c6705561619791"),),
         "SqueezeNet 1.1, Caffe weights of DeepScale, without the classifier; BSD 2-clause"),
+    "alexnet-torchvision": _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "7be5be79", None,
+        WeightFile("alexnet_torchvision_features.safetensors",
+        "9f97fd313f4da83dbe6bbfbe6effca1241de9edfcd7c53386261ed9697286dd9")),
     "squeezenet1_1-torchvision": _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth",
         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", 4_958_839),
 }  # fmt: skip
@@ -107,6 +110,7 @@ LOOKS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
     "vgg16": (*_VGG, (*_NO_VGG, "features.16.weight")),
     "vgg19": (*_VGG, (*_NO_VGG, "features.17.weight")),
     "vgg19_distilled": ("conv0.weight", (3, 3, 1, 1), ()),
+    "alexnet": ("features.0.weight", (64, 3, 11, 11), ()),
     "squeezenet1_0": ("features.0.weight", (96, 3, 7, 7), ()),
     "squeezenet1_1": ("features.0.weight", (64, 3, 3, 3), ("features.1.weight", "features.2.weight")),
 }
