@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceptual.config import LossConfig
 from perceptual.errors import ConfigError, ImageError, PerceptualError, WeightsError
 from perceptual.functional import total_variation
 from perceptual.losses import (
@@ -28,6 +29,7 @@ from perceptual.losses import (
     Term,
     TextureLoss,
     TotalVariation,
+    style_transfer_loss,
 )
 
 close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
@@ -218,7 +220,7 @@ def test_the_network_runs_once_per_image_in_a_perceptual_loss() -> None:
     """Three terms of one network share one run on the output and one on the target."""
     calls: list[int] = []
     network = LossNetwork.from_module(Small(), ["shallow", "deep"], mean=(0, 0, 0), std=(1, 1, 1))
-    network.stages.register_forward_hook(lambda *_: calls.append(1))
+    network.stages["module"].register_forward_hook(lambda *_: calls.append(1))
     terms = {"a": (FeatureLoss("s:deep"), 1.0), "b": (FeatureLoss("s:shallow"), 1.0)}
     PerceptualLoss({**terms, "c": (DistanceLoss("s", ["deep"]), 1.0)}, networks={"s": network})(
         pictures(1), pictures(1)
@@ -306,6 +308,14 @@ def test_a_loss_alone_compiles_without_a_graph_break(make: Make) -> None:
 
 
 # --- real weights
+
+
+@pytest.mark.shared
+def test_the_objective_of_style_transfer_compiles_without_a_graph_break(pretrained: object) -> None:
+    layers = LossConfig(content_layers=("vgg16:relu2_2",), style_layers=("vgg16:relu1_2", "vgg19-distilled:relu4_4"))
+    loss = style_transfer_loss(layers, [painting()])
+    found = torch._dynamo.explain(loss)(pictures(1), pictures(1, seed=1))
+    assert (found.graph_break_count, found.graph_count) == (0, 1), found.break_reasons
 
 
 @pytest.mark.shared

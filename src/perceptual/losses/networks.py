@@ -57,7 +57,7 @@ class LossNetwork(nn.Module):
         self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
         _fill(stages, loaded)
         self.smallest = {layer: smallest_side(trim(name, stages, [layer])) for layer in layers}
-        self.stages: nn.Module = nn.ModuleDict(dict(stages))
+        self.stages = nn.ModuleDict(dict(stages))
         self._prepare(loaded.preprocessing)
 
     def _prepare(self, preprocessing: weights.Preprocessing) -> None:
@@ -124,8 +124,9 @@ class LossNetwork(nn.Module):
         return self._through_stages(((x * self.scale - self.mean) / self.std).to(self.dtype), wanted)
 
     def _through_stages(self, x: Tensor, layers: Sequence[str]) -> Features:
-        wanted, features = set(layers), Features()
-        for name, stage in self.stages.named_children():
+        wanted = set(layers)
+        features: Features = {}
+        for name, stage in self.stages.items():
             if not wanted:
                 break
             x = stage(x)
@@ -150,13 +151,13 @@ class _ModuleNetwork(LossNetwork):
         if len(preprocessing.mean) != 3 or len(preprocessing.std) != 3 or min(preprocessing.std) <= 0:
             raise ConfigError("Give mean and std as three numbers each, for R, G and B; std above 0.")
         self.name, self.layers = name, tuple(layers)
-        self.stages = copy.deepcopy(module)
+        self.stages = nn.ModuleDict({"module": copy.deepcopy(module)})
         self.weights_file, self.weights_sha256 = name, weights.tensors_digest(module.state_dict())
         self.smallest = {}
         self._prepare(preprocessing)
 
     def _through_stages(self, x: Tensor, layers: Sequence[str]) -> Features:
-        found = self.stages(x)
+        found = self.stages["module"](x)
         if not isinstance(found, Mapping):
             raise ConfigError(f"The module of the loss network {self.name} gives a {type(found).__name__}: it must map "
                               "images to a dict of features by name.")  # fmt: skip
