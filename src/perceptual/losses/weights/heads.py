@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perceptual.errors import ConfigError, WeightsError
 from perceptual.files import sha256_of
-from perceptual.losses.weights import find_known
+from perceptual.losses.weights.places import find
 from perceptual.losses.weights.table import PRETRAINED, WeightFile
 from perceptual.losses.weights.tensors import read_tensors
 
@@ -56,7 +56,7 @@ def load_heads(network: str, path: str | Path | None = None) -> list[Tensor]:
         if not os.path.isfile(given):
             raise WeightsError(f"There is no weights file {given}: correct the path.")
         return _complete(given, network)
-    known = find_known(HEADS)
+    known = find([HEADS])
     if known is not None:
         if sha256_of(known) != HEADS.sha256:
             raise WeightsError(f"{known} does not have the known hash: delete it, and get it again.")
