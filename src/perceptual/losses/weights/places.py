@@ -79,5 +79,6 @@ def before_download(name: str) -> str:
     if not known.url:
         raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")
     return (f"The loss network {name} is not on this computer. Its file {known.file} ({megabytes(known)}) is "
-            f"downloaded once, from {known.url} to {cache_folder()}. To bring it by hand, press Ctrl-C, and put the file "
-            f"in that folder or in a folder named by PERCEPTUAL_WEIGHTS, or give its path: --weights {name}=FILE.")  # fmt: skip
+            f"downloaded once, from {known.url} to {cache_folder()}. To bring it by hand, press Ctrl-C, and put the "
+            f"file in that folder or in a folder named by PERCEPTUAL_WEIGHTS, or give its path: --weights {name}="
+            "FILE.")  # fmt: skip
