@@ -17,6 +17,14 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No weights from the cache of torch.hub of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compiled_kernels() -> None:
     """The installed kernels; where there are none, as in a bare checkout, they are compiled, if there is a compiler."""
     prepare_kernels(compile_here=library.installed() is None)

@@ -26,7 +26,7 @@ from perceptual.data import Photographs
 from perceptual.errors import WeightsError
 from perceptual.events import Step
 from perceptual.losses import PerceptualLoss, PixelLoss, style_transfer_loss, weights
-from perceptual.losses.networks import ARCHITECTURES
+from perceptual.losses.architectures import ARCHITECTURES
 from perceptual.networks import TransformationNetwork
 from perceptual.optimize import Optimization, white_noise
 from perceptual.reproduce import EXPERIMENTS, supplement_figure2, table1

@@ -391,7 +391,7 @@ def test_perceptual_distances_are_measured_with_the_weights_that_are_given(capsy
     assert code == 0, err
     high = cropped("photos/0.png", 4)
     large = perceptual.imresize(perceptual.imresize(high, 1 / 4), 4.0)
-    expected = perceptual.PerceptualDistance("vgg16", paths={"vgg16": path})(large, high)
+    expected = float(perceptual.PerceptualDistance("vgg16", paths={"vgg16": path})(large, high))
     assert told()["rows"][0]["vgg16"] == pytest.approx(expected, rel=1e-3)
     shown = np.mean([row["vgg16"] for row in told()["rows"]])
     assert float(told()["table"][0]["distance in vgg16"]) == pytest.approx(shown, abs=6e-5)

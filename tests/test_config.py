@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from perceptual.config import LossConfig, NetworkConfig, StylizeConfig, TrainConfig, differences, from_dict, to_dict
 from perceptual.errors import ConfigError
-from perceptual.losses.networks import ARCHITECTURES, split_layer, split_scale
+from perceptual.losses.architectures import ARCHITECTURES
+from perceptual.losses.networks import split_layer, split_scale
 from perceptual.losses.weights import PRETRAINED
 from perceptual.networks import TransformationNetwork
 from perceptual.tasks.style import Style, TrainStyleCommand

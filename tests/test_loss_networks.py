@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from perceptual.errors import ConfigError, WeightsError
 from perceptual.functional import reduced
+from perceptual.losses.architectures import ARCHITECTURES, Fire
 from perceptual.losses.networks import (
-    ARCHITECTURES,
-    Fire,
     LossNetwork,
     LossNetworks,
     split_layer,

@@ -60,7 +60,7 @@ def scalar(value: float) -> Tensor:
 
 
 def style_term(layer: str, styles: Tensor, convention: str = "code") -> StyleLoss:
-    return StyleLoss(layer, StyleLoss.gram(Stub()(styles, [layer])[layer], convention), convention)
+    return StyleLoss(layer, StyleLoss.gram(Stub()(styles, [layer])[layer], convention), convention=convention)
 
 
 def stub_loss(
@@ -168,14 +168,14 @@ def test_style_is_zero_for_the_style_image_itself(convention: str) -> None:
 def test_the_style_image_may_have_another_size(convention: str) -> None:
     tile = pictures(1, 6, 7, seed=99)
     features = tile.repeat(1, 1, 3, 2)  # the same statistics on a larger area
-    term = StyleLoss(PIXELS, StyleLoss.gram(features, convention), convention)
-    close(term({PIXELS: tile}, {}), torch.zeros(1), atol=1e-10, rtol=0)
+    term = StyleLoss(PIXELS, StyleLoss.gram(features, convention), convention=convention)
+    close(term.compare({PIXELS: tile}, {}), torch.zeros(1), atol=1e-10, rtol=0)
 
 
 def test_conventions_differ_by_their_factors() -> None:
     features, goal = pictures(2, seed=1), pictures(1, seed=2)  # C = 3
     paper, code, gatys = (
-        StyleLoss(PIXELS, StyleLoss.gram(goal, convention), convention)({PIXELS: features}, {})
+        StyleLoss(PIXELS, StyleLoss.gram(goal, convention), convention=convention).compare({PIXELS: features}, {})
         for convention in CONVENTIONS
     )
     close(code, paper / 3**2)  # the mean over C x C
@@ -188,8 +188,8 @@ def test_one_hot_weights_select_their_own_style(autocast: bool) -> None:
     paintings = pictures(3, seed=99)
     term, features = style_term(DEEP, paintings), Stub()(paintings, [DEEP])
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        close(term(features, {}, torch.eye(3)), torch.zeros(3), atol=1e-12, rtol=0)
-        assert (term(features, {}, torch.eye(3).roll(1, 0)) > 1e-9).all()
+        close(term.compare(features, {}, torch.eye(3)), torch.zeros(3), atol=1e-12, rtol=0)
+        assert (term.compare(features, {}, torch.eye(3).roll(1, 0)) > 1e-9).all()
 
 
 def test_without_style_weights_the_first_style_is_meant() -> None:
@@ -202,10 +202,12 @@ def test_without_style_weights_the_first_style_is_meant() -> None:
 
 def test_mixed_style_weights_aim_at_the_mixed_gram() -> None:
     features, paintings = pictures(2), pictures(2, seed=99)
-    term = StyleLoss(PIXELS, StyleLoss.gram(paintings, "code"), "code")
+    term = StyleLoss(PIXELS, StyleLoss.gram(paintings, "code"), convention="code")
     grams, mix = gram_matrix(paintings), torch.tensor([[0.25, 0.75]]).expand(2, 2)
     goal = 0.25 * grams[:1] + 0.75 * grams[1:]
-    close(term({PIXELS: features}, {}, mix), gram_distance(gram_matrix(features), goal.expand(2, -1, -1), "mean"))
+    close(
+        term.compare({PIXELS: features}, {}, mix), gram_distance(gram_matrix(features), goal.expand(2, -1, -1), "mean")
+    )
 
 
 # --- gradients
@@ -307,7 +309,7 @@ def test_images_of_different_styles_in_one_batch_use_their_own_references() -> N
 
 def test_autocast_does_not_round_the_references() -> None:
     class One(Term):
-        def forward(self, output: object, target: object, style: Tensor | None = None) -> Tensor:
+        def compare(self, output: object, target: object, style: Tensor | None = None) -> Tensor:
             return torch.ones(2)
 
     loss = PerceptualLoss({"one": (One(references=2), 1.0)})

@@ -32,7 +32,8 @@ from perceptual.losses import (
     style_targets,
     style_transfer_loss,
 )
-from perceptual.losses.networks import ARCHITECTURES, Features, LossNetwork, LossNetworks, _smallest_side, trim
+from perceptual.losses.architectures import ARCHITECTURES, smallest_side
+from perceptual.losses.networks import Features, LossNetwork, LossNetworks, trim
 from perceptual.optimize import Objective, Optimization, invert, optimize_style, white_noise
 from perceptual.tasks.style import Style, read_painting
 
@@ -172,7 +173,7 @@ def stages_of(network: str) -> list[tuple[str, nn.Module]]:
     ],
 )
 def test_a_layer_has_its_smallest_image(network: str, layer: str, side: int) -> None:
-    assert _smallest_side(trim(network, stages_of(network.replace("-", "_")), (layer,))) == side
+    assert smallest_side(trim(network, stages_of(network.replace("-", "_")), (layer,))) == side
 
 
 @pytest.mark.parametrize("network", sorted(set(ARCHITECTURES) - {"vgg19"}))  # which is vgg16 again
@@ -189,7 +190,7 @@ def test_the_smallest_image_passes_every_layer_and_a_smaller_one_does_not(networ
         return x.numel() > 0
 
     for count in range(1, len(stages) + 1):
-        side = _smallest_side(stages[:count])
+        side = smallest_side(stages[:count])
         assert fits(side, count)
         assert side == 1 or not fits(side - 1, count)
 

@@ -147,7 +147,13 @@ def test_the_table_is_consistent() -> None:
     assert caffe.url == "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth"
     assert (torchvision.sha256[:8], len(torchvision.sha256), torchvision.size) == ("397923af", 64, 553_433_881)
     short = [known.file for entry in PRETRAINED.values() for known in entry.files if len(known.sha256) < 64]
-    assert short == ["vgg16-00b39a1b.pth", "vgg19-d01eb7cb.pth", "5SE.pth", "squeezenet1_0-b66bff10.pth"]
+    assert short == [
+        "vgg16-00b39a1b.pth",
+        "vgg19-d01eb7cb.pth",
+        "5SE.pth",
+        "squeezenet1_0-b66bff10.pth",
+        "alexnet-owt-7be5be79.pth",
+    ]
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

@@ -193,11 +193,33 @@ def reduced(image: Tensor, scale: int) -> Tensor:
     return image
 
 
+def padded_side(side: int, multiple: int, minimum: int) -> int:
+    """The smallest multiple of `multiple` that is at least `side` and `minimum`, in pixels.
+
+    side: an int; a tensor while `torch.jit.trace` runs, and a torch.SymInt while `torch.export` runs.
+    """
+    least = side.clamp_min(minimum) if isinstance(side, Tensor) else torch.sym_max(side, minimum)  # type: ignore[no-untyped-call]
+    padded: int = (least + multiple - 1) // multiple * multiple
+    return padded
+
+
+def edges(x: Tensor, height: int, width: int) -> Tensor:
+    """(N, C, h, w) -> (N, C, height, width): cropped, or continued with the last row and column.
+
+    It is what `F.pad` and a slice do, but works for sides that are variables of a traced or exported network.
+    """
+    for axis, side in ((2, height), (3, width)):
+        x = x.index_select(axis, torch.arange(side, device=x.device).clamp(max=x.shape[axis] - 1))
+    return x
+
+
 @lru_cache(maxsize=1)
-def _noise_tile() -> Tensor:
-    generator, total = torch.Generator().manual_seed(0), torch.zeros(1, 1, NOISE_TILE, NOISE_TILE)
+def noise_tile() -> Tensor:
+    """The pattern of `noise_field`, (1, 1, NOISE_TILE, NOISE_TILE), on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(1, 1, NOISE_TILE, NOISE_TILE, device="cpu")
     for size in (1, 4, 16):
-        cells = torch.randn(1, 1, NOISE_TILE // size, NOISE_TILE // size, generator=generator)
+        cells = torch.randn(1, 1, NOISE_TILE // size, NOISE_TILE // size, generator=generator, device="cpu")
         if size > 1:  # the pattern must continue across its edges
             cells = F.interpolate(F.pad(cells, (2,) * 4, mode="circular"), scale_factor=size, mode="bicubic")
             cells = cells[..., 2 * size : -2 * size, 2 * size : -2 * size]
@@ -212,7 +234,7 @@ def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
     """
     rows = torch.arange(top, top + height) % NOISE_TILE
     columns = torch.arange(left, left + width) % NOISE_TILE
-    return _noise_tile()[:, :, rows][:, :, :, columns]
+    return noise_tile()[:, :, rows][:, :, :, columns]
 
 
 def bleed(image: Tensor, alpha: Tensor) -> Tensor:
@@ -294,7 +316,8 @@ def _checked(x: Tensor, axes: str = "NCHW") -> Tensor:
 
 
 def _rgb(image: Tensor) -> Tensor:
-    if _checked(image).shape[1] != 3:
+    channels = _checked(image).shape[1]
+    if isinstance(channels, int) and channels != 3:  # it is no int while the caller is traced
         raise ValueError(f"The shape is {tuple(image.shape)}: give RGB images, (N, 3, H, W).")
     return image
 

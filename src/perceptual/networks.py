@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError, shown
-from perceptual.functional import luma, mix, noise_field
+from perceptual.functional import edges, luma, mix, noise_field, noise_tile, padded_side
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
@@ -148,7 +148,8 @@ class InstanceNorm(nn.Module):
         weight, bias = self.weight[:1], self.bias[:1]
         if style is not None:
             weight, bias = mix(style, self.weight), mix(style, self.bias)
-        if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling():
+        traced = torch.compiler.is_compiling() or isinstance(x.shape[0], Tensor)  # a trace would keep the batch size
+        if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and not traced:
             return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
         scale = weight * torch.rsqrt(variance + self.eps)
@@ -227,6 +228,8 @@ class Block(nn.Module):
 class TransformationNetwork(nn.Module):
     """f_W of the paper: transforms an image by the layers of `config.architecture`.
 
+    `torch.jit.trace` and `torch.export` with dynamic height and width give networks that are right at every size.
+
     Attributes:
         scale: output size over input size: 1 for style, 4 or 8 for super-resolution.
         styles: the number of styles that the network holds.
@@ -244,6 +247,8 @@ class TransformationNetwork(nn.Module):
         self.layers_spec = parse_architecture(config.architecture, 1 if self.luma else 3)
         self.styles = config.styles
         self.tanh_scale = config.tanh_scale
+        if config.noise:
+            noise_tile()  # made now, because a trace would draw new numbers in each call
         inner = "none" if config.padding == "reflect-start" else config.padding
         outer = "zero" if config.padding == "reflect-start" else config.padding
 
@@ -352,17 +357,19 @@ class TransformationNetwork(nn.Module):
     def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity. Pads and crops."""
         height, width = x.shape[-2:]
-        below, right = (-height) % self.multiple, (-width) % self.multiple
-        below += self.multiple * math.ceil(max(0, self.minimum - height - below) / self.multiple)
-        right += self.multiple * math.ceil(max(0, self.minimum - width - right) / self.multiple)
-        if below or right:
-            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        padded = [padded_side(side, self.multiple, self.minimum) for side in (height, width)]
+        variable = not all(isinstance(side, int) for side in padded)  # while the network is traced or exported
+        if variable:
+            x = edges(x, *padded)
+        elif padded != [height, width]:
+            x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
         x = (x - 0.5) * 2
         for layer in self.layers:
             x = layer(x, style)
-        return x[..., : height * self.grow, : width * self.grow]
+        height, width = height * self.grow, width * self.grow
+        return edges(x, height, width) if variable else x[..., :height, :width]
 
 
 def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from perceptual.cli.help import parse
-from perceptual.cli.terminal import show, tell, with_bar
+from perceptual.cli.terminal import say, show, tell, with_bar
 from perceptual.errors import ConfigError
 
 
@@ -99,7 +99,7 @@ def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
 
 
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
-    """Download missing weights of the loss networks of some layers, with a progress bar.
+    """Say what is missing, and download missing weights of the loss networks of some layers, with a progress bar.
 
     layers: as NETWORK:LAYER. paths: weight files by network, which are not downloaded.
 
@@ -107,6 +107,7 @@ def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
         ConfigError: a layer is unknown, or `paths` has a network that no layer uses. WeightsError: a download failed.
     """
     from perceptual.losses.networks import check_layer, missing_networks, split_layer
+    from perceptual.losses.weights import before_download
     from perceptual.losses.weights import fetch as fetch_weights
 
     networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
@@ -115,6 +116,9 @@ def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
             raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks) or 'none'}.")
     for layer in layers:
         check_layer(layer)
-    for name in missing_networks(layers, paths):
+    missing = missing_networks(layers, paths)
+    for text in [before_download(name) for name in missing]:  # all of them first: one may not be downloadable
+        say(text)
+    for name in missing:
         for _ in with_bar(fetch_weights(name), f"downloading {name}"):
             pass

@@ -1,6 +1,8 @@
 """Perceptual losses as small modules that compose: terms, the objective that adds them up, and the loss networks."""
 
+from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term, full_name
 from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
+from perceptual.losses.lpips import LPIPS
 from perceptual.losses.networks import LossNetwork, LossNetworks
 from perceptual.losses.objective import (
     PerceptualLoss,
@@ -9,7 +11,6 @@ from perceptual.losses.objective import (
     style_transfer_loss,
 )
 from perceptual.losses.terms import (
-    PIXELS,
     STYLE_CONVENTIONS,
     TERMS,
     AbsoluteLoss,
@@ -17,17 +18,15 @@ from perceptual.losses.terms import (
     FeatureLoss,
     GridLoss,
     LatticeLoss,
-    Materials,
     PixelLoss,
     StyleLoss,
     TemporalLoss,
-    Term,
     TextureLoss,
     TotalVariation,
-    full_name,
 )
 
 __all__ = [
+    "LPIPS",
     "PIXELS",
     "STYLE_CONVENTIONS",
     "TERMS",
@@ -39,6 +38,7 @@ __all__ = [
     "LossNetwork",
     "LossNetworks",
     "Materials",
+    "ModuleLoss",
     "PerceptualLoss",
     "PixelLoss",
     "StyleLoss",

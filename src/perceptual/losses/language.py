@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError, shown
+from perceptual.losses.base import Materials, Term
 from perceptual.losses.networks import layer_names
-from perceptual.losses.terms import TERMS, Materials, Term
+from perceptual.losses.terms import TERMS
 
 
 @dataclass(frozen=True)

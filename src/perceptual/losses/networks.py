@@ -6,113 +6,21 @@ of SqueezeNet. Every network accepts RGB [0, 1]; the preprocessing that its weig
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perceptual.devices import channels_last
 from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import reduced
 from perceptual.losses import weights
+from perceptual.losses.architectures import ARCHITECTURES, DISTANCE_LAYERS, Stage, smallest_side
+from perceptual.losses.inputs import check_image
 
 Features = dict[str, Tensor]
-Stage = tuple[str, nn.Module]
-
-_VGG_GROUPS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-_VGG_WIDTHS = (64, 128, 256, 512, 512)
-_DISTILLED_WIDTHS = (16, 32, 64, 128, 128)
-_FIRE_SQUEEZE = (16, 16, 32, 32, 48, 48, 64, 64)  # squeeze channels of fire2 to fire9; the output has 8 times as many
-
-
-DISTANCE_LAYERS: dict[str, tuple[str, ...]] = {  # layers of perceptual distances: one at each resolution
-    "vgg16": ("relu1_2", "relu2_2", "relu3_3"),  # every supported weight file of VGG-16 includes these
-    "vgg19": ("relu1_2", "relu2_2", "relu3_4"),
-    "vgg19-distilled": ("relu1_2", "relu2_2", "relu3_4", "relu4_4"),
-    "squeezenet1_0": ("relu1", "fire3", "fire5", "fire7", "fire9"),
-    "squeezenet1_1": ("relu1", "fire3", "fire5", "fire7", "fire9"),
-}
-
-
-class Fire(nn.Module):
-    """The Fire module of SqueezeNet: a 1x1 squeeze, then 1x1 and 3x3 expansions that are concatenated, with ReLU.
-
-    channels, squeeze: input and squeeze channels; the output has 8 * squeeze channels.
-    """
-
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(channels, squeeze, 1)
-        self.expand1x1 = nn.Conv2d(squeeze, 4 * squeeze, 1)
-        self.expand3x3 = nn.Conv2d(squeeze, 4 * squeeze, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.squeeze(x))
-        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], dim=1))
-
-
-def vgg_stages(name: str) -> list[Stage]:
-    """(name, layer) of VGG-16 or VGG-19, untrained: conv1_1, relu1_1, ... pool5. name: "vgg16" or "vgg19"."""
-    stages: list[Stage] = []
-    channels = 3
-    for group, (count, width) in enumerate(zip(_VGG_GROUPS[name], _VGG_WIDTHS, strict=True), start=1):
-        for index in range(1, count + 1):
-            stages.append((f"conv{group}_{index}", nn.Conv2d(channels, width, 3, padding=1)))
-            stages.append((f"relu{group}_{index}", nn.ReLU()))
-            channels = width
-        stages.append((f"pool{group}", nn.MaxPool2d(2)))
-    return stages
-
-
-def distilled_stages(name: str) -> list[Stage]:
-    """(name, layer) of the distilled VGG-19, untrained, up to relu5_1 (Wang et al., CVPR 2020).
-
-    It has a quarter of the channels of VGG-19, and reflection padding.
-    """
-    stages: list[Stage] = [("conv0", nn.Conv2d(3, 3, 1))]
-    channels = 3
-    for group, (count, width) in enumerate(zip((2, 2, 4, 4, 1), _DISTILLED_WIDTHS, strict=True), start=1):
-        for index in range(1, count + 1):
-            conv = nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect")
-            stages += [(f"conv{group}_{index}", conv), (f"relu{group}_{index}", nn.ReLU())]
-            channels = width
-        if group < 5:
-            stages.append((f"pool{group}", nn.MaxPool2d(2)))
-    return stages
-
-
-def squeezenet_stages(name: str) -> list[Stage]:
-    """(name, layer) of SqueezeNet 1.0 or 1.1, untrained: conv1, relu1, pool1, fire2 ... fire9.
-
-    Pools round the output size up, as in Caffe. name: "squeezenet1_0" or "squeezenet1_1".
-    """
-    older = name == "squeezenet1_0"
-    stages: list[Stage] = [("conv1", nn.Conv2d(3, 96, 7, 2) if older else nn.Conv2d(3, 64, 3, 2)), ("relu1", nn.ReLU())]
-    pools = {
-        "relu1": "pool1",
-        **({"fire4": "pool4", "fire8": "pool8"} if older else {"fire3": "pool3", "fire5": "pool5"}),
-    }
-    channels = 96 if older else 64
-    for index, squeeze in enumerate(_FIRE_SQUEEZE, start=2):
-        if stages[-1][0] in pools:
-            stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
-        stages.append((f"fire{index}", Fire(channels, squeeze)))
-        channels = 8 * squeeze
-    if stages[-1][0] in pools:
-        stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
-    return stages
-
-
-ARCHITECTURES: dict[str, Callable[[str], list[Stage]]] = {
-    "vgg16": vgg_stages,
-    "vgg19": vgg_stages,
-    "vgg19_distilled": distilled_stages,
-    "squeezenet1_0": squeezenet_stages,
-    "squeezenet1_1": squeezenet_stages,
-}
 
 
 class LossNetwork(nn.Module):
@@ -148,14 +56,45 @@ class LossNetwork(nn.Module):
         self.name, self.layers = name, tuple(layers)
         self.weights_file, self.weights_sha256 = loaded.file, loaded.sha256
         _fill(stages, loaded)
-        self.smallest = {layer: _smallest_side(trim(name, stages, [layer])) for layer in layers}
+        self.smallest = {layer: smallest_side(trim(name, stages, [layer])) for layer in layers}
         self.stages = nn.ModuleDict(dict(stages))
-        p = loaded.preprocessing
-        self.reverse, self.scale = p.order == "BGR", p.scale
-        self.register_buffer("mean", torch.tensor(p.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(p.std).view(1, 3, 1, 1))
+        self._prepare(loaded.preprocessing)
+
+    def _prepare(self, preprocessing: weights.Preprocessing) -> None:
+        """Set the preprocessing, and freeze the network."""
+        self.reverse, self.scale = preprocessing.order == "BGR", preprocessing.scale
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.dtype = torch.float32
         channels_last(self.requires_grad_(False).eval())
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        layers: Sequence[str],
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        name: str = "module",
+    ) -> LossNetwork:
+        """A loss network from any module that gives features by name, such as torchvision's `create_feature_extractor`.
+
+        module: maps images (N, 3, H, W) to a dict {layer: features (N, C, h, w)}. A copy of it is frozen and set to
+            evaluation mode; the module itself is not changed. layers: the names of the features to use.
+        mean, std: of R, G and B. The module gets (image - mean) / std, where the image is RGB in [0, 1]. Networks of
+            torchvision need (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225). Without preprocessing: (0, 0, 0) and
+            (1, 1, 1).
+        name: the name in error messages.
+
+        Give the result a name in `LossNetworks(networks={"resnet": ...})` or in `PerceptualLoss`. Its layers are then
+        "resnet:layer1" and so on.
+
+        Raises:
+            ConfigError: there are no layers; when called, the module does not give a dict with these layers.
+            TypeError: not a module.
+        """
+        return _ModuleNetwork(module, layers, weights.Preprocessing("RGB", 1.0, mean, std), name)
 
     def cast(self, dtype: torch.dtype) -> None:
         """Compute in another precision, such as bfloat16 for training. The preprocessing stays in float32."""
@@ -173,16 +112,19 @@ class LossNetwork(nn.Module):
         or the type that `cast` chose, also for images in float64. `image` is not changed.
         """
         check_image(image)
-        wanted = set(self.layers if layers is None else layers)
+        wanted = self.layers if layers is None else tuple(layers)
         height, width = image.shape[-2:]
-        needed = max((self.smallest.get(layer, 1) for layer in wanted), default=1)
+        needed = max([1, *[self.smallest.get(layer, 1) for layer in wanted]])
         if min(height, width) < needed:
             raise ImageError(
                 f"An image of {width} x {height} px is too small for the layers of {self.name}: each side must have at "
                 f"least {needed} px; give a larger image, or choose earlier layers."
             )
         x = image.flip(1) if self.reverse else image
-        x = ((x * self.scale - self.mean) / self.std).to(self.dtype)
+        return self._through_stages(((x * self.scale - self.mean) / self.std).to(self.dtype), wanted)
+
+    def _through_stages(self, x: Tensor, layers: Sequence[str]) -> Features:
+        wanted = set(layers)
         features: Features = {}
         for name, stage in self.stages.items():
             if not wanted:
@@ -194,6 +136,37 @@ class LossNetwork(nn.Module):
         return features
 
 
+class _ModuleNetwork(LossNetwork):
+    """See `LossNetwork.from_module`."""
+
+    def __init__(
+        self, module: nn.Module, layers: Sequence[str], preprocessing: weights.Preprocessing, name: str
+    ) -> None:
+        nn.Module.__init__(self)
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"A {type(module).__name__} is no module: give an nn.Module that maps images to a dict of "
+                            "features by name.")  # fmt: skip
+        if not layers or isinstance(layers, str):
+            raise ConfigError('Give the layers of the module as a list of names, such as ["layer1", "layer2"].')
+        if len(preprocessing.mean) != 3 or len(preprocessing.std) != 3 or min(preprocessing.std) <= 0:
+            raise ConfigError("Give mean and std as three numbers each, for R, G and B; std above 0.")
+        self.name, self.layers = name, tuple(layers)
+        self.stages = nn.ModuleDict({"module": copy.deepcopy(module)})
+        self.weights_file, self.weights_sha256 = name, weights.tensors_digest(module.state_dict())
+        self.smallest = {}
+        self._prepare(preprocessing)
+
+    def _through_stages(self, x: Tensor, layers: Sequence[str]) -> Features:
+        found = self.stages["module"](x)
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"The module of the loss network {self.name} gives a {type(found).__name__}: it must map "
+                              "images to a dict of features by name.")  # fmt: skip
+        if missing := [layer for layer in layers if layer not in found]:
+            raise ConfigError(f"The module of the loss network {self.name} gives no features {missing[0]!r}; it gives "
+                              f"{', '.join(map(str, found))}.")  # fmt: skip
+        return {layer: found[layer] for layer in layers}
+
+
 class LossNetworks(nn.Module):
     """Several loss networks in one module, with layers named NETWORK:LAYER.
 
@@ -203,20 +176,41 @@ class LossNetworks(nn.Module):
     Args:
         layers: names such as ("vgg16:relu2_2", "vgg16:relu4_3@2"). Each network runs once for each image and size.
         paths: weight files by network name, for networks that are not in the cache.
+        networks: your own networks by name, made by `LossNetwork.from_module`.
 
     Raises:
-        ConfigError, WeightsError: as `LossNetwork`. ImageError, TypeError: when called, as `LossNetwork`.
+        ConfigError, WeightsError: as `LossNetwork`. ConfigError also for a name with a dot, a colon or an at sign.
+        ImageError, TypeError: when called, as `LossNetwork`.
     """
 
-    def __init__(self, layers: Sequence[str], *, paths: Mapping[str, str | Path] | None = None) -> None:
+    def __init__(
+        self,
+        layers: Sequence[str],
+        *,
+        paths: Mapping[str, str | Path] | None = None,
+        networks: Mapping[str, LossNetwork] | None = None,
+    ) -> None:
         super().__init__()
+        own = dict(networks or {})
+        for name, given in own.items():
+            if not isinstance(given, LossNetwork):
+                raise TypeError(f"The loss network {name!r} is a {type(given).__name__}: make one by "
+                                "LossNetwork.from_module.")  # fmt: skip
+            if not name or set(name) & set(".:@"):
+                raise ConfigError(f"A loss network cannot be called {name!r}: choose a name without . : and @.")
         by_network: dict[str, list[str]] = {}
         for layer in dict.fromkeys(split_scale(layer)[0] for layer in layers):
             network, name = split_layer(layer)
             by_network.setdefault(network, []).append(name)
         self.layers = tuple(layers)
         paths = paths or {}
-        self.networks = nn.ModuleDict({n: LossNetwork(n, names, path=paths.get(n)) for n, names in by_network.items()})
+        self.networks = nn.ModuleDict()
+        for name, names in by_network.items():
+            found = own[name] if name in own else LossNetwork(name, names, path=paths.get(name))
+            if unknown := [layer for layer in names if layer not in found.layers]:
+                raise ConfigError(f"Your loss network {name!r} has the layers {', '.join(found.layers)}, not "
+                                  f"{unknown[0]!r}.")  # fmt: skip
+            self.networks[name] = found
 
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
         """Compute features of images (N, 3, H, W), RGB [0, 1]: {"NETWORK:LAYER": (N, C, h, w)} for `layers` or all."""
@@ -242,32 +236,6 @@ class LossNetworks(nn.Module):
     def hashes(self) -> dict[str, str]:
         """{network: SHA-256 of its weight file}, for the card of a network that is trained with them."""
         return {name: str(network.weights_sha256) for name, network in self.networks.items()}
-
-
-def check_image(image: object, name: str = "image", limits: tuple[float, float] | None = None) -> None:
-    """Check an input of a loss or a loss network: a tensor of floats, (N, 3, H, W), RGB [0, 1].
-
-    name: name of the image in the error message. limits: smallest and largest accepted value, to detect pixels of
-        0..255. On a GPU, checking the values waits for the GPU.
-
-    Raises:
-        TypeError: not a tensor of floats. ImageError: wrong shape, or values outside the limits.
-    """
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        kind = str(image.dtype) if isinstance(image, Tensor) else type(image).__name__
-        raise TypeError(
-            f"The {name} is of type {kind}: give a tensor of floats in [0, 1], such as levels.float() / 255."
-        )
-    if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
-        fix = "for a single image give image[None]" if image.ndim == 3 else "give RGB images"
-        raise ImageError(f"The {name} has the shape {tuple(image.shape)}, not (N, 3, H, W): {fix}.")
-    if limits is None or image.is_meta:
-        return
-    low, high = (float(value) for value in image.detach().aminmax())
-    if low < limits[0] or high > limits[1]:
-        raise ImageError(
-            f"The {name} has values from {low:g} to {high:g}: give values in [0, 1]; divide pixels of 0..255 by 255."
-        )
 
 
 def split_scale(layer: str) -> tuple[str, int]:
@@ -307,7 +275,8 @@ def distance_layers(network: str) -> list[str]:
         ConfigError: there is no such network.
     """
     layer_names(network)  # raises a ConfigError for an unknown network
-    return [f"{network}:{layer}" for layer in DISTANCE_LAYERS[network.removesuffix("-torchvision")]]
+    layers = DISTANCE_LAYERS.get(network) or DISTANCE_LAYERS[network.removesuffix("-torchvision")]
+    return [f"{network}:{layer}" for layer in layers]
 
 
 def layer_names(name: str) -> list[str]:
@@ -348,30 +317,6 @@ def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
         check_layer(f"{name}:{layer}")
     names = [stage for stage, _ in stages]
     return stages[: 1 + max(names.index(layer) for layer in layers)]
-
-
-def _smallest_side(stages: list[Stage]) -> int:
-    """The smallest side for which every stage yields at least one pixel and every reflection padding fits."""
-
-    def _int(size: int | tuple[int, ...]) -> int:
-        return size if isinstance(size, int) else size[0]
-
-    def after(side: int, stage: nn.Module) -> int:
-        if isinstance(stage, nn.Conv2d):
-            size, pad, step = stage.kernel_size[0], int(stage.padding[0]), stage.stride[0]
-            reflects = stage.padding_mode == "reflect"  # reflection by `pad` needs more than `pad` pixels
-            return 0 if reflects and side <= pad else (side + 2 * pad - size) // step + 1
-        if isinstance(stage, nn.MaxPool2d):
-            window, stride = _int(stage.kernel_size), _int(stage.stride)
-            return (side - window + (stride - 1 if stage.ceil_mode else 0)) // stride + 1
-        return side
-
-    def at_end(side: int) -> int:
-        for _, stage in stages:
-            side = after(side, stage) if side > 0 else 0
-        return side
-
-    return next(side for side in itertools.count(1) if at_end(side) > 0)
 
 
 def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:

@@ -30,25 +30,21 @@ from torch import Tensor, nn
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import mix
+from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term
+from perceptual.losses.inputs import OUTPUTS, PICTURES, ValueCheck, check_image, check_style, check_target
 from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
-from perceptual.losses.networks import Features, LossNetworks, check_image
-from perceptual.losses.terms import (
-    PIXELS,
-    Materials,
-    StyleLoss,
-    Term,
-)
-
-PICTURES = (-1.0, 2.0)  # accepted values of images; bicubic interpolation can slightly exceed [0, 1]
-OUTPUTS = (-16.0, 16.0)  # accepted values of the output of a network, which may be untrained
+from perceptual.losses.networks import Features, LossNetwork, LossNetworks
+from perceptual.losses.terms import StyleLoss
 
 
 class PerceptualLoss(nn.Module):
     """A weighted sum of named terms.
 
     Args:
-        terms: {name: (term, weight)}. The name "total" is reserved.
-        networks: the loss networks of the layers of the terms; by default they are created.
+        terms: {name: (term, weight)}. A term is a `Term`, or any module that takes (output, target), which `ModuleLoss`
+            wraps. The name "total" is reserved.
+        networks: your own loss networks by name, made by `LossNetwork.from_module`, or the LossNetworks of all layers
+            of the terms. By default they are created.
         paths: weight files by network name, for networks that are not in the cache.
         relative: divide the terms by their references. Call `calibrate` or `set_references` before the first use.
 
@@ -64,9 +60,9 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        terms: Mapping[str, tuple[Term, float]],
+        terms: Mapping[str, tuple[nn.Module, float]],
         *,
-        networks: LossNetworks | None = None,
+        networks: LossNetworks | Mapping[str, LossNetwork] | None = None,
         paths: Mapping[str, str | Path] | None = None,
         relative: bool = False,
     ) -> None:
@@ -77,7 +73,7 @@ class PerceptualLoss(nn.Module):
         self.terms = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self._keys: dict[str, str] = {}
-        self._looked_at: set[str] = set()
+        self._check = ValueCheck()
         for name, pair in terms.items():
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise TypeError(f"The term {name!r} is given as {type(pair).__name__}: give (term, weight).")
@@ -85,18 +81,22 @@ class PerceptualLoss(nn.Module):
         self.layers = self._layers("layers")
         self.target_layers = self._layers("target_layers")
         deep = [layer for layer in (*self.layers, *self.target_layers) if layer != PIXELS]
-        self.networks = networks or (LossNetworks(deep, paths=paths) if deep else None)
+        if networks is None or isinstance(networks, Mapping):
+            networks = LossNetworks(deep, paths=paths, networks=networks) if deep else None
+        self.networks = networks
 
     def named_terms(self) -> list[tuple[str, Term]]:
         """(name, term) of all terms, in the given order."""
         terms = [(name, self.terms[key]) for name, key in self._keys.items()]
         return [(name, term) for name, term in terms if isinstance(term, Term)]
 
-    def _put(self, name: str, term: Term, weight: float) -> None:
-        if not isinstance(name, str) or not isinstance(term, Term):
+    def _put(self, name: str, term: object, weight: float) -> None:
+        if not isinstance(name, str) or not isinstance(term, nn.Module):
             raise TypeError(
-                f"The term {name!r} is a {type(term).__name__}: give a name and a Term, such as PixelLoss()."
+                f"The term {name!r} is a {type(term).__name__}: give a name and a Term, such as PixelLoss(), or a "
+                "module that takes (output, target)."
             )
+        term = term if isinstance(term, Term) else ModuleLoss(term)
         if name == "total" or name in self._keys:
             raise ConfigError(f'The name "{name}" is taken: give the term another name.')
         if not isinstance(weight, (int, float)) or not math.isfinite(weight):
@@ -108,15 +108,6 @@ class PerceptualLoss(nn.Module):
 
     def _layers(self, which: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer for _, term in self.named_terms() for layer in getattr(term, which)))
-
-    def _check(self, image: Tensor, name: str, limits: tuple[float, float]) -> None:
-        """Call `check_image`. The values of outputs, and of all images on a GPU, are checked only once."""
-        check_image(image, name)
-        if torch.compiler.is_compiling():
-            return
-        if name not in self._looked_at or (name != "output" and image.device.type == "cpu"):
-            check_image(image, name, limits)
-            self._looked_at.add(name)
 
     def features(self, image: Tensor, layers: Sequence[str]) -> Features:
         """The features of images (N, 3, H, W), RGB [0, 1], as {layer: (N, C, h, w)}; "pixels" is the image itself."""
@@ -156,13 +147,13 @@ class PerceptualLoss(nn.Module):
         if not self.calibrated:
             raise ConfigError("Relative weights need reference values: call calibrate(photographs) first.")
         self._check(output, "output", OUTPUTS)
-        self._check_style(style, len(output))
+        check_style(style, len(output), max([len(term.reference) for _, term in self.named_terms()]))
         goal = self._goal_for(output, target)
         seen = {**self.features(output, self.layers), **(beside or {})}
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
         for name, term in self.named_terms():
-            value = term(seen, goal, style)
+            value = term.compare(seen, goal, style)
             reference = term.reference[:1] if style is None or len(term.reference) == 1 else mix(style, term.reference)
             values[name] = value.mean()
             total = total + self.weights[name] * (value / reference).mean()
@@ -176,19 +167,7 @@ class PerceptualLoss(nn.Module):
             return target
         if not self.target_layers:
             return {}
-        if target is not None:
-            self._check(target, "target", PICTURES)
-        if target is None or target.shape[-2:] != output.shape[-2:]:
-            raise ConfigError("The losses need a target: give an image of the same height and width as the output.")
-        if len(target) not in (1, len(output)):
-            raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give 1 or {len(output)}.")
-        return self.goal(target)
-
-    def _check_style(self, style: Tensor | None, count: int) -> None:
-        styles = max(len(term.reference) for _, term in self.named_terms())
-        if style is not None and tuple(style.shape) not in ((count, styles), (1, styles)):
-            raise ConfigError(f"The style weights have the shape {tuple(style.shape)}: give ({count}, {styles}), a row "
-                              "for each output and a column for each style.")  # fmt: skip
+        return self.goal(check_target(output, target))
 
     @torch.no_grad()
     def calibrate(self, photographs: Iterable[Tensor]) -> dict[str, list[float]]:
@@ -240,12 +219,13 @@ def style_transfer_loss(
     paths: Mapping[str, str | Path] | None = None,
     device: torch.device | str = "cpu",
     more: Sequence[TermSpec] = (),
+    own_networks: Mapping[str, LossNetwork] | None = None,
 ) -> PerceptualLoss:
     """The objective of style transfer (paper, eq. 5) for one or several style images.
 
     config: layers and weights. styles: images (1, 3, h, w), RGB [0, 1], of any size, or results of `style_targets` with
         the same scale of Gram matrices. paths: weight files by network name. device: where the loss is computed.
-        more: terms in addition to those of `config`.
+        more: terms in addition to those of `config`. own_networks: your own loss networks by name.
 
     Raises:
         ConfigError: there is no style, or a style lacks the Gram matrix of a layer. WeightsError: the weights of a loss
@@ -255,7 +235,7 @@ def style_transfer_loss(
     compared = layers_of(specs, "style")
     if compared and not styles:
         raise ConfigError("Style transfer needs a style: give at least one style image.")
-    networks = LossNetworks(layers_of(specs), paths=paths).to(device)
+    networks = LossNetworks(layers_of(specs), paths=paths, networks=own_networks).to(device)
     targets = [s if isinstance(s, dict) else style_targets(config, s.to(device), networks) for s in styles]
     shared = [layer for layer in compared if all(layer in target for target in targets)]
     grams = {layer: torch.cat([target[layer] for target in targets]) for layer in shared}
@@ -265,19 +245,24 @@ def style_transfer_loss(
 
 
 def reconstruction_loss(
-    objective: str | Mapping[str, float], scale: int, *, paths: Mapping[str, str | Path] | None = None
+    objective: str | Mapping[str, float],
+    scale: int,
+    *,
+    paths: Mapping[str, str | Path] | None = None,
+    own_networks: Mapping[str, LossNetwork] | None = None,
 ) -> PerceptualLoss:
     """The objective of super-resolution (paper, section 4.2): a weighted sum of distances from the original image.
 
     objective: such as "feature=1,l1=0.5" (`losses.language`), or {name: weight}. scale: factor by which the network
-        enlarges. paths: weight files by network name.
+        enlarges. paths: weight files by network name. own_networks: your own loss networks by name.
 
     Raises:
         ConfigError: a name is unknown. WeightsError: the weights of a loss network are missing.
     """
     if not isinstance(objective, str):
         objective = ",".join(f"{name}={weight}" for name, weight in objective.items())
-    return PerceptualLoss(build_terms(parse_objective(objective), Materials(scale=scale)), paths=paths)
+    terms = build_terms(parse_objective(objective), Materials(scale=scale))
+    return PerceptualLoss(terms, networks=own_networks, paths=paths)
 
 
 @torch.no_grad()

@@ -1,13 +1,15 @@
-"""The terms of perceptual losses: small modules that compare the features of an output and a target by layer name."""
+"""The terms of perceptual losses: small modules that compare an output and a target, by pixels or by features.
+
+Images are RGB, float, [0, 1]. What each term gives for one image is in its docstring; see `Term` for a call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptual.errors import ConfigError, ImageError
 from perceptual.functional import (
@@ -22,76 +24,19 @@ from perceptual.functional import (
     normalised_distance,
     total_variation,
 )
-from perceptual.losses.networks import Features, distance_layers, split_layer
+from perceptual.losses.base import PIXELS, Materials, Networks, Paths, Reduction, Term, full_name, reduce
+from perceptual.losses.inputs import OUTPUTS, PICTURES, check_image, check_target
+from perceptual.losses.networks import Features, LossNetworks, distance_layers
 
-PIXELS = "pixels"
 STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
 
 
-@dataclass(frozen=True)
-class Materials:
-    """What terms depend on beside the output and the target image.
-
-    scale: how many times the network enlarges. grams: Gram matrices (styles, C, C) of the paintings by NETWORK:LAYER.
-    convention: scaling of Gram matrices, a key of `STYLE_CONVENTIONS`.
-    """
-
-    scale: int = 1
-    grams: Mapping[str, Tensor] = field(default_factory=dict)
-    convention: str = "paper"
-
-
-class Term(nn.Module):
-    """Base class of the terms of an objective.
-
-    A call maps (features of the output, features of the target, style weights (N, styles) or None) to one loss per
-    image, (N,).
-
-    Args:
-        layers, target_layers: layers of the output and of the target that the term needs, as NETWORK:LAYER or "pixels".
-        references: number of reference values, 1 or the number of styles.
-
-    Attributes: `reference`, a buffer (1,) or (styles,): relative weighting divides the term by it. It is 1 before
-    `PerceptualLoss.calibrate`.
-
-    Class attributes: `takes_layers`, True if an objective can name layers for the term (`losses.language`);
-    `relative_weight`, a factor of its weight under relative weighting.
-    """
-
-    takes_layers: ClassVar[bool] = False
-    relative_weight: ClassVar[float] = 1.0
-    reference: Tensor
-
-    def __init__(self, layers: Sequence[str] = (), target_layers: Sequence[str] = (), references: int = 1) -> None:
-        super().__init__()
-        self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
-        self.register_buffer("reference", torch.ones(references))
-
-    @classmethod
-    def build(cls, layer: str | None, materials: Materials) -> Self:
-        """The term for one layer of an objective; None means the term's own default."""
-        return cls(layer) if layer else cls()
-
-    @classmethod
-    def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layers of loss networks that `build` with this layer compares, as NETWORK:LAYER."""
-        return ()
-
-    def forward(self, output: Features, target: Features, style: Tensor | None) -> Tensor:
-        raise NotImplementedError
-
-    def measure(self, photographs: Features) -> Tensor:
-        """The reference value for relative weighting, from the features of a batch of photos: (1,) or (styles,).
-
-        By default it is the mean loss between each photo and the next one in the batch.
-        """
-        others = {name: value.roll(1, 0) for name, value in photographs.items()}
-        value: Tensor = self(photographs, others, None)
-        return value.mean(0, keepdim=True)
-
-
 class FeatureLoss(Term):
-    """Feature reconstruction loss at one layer (paper, eq. 2). layer: NETWORK:LAYER."""
+    """Feature reconstruction loss at one layer (paper, eq. 2): the squared error of features, divided by C * H * W.
+
+    layer: NETWORK:LAYER. The unit is that of the features of this loss network, so values of two networks or layers do
+        not compare. reduction, paths, networks: see `Term`.
+    """
 
     takes_layers = True
 
@@ -100,34 +45,50 @@ class FeatureLoss(Term):
         """The layer itself, vgg16:relu2_2 where it is None."""
         return (full_name(layer or "vgg16:relu2_2"),)
 
-    def __init__(self, layer: str = "vgg16:relu2_2") -> None:
-        super().__init__((layer,), (layer,))
+    def __init__(
+        self,
+        layer: str = "vgg16:relu2_2",
+        *,
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        super().__init__((layer,), (layer,), reduction=reduction, paths=paths, networks=networks)
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return feature_distance(output[self.layers[0]], target[self.layers[0]])
 
 
 class PixelLoss(Term):
-    """Squared error of the pixels in [0, 1], divided by C * H * W (paper, section 3.2)."""
+    """Squared error of the pixels in [0, 1], divided by C * H * W (paper, section 3.2).
 
-    def __init__(self) -> None:
-        super().__init__((PIXELS,), (PIXELS,))
+    For images in [0, 1] it is 0 to 1, and the mean over the batch equals `torch.nn.functional.mse_loss`. reduction: see
+    `Term`.
+    """
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__((PIXELS,), (PIXELS,), reduction=reduction)
+
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return feature_distance(output[PIXELS], target[PIXELS])
 
 
 class AbsoluteLoss(PixelLoss):
-    """Absolute error of the pixels in [0, 1], divided by C * H * W."""
+    """Absolute error of the pixels in [0, 1], divided by C * H * W: 0 to 1 for such images. reduction: see `Term`."""
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return absolute_distance(output[PIXELS], target[PIXELS])
 
 
 class DistanceLoss(Term):
-    """The distance of `perceptual.PerceptualDistance`: normalised features, averaged over several layers.
+    """The distance of two images in a loss network: 0 for equal images, smaller for images that look more similar.
 
-    network: a loss network, such as "vgg16".
+    At each layer the feature vectors are scaled to length 1 at every position. Their squared difference is summed over
+    channels and averaged over positions (Zhang et al., 2018, eq. 1, without learned weights), then averaged over the
+    layers. With features that are not negative, as after a ReLU, it is 0 to 2.
+
+    network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
+        resolution. reduction, paths, networks: see `Term`.
     """
 
     takes_layers = True
@@ -137,20 +98,30 @@ class DistanceLoss(Term):
         """The layers that are compared in the network of this name, vgg16 where it is None."""
         return tuple(distance_layers(layer or "vgg16"))
 
-    def __init__(self, network: str = "vgg16") -> None:
-        layers = distance_layers(network)
-        super().__init__(layers, layers)
+    def __init__(
+        self,
+        network: str = "vgg16",
+        layers: Sequence[str] = (),
+        *,
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
+        super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return torch.stack([normalised_distance(output[layer], target[layer]) for layer in self.layers]).mean(0)
 
 
 class TextureLoss(Term):
     """Style reconstruction loss (paper, eq. 4) with the target image as the style, averaged over several layers.
 
-    Each layer is divided by the squared norm of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017).
+    Each layer is divided by the squared norm of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017). So
+    the loss is 0 for equal images, and 1 for an output without any features.
 
-    network: a loss network, such as "vgg16".
+    network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
+        resolution. reduction, paths, networks: see `Term`.
     """
 
     takes_layers = True
@@ -160,11 +131,19 @@ class TextureLoss(Term):
         """The layers that are compared in the network of this name, vgg16 where it is None."""
         return tuple(distance_layers(layer or "vgg16"))
 
-    def __init__(self, network: str = "vgg16") -> None:
-        layers = distance_layers(network)
-        super().__init__(layers, layers)
+    def __init__(
+        self,
+        network: str = "vgg16",
+        layers: Sequence[str] = (),
+        *,
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
+        super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         values = []
         for layer in self.layers:
             gram = gram_matrix(target[layer])
@@ -176,19 +155,21 @@ class GridLoss(Term):
     """Strength of the pattern that repeats every `period` pixels in the difference between output and target.
 
     Networks trained with a feature loss can draw such a cross-hatch pattern. Feature losses hardly see it, because the
-    loss network pools.
+    loss network pools. It is the mean square of the pattern, 0 to 1 for images in [0, 1]; see
+    `functional.grid_energy`.
 
     Args:
         period: in pixels; each side of the images must be at least this long.
+        reduction: see `Term`.
 
     Raises:
         ConfigError: `period` is not a whole number of 1 or more. ImageError: when called, an image is too small.
     """
 
-    def __init__(self, period: int) -> None:
+    def __init__(self, period: int, *, reduction: Reduction = "mean") -> None:
         if not isinstance(period, int) or period < 1:
             raise ConfigError(f"The period of GridLoss is {period!r}; give a whole number of pixels, 1 or more.")
-        super().__init__((PIXELS,), (PIXELS,))
+        super().__init__((PIXELS,), (PIXELS,), reduction=reduction)
         self.period = period
 
     @classmethod
@@ -196,18 +177,22 @@ class GridLoss(Term):
         """With the scale of the network as its period."""
         return cls(materials.scale)
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         _check_side(output[PIXELS], self.period)
         return grid_energy(output[PIXELS] - target[PIXELS], self.period)
 
 
 class StyleLoss(Term):
-    """Style reconstruction loss at one layer (paper, eq. 3 and 4).
+    """Style reconstruction loss at one layer (paper, eq. 3 and 4): the squared distance of Gram matrices.
+
+    `StyleLoss.from_image(painting)` makes one from a painting. It needs no target: `loss(output)`. With several styles,
+    `loss(output, style=weights)` mixes them.
 
     Args:
         layer: NETWORK:LAYER.
         targets: Gram matrices of the style images, (styles, C, C), computed by `gram` with the same convention.
         convention: "paper" (eq. 4 as printed), "code" (the mean over C x C) or "gatys".
+        reduction, paths, networks: see `Term`.
 
     Raises:
         ConfigError: unknown convention, or wrong shape of the targets; when called, the targets are of another layer.
@@ -225,29 +210,69 @@ class StyleLoss(Term):
         full = full_name(layer or "vgg16:relu2_2")
         if full not in materials.grams:
             raise ConfigError(f"A style lacks the Gram matrix of {full}: make it by style_targets.")
-        return cls(full if layer is None else layer, materials.grams[full], materials.convention)
+        return cls(full if layer is None else layer, materials.grams[full], convention=materials.convention)
 
     @classmethod
     def needs(cls, layer: str | None) -> tuple[str, ...]:
         """The layer itself, vgg16:relu2_2 where it is None."""
         return (full_name(layer or "vgg16:relu2_2"),)
 
-    def __init__(self, layer: str, targets: Tensor, convention: str = "paper") -> None:
+    def __init__(
+        self,
+        layer: str,
+        targets: Tensor,
+        *,
+        convention: str = "paper",
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
         if convention not in STYLE_CONVENTIONS:
             raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
         if targets.ndim != 3 or not len(targets) or targets.shape[1] != targets.shape[2]:
             raise ConfigError(f"The targets of StyleLoss have the shape {tuple(targets.shape)}: give Gram matrices, "
                               "(styles, C, C), made by StyleLoss.gram.")  # fmt: skip
-        super().__init__((layer,), (), len(targets))
+        super().__init__((layer,), references=len(targets), reduction=reduction, paths=paths, networks=networks)
         self.convention = convention
         self.register_buffer("targets", targets)
+
+    @classmethod
+    @torch.no_grad()
+    def from_image(
+        cls,
+        image: Tensor,
+        layer: str = "vgg16:relu2_2",
+        *,
+        convention: str = "paper",
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> Self:
+        """The style loss of one painting, or of several of one size.
+
+        image: (styles, 3, h, w), RGB, float, [0, 1], of any size. The term is on the device of the image. The other
+            arguments: as of the class.
+
+        Raises:
+            ConfigError: an unknown layer or convention. WeightsError: the weights of the loss network are missing.
+            TypeError, ImageError: not a tensor of floats in [0, 1] of this shape, or too small for the layer.
+        """
+        check_image(image, "style image", PICTURES)
+        if convention not in STYLE_CONVENTIONS:
+            raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
+        layer = full_name(layer)
+        loaded = LossNetworks([layer], paths=paths, networks=networks).to(image.device)
+        targets = cls.gram(loaded(image)[layer], convention)
+        term = cls(layer, targets, convention=convention, reduction=reduction, paths=paths, networks=networks)
+        term._loaded.append(loaded)
+        return term.to(image.device)
 
     @staticmethod
     def gram(features: Tensor, convention: str = "paper") -> Tensor:
         """Gram matrices (N, C, C) of features (N, C, H, W), with the scale of the convention."""
         return gram_matrix(features, STYLE_CONVENTIONS[convention][0])
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         gram = self._gram_of(output)
         target_gram = self.targets[:1] if style is None else mix(style, self.targets)
         return gram_distance(gram, target_gram.expand_as(gram), STYLE_CONVENTIONS[self.convention][1])
@@ -267,28 +292,34 @@ class StyleLoss(Term):
 
 
 class TotalVariation(Term):
-    """Total variation (paper, section 3.2), summed over pixels of 0..255 as in the paper (weights 1e-6 to 1e-4)."""
+    """Total variation (paper, section 3.2), summed over pixels of 0..255 as in the paper (weights 1e-6 to 1e-4).
 
-    def __init__(self) -> None:
-        super().__init__((PIXELS,))
+    The images are in [0, 1] as everywhere. The result is 255 ** 2 times `functional.total_variation`. It is a sum over
+    pixels, so it grows with the size of the image. It needs no target: `TotalVariation()(output)`. reduction: see
+    `Term`.
+    """
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__((PIXELS,), reduction=reduction)
+
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return 255**2 * total_variation(output[PIXELS])
 
 
 class LatticeLoss(Term):
     """Strength of patterns in the output that repeat every 2 or 4 pixels (`functional.lattice_energy`).
 
-    It is 0 if there is no such pattern. Its reference is always 1, because photos have no such pattern.
+    It is 0 if there is no such pattern, and has no unit: it is the mean logarithm of a ratio of powers. Its reference
+    is always 1, because photos have no such pattern. It needs no target. reduction: see `Term`.
 
     Raises:
         ImageError: when called, an image is too small.
     """
 
-    def __init__(self) -> None:
-        super().__init__((PIXELS,))
+    def __init__(self, *, reduction: Reduction = "mean") -> None:
+        super().__init__((PIXELS,), reduction=reduction)
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         _check_side(output[PIXELS], LATTICE_SIDE)
         return lattice_energy(output[PIXELS])
 
@@ -303,13 +334,17 @@ class TemporalLoss(Term):
 
     It compares two images (N, 3, H, W) that the caller passes to `PerceptualLoss` as `beside`: "moved", the result for
     the moved image, and "carried", the moved result for the original image. Both are without the margin that the motion
-    brings in from outside.
+    brings in from outside. Called alone, it takes the two images: `TemporalLoss()(moved, carried)`.
 
     Raises:
         ConfigError: when called, one of the two images is missing.
     """
 
-    def forward(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor | None = None, style: Tensor | None = None) -> Tensor:
+        self._values(output, "output", OUTPUTS)
+        return reduce(self.compare({"moved": output, "carried": check_target(output, target)}, {}), self.reduction)
+
+    def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         if "moved" not in output or "carried" not in output:
             raise ConfigError("TemporalLoss compares two images: call the loss with beside={'moved': ..., "
                               "'carried': ...}.")  # fmt: skip
@@ -335,11 +370,6 @@ TERMS: dict[str, type[Term]] = {
     "temporal": TemporalLoss,
 }
 """The terms that an objective may name, see `losses.language`."""
-
-
-def full_name(layer: str) -> str:
-    """Add the paper's loss network to a layer without one: "relu3_3" -> "vgg16:relu3_3". Other names are unchanged."""
-    return layer if layer == PIXELS else ":".join(split_layer(layer))
 
 
 def _check_side(image: Tensor, least: int) -> None:

@@ -8,9 +8,7 @@ values of several images are averaged.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -19,20 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from perceptual import images
-from perceptual.errors import ConfigError, ImageError, WeightsError
-from perceptual.functional import Array, luma, normalised_distance
-from perceptual.losses.networks import LossNetworks, check_image, distance_layers
-from perceptual.losses.weights import read_tensors
+from perceptual.errors import ConfigError, ImageError
+from perceptual.functional import Array, luma
+from perceptual.losses import LPIPS, DistanceLoss
+from perceptual.losses.base import Reduction
+from perceptual.losses.inputs import check_image
 from perceptual.motion import Flow, carry, visible
 from perceptual.resampling import gaussian_mean
 
 _BYTES = torch.empty(0, dtype=torch.uint8)
 Color = Literal["y", "rgb"]
-
-LPIPS_LAYERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "vgg16-torchvision": ("vgg", ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")),
-    "squeezenet1_1-torchvision": ("squeeze", ("relu1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")),
-}
 
 
 def y_channel(image: Tensor) -> Tensor:
@@ -88,75 +82,62 @@ def ssim(output: object, target: object, *, border: int = 0, color: Color = "y")
 class PerceptualDistance(nn.Module):
     """Perceptual distance of two images in a loss network: 0 for equal images; smaller means more similar.
 
-    At each layer the feature vectors are scaled to length 1 at every position. Their squared difference is summed over
-    channels and averaged over positions (Zhang et al., 2018, eq. 1, without learned weights), then averaged over the
-    layers.
+    It is `DistanceLoss`, for images of any kind: normalised features, compared at several layers (Zhang et al., 2018).
+    The result is a tensor. Gradients flow to images that are tensors.
 
     Args:
-        network: a loss network, such as "vgg16" or "squeezenet1_1".
+        network: a loss network, such as "vgg16" or "squeezenet1_1", or a term, such as `LPIPS("alex")`.
         layers: the layers to compare; default: one layer at each resolution of the network.
         paths: weight files by network name, for networks that are not in the cache.
+        reduction: "mean" over the images of a batch, "sum", or "none": one distance per image, (N,). Unused for a term.
 
     Raises:
-        ConfigError: there is no such network or layer. WeightsError: the weights are missing.
+        ConfigError: there is no such network, layer or reduction. WeightsError: the weights are missing.
     """
 
     def __init__(
-        self, network: str = "vgg16", layers: Sequence[str] = (), *, paths: Mapping[str, str | Path] | None = None
+        self,
+        network: str | DistanceLoss = "vgg16",
+        layers: Sequence[str] = (),
+        *,
+        paths: Mapping[str, str | Path] | None = None,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        self.layers = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
-        self.networks = LossNetworks(self.layers, paths=paths)
-        self.share = 1 / len(self.layers)
+        if not isinstance(network, DistanceLoss):
+            network = DistanceLoss(network, layers, reduction=reduction, paths=paths)
+        self.term = network.load()
+        self.layers = list(self.term.layers)
 
     @classmethod
     def lpips(
-        cls, network: str = "vgg16-torchvision", *, paths: Mapping[str, str | Path] | None = None
+        cls,
+        network: str = "vgg16-torchvision",
+        *,
+        paths: Mapping[str, str | Path] | None = None,
+        reduction: Reduction = "mean",
     ) -> PerceptualDistance:
         """LPIPS 0.1 (Zhang et al., 2018): the distance with the learned channel weights of the package `lpips`.
 
-        network: vgg16-torchvision or squeezenet1_1-torchvision; the weights were learned for these networks.
-        paths: weight files by network name, for networks that are not in the cache.
+        network: "alex", "vgg" or "squeeze"; also by the names of the loss networks, such as vgg16-torchvision.
+        paths, reduction: as of the class; "lpips" is the name of the learned weights, see `LPIPS`.
 
         Raises:
-            ConfigError: another network, or the package is not installed. WeightsError: weights are missing.
+            ConfigError: another network. WeightsError: weights are missing.
         """
-        if network not in LPIPS_LAYERS:
-            raise ConfigError(f"LPIPS does not support the network {network!r}; choose {' or '.join(LPIPS_LAYERS)}.")
-        name, layers = LPIPS_LAYERS[network]
-        package = find_spec("lpips")
-        if package is None or not package.submodule_search_locations:
-            raise ConfigError("LPIPS needs the package lpips: pip install 'perceptual[lpips]'.")
-        file = Path(package.submodule_search_locations[0]) / "weights" / "v0.1" / f"{name}.pth"
-        if not os.path.isfile(file):
-            raise WeightsError(f"{file} is missing: install the package lpips again.")
-        learned = read_tensors(file)
-        found = [learned.get(f"lin{k}.model.1.weight") for k in range(len(layers))]
-        channels = [value for value in found if isinstance(value, Tensor)]
-        if len(channels) < len(layers):
-            raise WeightsError(f"{file} does not contain the weights of LPIPS: install the package lpips again.")
-        distance = cls(network, layers, paths=paths)
-        for k, value in enumerate(channels):
-            distance.register_buffer(f"channels{k}", value, persistent=False)  # stored in the file of the package
-        distance.share = 1.0
-        return distance
+        return cls(LPIPS(network, reduction=reduction, paths=paths))
 
-    @torch.no_grad()
-    def forward(self, output: object, target: object) -> float:
-        """The distance of two images of equal size and of any kind; for batches the mean over the images.
+    def forward(self, output: object, target: object) -> Tensor:
+        """The distance of two images of equal size and of any kind: a scalar, or (N,) for reduction "none".
 
         Raises:
             ImageError: an argument is not an image, or the sizes differ.
         """
-        device = next(self.networks.parameters()).device
-        pictures = [images.from_any(image).to(device) for image in (output, target)]
-        _check_sizes(*pictures)
-        one, other = (self.networks(picture) for picture in pictures)
-        total = torch.zeros(())
-        for k, layer in enumerate(self.layers):
-            channels = getattr(self, f"channels{k}", None)
-            total = total + self.share * normalised_distance(one[layer], other[layer], channels).mean().cpu()
-        return float(total)
+        device = self.term.reference.device
+        one, other = (images.from_any(image).to(device) for image in (output, target))
+        _check_sizes(one, other)
+        distance: Tensor = self.term(one, other)
+        return distance
 
 
 def temporal_error(

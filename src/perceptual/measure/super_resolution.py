@@ -25,7 +25,7 @@ from perceptual.errors import ConfigError, DataError, ImageError
 from perceptual.events import Step
 from perceptual.images import finding
 from perceptual.losses import weights
-from perceptual.losses.networks import DISTANCE_LAYERS
+from perceptual.losses.architectures import DISTANCE_LAYERS
 from perceptual.measure import metrics
 from perceptual.measure.metrics import PerceptualDistance
 from perceptual.resampling import imresize, modcrop
@@ -167,7 +167,7 @@ def distances_at_hand(
         ConfigError: there is no such loss network. WeightsError: the weights of a named network are missing.
     """
     paths = paths or {}
-    known = [*DISTANCE_LAYERS]
+    known = [name for name in DISTANCE_LAYERS if name in weights.PRETRAINED and not name.endswith("-torchvision")]
     chosen = names or [name for name in known if weights.locate(name, paths.get(name)) is not None]
     found = {}
     for name in chosen:
@@ -214,7 +214,7 @@ def _measured(
         began = time.perf_counter()
         large = enlarge(low.expand(-1, 3, -1, -1))
         seconds = time.perf_counter() - began
-        far = {key: distance(_rounded(large), high) for key, distance in distances.items()}
+        far = {key: float(distance(_rounded(large), high)) for key, distance in distances.items()}
         values = [measure(large, high, border=scale) for measure in (metrics.psnr, metrics.ssim)]
         rows.append(Row("", original.name, scale, method, values[0], values[1], seconds, far))
     return rows

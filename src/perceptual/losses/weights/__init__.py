@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
@@ -30,6 +30,7 @@ from perceptual.cache import cache_folder
 from perceptual.errors import OutputError, WeightsError
 from perceptual.events import Step
 from perceptual.files import sha256_of
+from perceptual.losses.weights.places import before_download, find, how_to_get, megabytes
 from perceptual.losses.weights.table import (
     CAFFE_VGG,
     IMAGENET,
@@ -51,7 +52,9 @@ __all__ = [
     "Preprocessing",
     "Pretrained",
     "WeightFile",
+    "before_download",
     "fetch",
+    "find",
     "load",
     "locate",
     "read_tensors",
@@ -81,7 +84,9 @@ class LoadedWeights:
 
 
 def locate(name: str, path: str | Path | None = None) -> Path | None:
-    """The file to load: `path` if it is given, else a known file in the folders of PERCEPTUAL_WEIGHTS or in the cache.
+    """The file to load: `path` if it is given, else a known file.
+
+    It is looked for in the folders of PERCEPTUAL_WEIGHTS, in the cache, and in the cache of torch.hub (TORCH_HOME).
 
     Returns None if there is no such file.
 
@@ -90,7 +95,7 @@ def locate(name: str, path: str | Path | None = None) -> Path | None:
     """
     entry = _entry(name)
     if path is None:
-        return _find(entry.files, _folders())
+        return find(entry.files)
     given = Path(os.path.expanduser(path))
     if not os.path.isfile(given):  # Path.is_file raises if the folder may not be entered
         raise WeightsError(f"There is no weights file {given}: correct the path, or leave it out to use the cache.")
@@ -111,19 +116,19 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     """
     entry, found = _entry(name), locate(name, path)
     if found is None:
-        raise WeightsError(f"The weights {name} are not on this machine. {_how_to_get(name)}")
+        raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")
     digest = sha256_of(found)
     owners = {k for k, known in PRETRAINED.items() for f in known.files if f.sha256 and digest.startswith(f.sha256)}
     if owners and name not in owners and path is not None:
         raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
     if path is None and name not in owners and all(known.sha256 for known in entry.files):
-        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {_how_to_get(name)}")
+        raise WeightsError(f"{found} does not have the hash of {name}: delete it. {how_to_get(name)}")
     state = network_state(read_tensors(found), entry.network)
     first, shape, foreign = LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
         raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
     if (path is None or entry.strict) and not any(_genuine(known, digest, state) for known in entry.files):
-        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {_how_to_get(name)}")
+        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {how_to_get(name)}")
     return LoadedWeights(name, digest, state, entry.preprocessing, entry.network, found.name)
 
 
@@ -143,10 +148,10 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
     entry = _entry(name)
     remote = [known for known in entry.files if known.url]
     place = cache_folder() if folder is None else Path(os.path.expanduser(folder))
-    if _find(remote or entry.files, _folders() if folder is None else [place]):
+    if find(remote or entry.files, () if folder is None else (place,)):
         return
     if not remote:
-        raise WeightsError(f"The weights {name} are not on this machine. {_how_to_get(name)}")
+        raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")
     source, target, part = remote[0], place / remote[0].file, place / f"{remote[0].file}.part"
     with _writing(place):
         place.mkdir(parents=True, exist_ok=True)
@@ -158,7 +163,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
             if wrong := _difference(source, part, entry.network):
                 part.unlink()
                 raise WeightsError(f"{source.url} sent a file with another {wrong}, which was deleted: run the command "
-                                   f"again. {_advice(part)}")  # fmt: skip
+                                   f"again. {_advice(source, part)}")  # fmt: skip
             with _writing(target):
                 os.replace(part, target)
         yield Step(_size(target), _size(target), message=f"{target} is ready.")
@@ -184,16 +189,6 @@ def _entry(name: str) -> Pretrained:
     return PRETRAINED[name]
 
 
-def _folders() -> list[Path]:
-    chosen = os.environ.get("PERCEPTUAL_WEIGHTS", "").split(os.pathsep)
-    return [*(Path(os.path.expanduser(folder)) for folder in chosen if folder), cache_folder()]
-
-
-def _find(files: Sequence[WeightFile], folders: Sequence[Path]) -> Path | None:
-    places = (folder / known.file for known in files for folder in folders)
-    return next((place for place in places if os.path.isfile(place)), None)
-
-
 def _genuine(known: WeightFile, digest: str, state: Mapping[str, Tensor]) -> bool:
     """Whether a file with this SHA-256 and these tensors is the known one, by all that the table says of it."""
     if not digest.startswith(known.sha256):
@@ -212,19 +207,12 @@ def _difference(source: WeightFile, part: Path, network: str) -> str:
     return "" if _genuine(source, digest, state) else "content"
 
 
-def _how_to_get(name: str) -> str:
-    entry = PRETRAINED[name]
-    known = entry.files[0]
-    first = f"run `perceptual weights fetch {name}`, or" if known.url else "they cannot be downloaded;"
-    where = f", which is {entry.origin}," if entry.origin else ""
-    return (f"To get them: {first} put {known.file}{where} in {cache_folder()} or in a folder named by "
-            "PERCEPTUAL_WEIGHTS, or give the path of a file.")  # fmt: skip
-
-
-def _advice(part: Path) -> str:
+def _advice(source: WeightFile, part: Path) -> str:
+    """How to get a file in another way, for the end of an error message."""
     kept = f"The first {_size(part) / 1e6:.1f} MB are kept: run the command again to download the rest. "
     return (
-        f"{kept if _size(part) else ''}You can also download it by hand to {part.parent}, or give the path of a file."
+        f"{kept if _size(part) else ''}You can also download this file ({megabytes(source)}) with any computer and "
+        f"bring it by hand to {part.parent}, or give its path: --weights NAME=FILE."
     )
 
 
@@ -262,7 +250,9 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
             offline = isinstance(error, URLError) and best == start  # there was no answer at all: no retries
             if offline or failures > len(RETRY_DELAYS):
                 reason = error.reason if isinstance(error, URLError) else error
-                raise WeightsError(f"Cannot download {source.url}: {_printable(reason)}. {_advice(part)}") from error
+                asks = " Is this computer online?" if offline else ""
+                message = f"Cannot download {source.url}: {_printable(reason)}.{asks} {_advice(source, part)}"
+                raise WeightsError(message) from error
         time.sleep(RETRY_DELAYS[failures - 1])
 
 
@@ -273,12 +263,14 @@ def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
     try:
         response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
     except (ValueError, InvalidURL) as error:  # raised for the address that the server redirects to
-        raise WeightsError(f"Cannot download {url}: it redirects to an invalid address. {_advice(part)}") from error
+        raise WeightsError(
+            f"Cannot download {url}: it redirects to an invalid address. {_advice(source, part)}"
+        ) from error
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
             return None
-        message = f"Cannot download {url}: HTTP {error.code} {_printable(error.reason)}. {_advice(part)}"
+        message = f"Cannot download {url}: HTTP {error.code} {_printable(error.reason)}. {_advice(source, part)}"
         raise WeightsError(message) from error
     return response
 
@@ -295,13 +287,13 @@ def _first_block(source: WeightFile, part: Path, response: HTTPResponse, start: 
         raise ConnectionError("the server sent nothing")
     if response.headers.get_content_type() == "text/html" or (not start and first.lstrip()[:1] == b"<"):
         raise WeightsError(f"{source.url} sends a web page, not the file: log in to the network, or open the address "
-                           f"in a browser. {_advice(part)}")  # fmt: skip
+                           f"in a browser. {_advice(source, part)}")  # fmt: skip
     total = None if response.length is None else start + len(first) + response.length
     if total is not None and total > (source.size or LARGEST):
         raise WeightsError(_too_large(source, total, part))
     if total is not None and total < (source.size or _size(part)):
         raise WeightsError(f"{source.url} sends a file of {total} bytes, which is too short. It is another file, or "
-                           f"{part} belongs to another file: then delete that. {_advice(part)}")  # fmt: skip
+                           f"{part} belongs to another file: then delete that. {_advice(source, part)}")  # fmt: skip
     return first
 
 
@@ -347,7 +339,7 @@ def _receive(source: WeightFile, part: Path) -> Iterator[Step]:
 
 def _too_large(source: WeightFile, size: int, part: Path) -> str:
     known = f"has {source.size}" if source.size else f"may have at most {LARGEST}"
-    return f"{source.url} sends {size} bytes or more, but the file {known}: it is another file. {_advice(part)}"
+    return f"{source.url} sends {size} bytes or more, but the file {known}: it is another file. {_advice(source, part)}"
 
 
 def _printable(text: object) -> str:

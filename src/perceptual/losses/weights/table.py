@@ -30,7 +30,8 @@ class WeightFile:
     """A known file.
 
     sha256: 64 hex digits; only the first 8, or "", if no more are known.
-    url: the address to download it from; None if it is not downloaded. size: in bytes, if known.
+    url: the address to download it from; None if it is not downloaded. size: in bytes, if known. tensor_bytes: 4 times
+    the number of its weights, which is nearly its size, for messages where `size` is not known.
     tensors: the SHA-256 of its tensors, as `tensors_digest` computes it. It is given if the file's full SHA-256 is not
     known, because 8 digits can be forged. names: the tensors that it covers; all of the network's when empty.
     """
@@ -41,6 +42,7 @@ class WeightFile:
     size: int | None = None
     tensors: str = ""
     names: tuple[str, ...] = ()
+    tensor_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,11 @@ class Pretrained:
     strict: bool = False
 
 
-def _johnson(file: str) -> WeightFile:
+def _johnson(file: str, weights: int) -> WeightFile:
     """A file on Justin Johnson's page. Only the 8 hash digits in its name are known."""
     digits = file.removesuffix(".pth").rpartition("-")[2]
-    return WeightFile(file, digits, f"https://web.eecs.umich.edu/~justincj/models/{file}")
+    url = f"https://web.eecs.umich.edu/~justincj/models/{file}"
+    return WeightFile(file, digits, url, tensor_bytes=4 * weights)
 
 
 def _torchvision(network: str, file: str, sha256: str, size: int | None, *others: WeightFile) -> Pretrained:
@@ -74,13 +77,13 @@ def _torchvision(network: str, file: str, sha256: str, size: int | None, *others
 _DISTILLED = "88c50eb5add4eb1138e02a469a96cb82dea136361c57280ab34ba3d4ddb500e7"
 
 PRETRAINED: dict[str, Pretrained] = {
-    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth"), WeightFile(
+    "vgg16": Pretrained("vgg16", CAFFE_VGG, (_johnson("vgg16-00b39a1b.pth", 138_357_544), WeightFile(
         "vgg16_conv1_1-conv3_3.safetensors", "df26a9fe17f5986cb2886437d5617962a63860f0e860a622c097683736ea1cab")),
         "VGG-16, Caffe weights of Simonyan and Zisserman converted by Justin Johnson, as in the paper; CC BY 4.0"),
     "vgg16-torchvision": _torchvision("vgg16", "vgg16-397923af.pth",
         "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881, WeightFile(
         "vgg16_torchvision_features.safetensors", "cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d")),
-    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth"), WeightFile(
+    "vgg19": Pretrained("vgg19", CAFFE_VGG, (_johnson("vgg19-d01eb7cb.pth", 143_667_240), WeightFile(
         "vgg19_conv1_1-conv3_4.safetensors", "eaab9b1c1035f802c694a0bb6b63a22de4da10a0bfada1e844977bc5e4e60cec")),
         "VGG-19, Caffe weights of Simonyan and Zisserman converted by Justin Johnson; CC BY 4.0"),
     "vgg19-torchvision": _torchvision("vgg19", "vgg19-dcbb9e9d.pth",
@@ -97,6 +100,9 @@ PRETRAINED: dict[str, Pretrained] = {
     "squeezenet1_1": Pretrained("squeezenet1_1", CAFFE_SQUEEZENET, (WeightFile("squeezenet1_1_features.safetensors",
         "52511200eede2a02b60885fb60596acaceec636ec896f80021c6705561619791"),),
         "SqueezeNet 1.1, Caffe weights of DeepScale, without the classifier; BSD 2-clause"),
+    "alexnet-torchvision": _torchvision("alexnet", "alexnet-owt-7be5be79.pth", "7be5be79", None,
+        WeightFile("alexnet_torchvision_features.safetensors",
+        "9f97fd313f4da83dbe6bbfbe6effca1241de9edfcd7c53386261ed9697286dd9")),
     "squeezenet1_1-torchvision": _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth",
         "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b", 4_958_839),
 }  # fmt: skip
@@ -107,6 +113,7 @@ LOOKS: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
     "vgg16": (*_VGG, (*_NO_VGG, "features.16.weight")),
     "vgg19": (*_VGG, (*_NO_VGG, "features.17.weight")),
     "vgg19_distilled": ("conv0.weight", (3, 3, 1, 1), ()),
+    "alexnet": ("features.0.weight", (64, 3, 11, 11), ()),
     "squeezenet1_0": ("features.0.weight", (96, 3, 7, 7), ()),
     "squeezenet1_1": ("features.0.weight", (64, 3, 3, 3), ("features.1.weight", "features.2.weight")),
 }
