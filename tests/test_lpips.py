@@ -114,6 +114,7 @@ def test_it_is_the_formula_of_the_package(kind: str, files: dict[str, dict[str, 
 def test_it_equals_the_package_lpips(kind: str, trunks: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The package's own code and its own channel weights, on the same made-up loss network."""
     monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(next(iter(trunks.values())).parent / "empty"))
     torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
     for name, of in (("alexnet", "alex"), ("vgg16", "vgg"), ("squeezenet1_1", "squeeze")):
         made = functools.partial(lambda of, **_: types.SimpleNamespace(features=trunk(of)), of)
@@ -293,6 +294,7 @@ def test_the_names_of_the_package_and_of_the_loss_networks_mean_the_same() -> No
     assert [lpips_network(name) for name in LPIPS_LAYERS] == list(LPIPS_LAYERS)
 
 
+@pytest.mark.shared
 def test_an_evaluation_measures_no_network_that_it_was_not_asked_for(pretrained: Path) -> None:
     """AlexNet is at hand here, but is no distance of `perceptual evaluate sr` unless it is named."""
     assert "alexnet-torchvision" not in super_resolution.distances_at_hand()
