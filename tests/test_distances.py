@@ -254,6 +254,8 @@ def lpips_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(learnt_weights(), folder / "squeeze.pth")
     monkeypatch.delitem(sys.modules, "lpips", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path / "cache"))
     return folder
 
 
