@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from skimage import data
 
@@ -12,6 +13,9 @@ from perceptual import checkpoints
 from perceptual.config import NetworkConfig
 from perceptual.fast import library, prepare_kernels
 from perceptual.networks import TransformationNetwork
+
+settings.register_profile("perceptual", deadline=None)  # a slow computer is no failure
+settings.load_profile("perceptual")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
