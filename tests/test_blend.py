@@ -181,9 +181,9 @@ def test_styles_of_different_networks_are_refused_with_their_names(folder: Path)
         assert str(caught.value).count(".") == 1
 
 
-@pytest.mark.parametrize("style", ["d", "a:0.5,d:0.5", "d:0,a:1", "A"])
+@pytest.mark.parametrize("style", ["d", "a:0.5,d:0.5", "d:0,a:1"])
 def test_a_style_that_the_network_lacks_is_refused_with_those_it_has(stylizer: Stylizer, style: str) -> None:
-    with pytest.raises(ConfigError, match=r"no style '[dA]'; it has a, b, c\."):
+    with pytest.raises(ConfigError, match=r"no style 'd'; it has a, b, c\."):
         stylizer(PICTURE, style=style)
 
 

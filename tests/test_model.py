@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -191,6 +192,11 @@ def test_loading_copies_no_network(
 # --- files
 
 
+def always(options: ModelOptions) -> Callable[[int, int], ModelOptions]:
+    """The same options for pictures of every size."""
+    return lambda height, width: options
+
+
 def test_any_model_runs_over_files(model: Denoiser, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in").mkdir()
     array = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
@@ -198,7 +204,7 @@ def test_any_model_runs_over_files(model: Denoiser, tmp_path: Path, capsys: pyte
         Image.fromarray(array).save(tmp_path / "in" / name)
     (tmp_path / "in" / "c.png").write_bytes(b"")
     files = Files(inputs=(str(tmp_path / "in"),), out=tmp_path / "out")
-    assert apply_to_files(lambda: model, files, ModelOptions(), title="denoising") == 1
+    assert apply_to_files(lambda: model, files, always(ModelOptions()), title="denoising", mark="denoised") == 1
     assert "2 written, 0 skipped, 1 failed" in capsys.readouterr().err
     for name in ("a.png", "b.png"):
         with Image.open(tmp_path / "out" / name) as made:
@@ -209,7 +215,13 @@ def test_options_that_the_network_cannot_do_are_refused_before_the_first_file(tm
     Image.new("RGB", (20, 24)).save(tmp_path / "a.png")
     files = Files(inputs=(str(tmp_path / "a.png"),), out=tmp_path / "b.png")
     with pytest.raises(ConfigError, match="cannot be tiled"):
-        apply_to_files(lambda: Model.load(tiny_style), files, ModelOptions(tile=16), title="painting")
+        apply_to_files(
+            lambda: Model.load(tiny_style),
+            files,
+            lambda height, width: ModelOptions(tile=16),
+            title="painting",
+            mark="painted",
+        )
     assert not (tmp_path / "b.png").exists()
 
 
@@ -221,7 +233,8 @@ def test_only_a_picture_of_several_tiles_has_a_bar(
         screen = StringIO()
         monkeypatch.setattr(terminal, "_console", Console(file=screen, force_terminal=True, width=100))
         files = Files(inputs=(str(tmp_path / "a.png"),), out=tmp_path / "b.png")
-        assert apply_to_files(lambda: model, files, ModelOptions(tile=tile), title="denoising") == 0
+        options = ModelOptions(tile=tile)
+        assert apply_to_files(lambda: model, files, always(options), title="denoising", mark="x") == 0
         assert ("denoising" in screen.getvalue()) == bar
         assert "written" in screen.getvalue()
 

@@ -23,7 +23,6 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from perceptual.functional import Array
 from perceptual.losses import (
-    PIXELS,
     AbsoluteLoss,
     FeatureLoss,
     Materials,
@@ -125,7 +124,7 @@ def test_the_absolute_loss_is_the_mean_absolute_difference() -> None:
     output[0, :, 0] += 0.1
     output[0, :, 1] -= 0.3
     output[1] -= 0.5
-    close(AbsoluteLoss()({PIXELS: output}, {PIXELS: target}, None), torch.tensor([0.2, 0.5]))
+    close(AbsoluteLoss(reduction="none")(output, target), torch.tensor([0.2, 0.5]))
 
 
 def test_the_names_of_a_loss_are_its_terms_and_anything_else_is_a_layer() -> None:

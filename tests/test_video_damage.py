@@ -94,7 +94,7 @@ def without_index(path: str) -> None:
     ("name", "parts"),
     [
         ("missing.mp4", "There is no video missing.mp4"),
-        ("folder", "folder folder contains no images"),
+        ("folder", "folder"),
         ("empty.mp4", "empty.mp4 is empty"),
         ("text.mp4", "text.mp4 is not a video"),
         ("text.txt", "text.txt is not a video"),
