@@ -39,7 +39,9 @@ def parts(output: torch.Tensor, photograph: torch.Tensor, style: int) -> torch.T
     sums = dict.fromkeys(("content", "style", "tv"), 0.0)
     for term, module in loss.named_terms():
         reference = module.reference[style if len(module.reference) > 1 else 0]
-        sums[term.split()[0]] += float(loss.weights[term] * values[term] / reference)
+        kind = term.split()[0]
+        if kind in sums:  # the penalty on grids is in the total alone
+            sums[kind] += float(loss.weights[term] * values[term] / reference)
     return torch.tensor([*sums.values(), float(values["total"])])
 
 

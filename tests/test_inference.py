@@ -17,6 +17,7 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.apply import Stylizer
+from perceptual.apply.stylizer import MARGIN
 from perceptual.checkpoints import Card, gallery
 from perceptual.config import NetworkConfig
 from perceptual.devices import multiplies_bytes
@@ -207,7 +208,7 @@ def test_in_bytes_a_shipped_style_is_above_40_decibels(name: str, astronaut: Ten
 def test_in_bytes_the_compiled_passes_change_little(
     compiled: None, astronaut: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stylizer = Stylizer.load("starry_night")
+    stylizer = Stylizer.load("starry_night_solo")
     fast, style = Inference(stylizer.network, "int8"), stylizer._weights(None)
     expected = fast(astronaut, style)
     levels = fast(levels_of(astronaut), style)
@@ -347,6 +348,11 @@ def test_a_stylizer_in_float32_paints_what_its_network_paints(
         close(painted, stylizer.network(picture, torch.eye(2)[1:]).clamp(0, 1), rtol=0, atol=1e-4)
 
 
+def with_margin(picture: Tensor) -> Tensor:
+    """With the mirror image around it that networks with noise get; the pixels at the edges come twice."""
+    return torch.from_numpy(np.pad(picture.numpy(), [(0, 0), (0, 0), (MARGIN,) * 2, (MARGIN,) * 2], mode="symmetric"))
+
+
 def test_a_stylizer_takes_the_best_of_the_processor(compiled: None, astronaut: Tensor, bands: list[int | None]) -> None:
     stylizer = Stylizer.load("wave", device="cpu")
     assert stylizer.precision == "auto"
@@ -356,7 +362,8 @@ def test_a_stylizer_takes_the_best_of_the_processor(compiled: None, astronaut: T
     assert fast is not None
     assert fast.precision == ("int8" if multiplies_bytes() else "float32")
     with torch.no_grad():
-        assert psnr(painted, stylizer.network(astronaut, stylizer._weights(None)).clamp(0, 1)) >= 40
+        expected = stylizer.network(with_margin(astronaut), stylizer._weights(None)).clamp(0, 1)
+    assert psnr(painted, expected[..., MARGIN:-MARGIN, MARGIN:-MARGIN]) >= 38
 
 
 @needs_bytes
@@ -529,7 +536,8 @@ def test_the_network_s_noise_is_in_the_fast_way_too_and_can_be_left_out(compiled
     picture = torch.rand(1, 3, 170, 190)
     with torch.no_grad():
         for amount in (1.0, 0.5, 0.0):
-            exact = network(picture, None, amount * noise_field(170, 190)).clamp(0, 1)
+            field = amount * noise_field(170 + 2 * MARGIN, 190 + 2 * MARGIN)
+            exact = network(with_margin(picture), None, field).clamp(0, 1)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
             close(stylizer.stylize(picture, noise=amount), exact, rtol=0, atol=1e-3)
     one, other = (stylizer.stylize(picture, noise=amount) for amount in (0.0, 1.0))
     assert (one - other).abs().mean() > 1e-3

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.apply.model import Device, Model
-from perceptual.apply.tiles import too_large
+from perceptual.apply.tiles import mirrored, too_large
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, named_weights
 from perceptual.devices import free_memory, multiplies_bytes
@@ -24,6 +24,9 @@ from perceptual.fast import BAND, Inference, supports
 from perceptual.functional import crossfade, luma, noise_field
 from perceptual.networks import DAMAGED, TransformationNetwork
 
+MARGIN = 16
+"""Pixels of mirror image around a picture for networks with noise, cut off from the painting. The loss networks of the
+training pad with zeros, so these networks learn dull edges."""
 WHOLE = 8 << 20
 """Pixels up to which a picture is painted in one piece where the memory allows; a larger one is painted in bands."""
 
@@ -149,6 +152,15 @@ class Stylizer(Model[PaintOptions]):
             yield step.then(partial(_finish, x, small, options=options))
 
     def _paint(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
+        """The painting of x, (1, 3, H, W), on the last Step; networks with noise get a margin of mirror image."""
+        if not self.network.config.noise:
+            yield from self._run(x, weights, options)
+            return
+        rows, columns = (mirrored(-MARGIN, side + MARGIN, side) for side in x.shape[-2:])
+        for step in self._run(x[..., rows, :][..., columns], weights, options):
+            yield step.then(lambda painted: painted[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+    def _run(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
         """The network on (1, 3, H, W), clamped: as it is, or the fast way where there is one and it pays."""
         height, width = x.shape[-2:]
         fast = self._fast(options.precision)

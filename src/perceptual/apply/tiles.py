@@ -89,7 +89,7 @@ def in_tiles(
     tiles = list(itertools.product(pieces(height, side, network), pieces(width, side, network)))
     yield Step(0, len(tiles))
     for index, ((top, bottom, above, below), (left, right, before, behind)) in enumerate(tiles, start=1):
-        window = picture[..., _mirrored(above, below, height), :][..., _mirrored(before, behind, width)]
+        window = picture[..., mirrored(above, below, height), :][..., mirrored(before, behind, width)]
         made = run(window)[..., scale * (top - above) :, scale * (left - before) :]
         part = made[..., : scale * (bottom - top), : scale * (right - left)]
         out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(part.cpu(), picture)
@@ -105,7 +105,9 @@ def pieces(length: int, tile: int, network: TransformationNetwork) -> Iterator[t
         yield first, last, start - start % network.multiple, min(length + edge, last + reach)
 
 
-def _mirrored(start: int, stop: int, length: int) -> Tensor:
-    """The numbers from start to stop; those outside 0 .. length - 1 are mirrored, with the last pixel twice."""
+def mirrored(start: int, stop: int, length: int) -> Tensor:
+    """The indices from start to stop - 1 on a side of `length` pixels. Those outside are mirrored, with the
+    last pixel twice.
+    """
     place = torch.arange(start, stop) % (2 * length)
     return torch.minimum(place, 2 * length - 1 - place)

@@ -144,7 +144,7 @@ def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
             continue
     raise CheckpointError(
         f"{path} holds a style only, and the whole network that it was learnt with is not here: put that file into the "
-        f"same folder (the style began with {card.began_from})."
+        f"same folder, or train the style again with --from gallery (it began with {card.began_from})."
     )
 
 
