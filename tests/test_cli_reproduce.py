@@ -530,7 +530,7 @@ def test_a_name_and_a_folder_are_needed(run: Run) -> None:
 @pytest.mark.shared
 @pytest.mark.usefixtures("pretrained")
 def test_figure5_measures_the_gallery(run: Run, out: Path) -> None:
-    words = ["--network", "gallery", "--styles", "starry_night", "--sizes", 64, "--images", 1, "--iterations", 4]
+    words = ["--network", "gallery_video", "--styles", "starry_night", "--sizes", 64, "--images", 1, "--iterations", 4]
     code, _, err = run("figure5", "--out", out, *words)
     assert code == 0, err
     assert all((out / f"figure5.{end}").stat().st_size > 0 for end in ("md", "png", "pdf", "csv", "json"))
