@@ -89,10 +89,10 @@ def body_digest(network: TransformationNetwork) -> str:
     config = network.config
     rest = (config.output, config.channels, config.enlarge)
     plain = (NetworkConfig.output, NetworkConfig.channels, NetworkConfig.enlarge)
-    told = f"{config.architecture} {config.padding} {float(config.tanh_scale)}{'' if rest == plain else rest}"
+    text = f"{config.architecture} {config.padding} {float(config.tanh_scale)}{'' if rest == plain else rest}"
     if config.noise:
-        told += f" noise {float(config.noise)}"
-    digest = hashlib.sha256(told.encode())
+        text += f" noise {float(config.noise)}"
+    digest = hashlib.sha256(text.encode())
     styles = network.style_parameters()
     for name, value in sorted(network.state_dict().items()):
         if name not in styles:

@@ -81,7 +81,7 @@ class Trainer:
             task.loss.networks.cast(torch.bfloat16)  # once, in place of a cast at every step
         if self.accelerator.num_processes > 1 and 0 < config.style_steps < config.steps:
             raise ConfigError("Several processes want --style-steps to be 0, or all of --steps.")
-        self._thaw()
+        self._set_trainable()
         optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
         self.average = AveragedModel(task.network, avg_fn=self._mean, use_buffers=True) if config.ema else None
@@ -239,9 +239,9 @@ class Trainer:
                 self.save()
             raise
         except RuntimeError as error:
-            if (mended := _mended(error)) is None:
+            if (explained := _training_error(error)) is None:
                 raise
-            raise mended from error
+            raise explained from error
         else:
             self._finish()
         finally:
@@ -263,7 +263,7 @@ class Trainer:
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
         """One optimiser step; weights and running statistics stay as they are when a number in it is not finite."""
-        self._thaw()
+        self._set_trainable()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         statistics = [buffer.clone() for buffer in self.task.network.buffers()]
@@ -305,7 +305,7 @@ class Trainer:
             self.average.update_parameters(self.task.network)
         return finite
 
-    def _thaw(self) -> None:
+    def _set_trainable(self) -> None:
         """Learn gamma and beta alone as long as the settings say so, then all weights (Adam skips what has no grad)."""
         if not self.config.style_steps:
             return
@@ -356,7 +356,7 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
 
 
-def _mended(error: RuntimeError) -> TrainingError | None:
+def _training_error(error: RuntimeError) -> TrainingError | None:
     """What a user can do about a RuntimeError of PyTorch's; None when it is a bug."""
     if out_of_memory(error):
         return TrainingError("The memory ran out: lower --batch or --size. What was saved last can be resumed.")
