@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import assert_one_sentence
 from PIL import Image
+from test_cli import run
 
 from perceptual import cli
 from perceptual.cli.completion import script
@@ -19,15 +20,6 @@ from perceptual.tasks import TASKS
 
 Capture = pytest.CaptureFixture[str]
 COMMANDS = [name for name in cli.commands() if not name.startswith("--")]
-
-
-def run(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 # --- pages

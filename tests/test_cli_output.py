@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import assert_one_sentence
 from PIL import Image
+from test_cli import run
 
 from perceptual import cli
 from perceptual.apply import plan_outputs
@@ -19,15 +20,6 @@ from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
 
 Capture = pytest.CaptureFixture[str]
-
-
-def run(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(autouse=True)

@@ -10,21 +10,12 @@ import pytest
 import torch
 from conftest import assert_one_sentence
 from PIL import Image
+from test_cli import run
 
-from perceptual import cli
 from perceptual.checkpoints import read_card
 from perceptual.cli import run_file
 
 Capture = pytest.CaptureFixture[str]
-
-
-def run(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def settings(capsys: Capture, *words: object) -> dict[str, object]:

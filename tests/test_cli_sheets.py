@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import assert_one_sentence
 from PIL import Image
+from test_cli import run
 
 from perceptual import cli, images
 from perceptual.apply import Stylizer, Upscaler
@@ -18,15 +19,6 @@ from perceptual.cli.hints import pixels_of
 from perceptual.measure import content
 
 Capture = pytest.CaptureFixture[str]
-
-
-def run(capsys: Capture, *words: object) -> tuple[int, str, str]:
-    try:
-        code = cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(autouse=True)

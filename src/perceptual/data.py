@@ -223,3 +223,10 @@ def _ignore_interrupts(worker: int) -> None:
 
 def _collate(items: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:
     return torch.stack([pixels for pixels, _ in items]), [path for _, bad in items for path in bad]
+
+
+def square(pixels: Tensor, size: int) -> Tensor:
+    """The middle square of an image (1, 3, H, W), scaled to (1, 3, size, size)."""
+    side = min(pixels.shape[-2:])
+    top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
+    return images.resize(pixels[..., top : top + side, left : left + side], size=(size, size))

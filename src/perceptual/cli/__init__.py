@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -161,38 +161,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # do not fail on file names that the terminal cannot show
+    known = commands()
     for count in (2, 1):
         name = " ".join(words[:count])
-        if len(words) >= count and name in (known := commands()):
+        if len(words) >= count and name in known:
             return known[name][0](words[count:])
-    return _help(words)
+    return _help(words, {name: about for name, (_, about) in known.items()})
 
 
-def _help(words: Sequence[str]) -> int:
+def _help(words: Sequence[str], known: Mapping[str, str]) -> int:
     """The list of the commands, or of those that begin with the first word, such as train."""
     asked = {"-h", "--help", "help"}
-    groups = [name for name in commands() if words and name.startswith(words[0] + " ")]
+    groups = {name: about for name, about in known.items() if words and name.startswith(words[0] + " ")}
     if groups and (len(words) == 1 or words[1] in asked):
         show(f"usage: perceptual {words[0]} COMMAND ...\n", lines=True)
         _list(groups)
         return 0 if words[1:] else USAGE
     if words and words[0] not in asked:
         typed = " ".join(words[:2])
-        close = groups or difflib.get_close_matches(words[0], commands(), n=1) or list(commands())[:1]
+        close = list(groups) or difflib.get_close_matches(words[0], known, n=1) or list(known)[:1]
         complain(
             f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
         )
         return USAGE
     show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` lists its options)\n", lines=True)
-    _list(list(commands()))
+    _list(known)
     show("\nEvery command takes --quiet (print errors and requested results only).", lines=True)
     return 0 if words else USAGE
 
 
-def _list(names: Sequence[str]) -> None:
-    known = commands()
-    for name in names:
-        show(f"  {name:18} {known[name][1]}")
+def _list(known: Mapping[str, str]) -> None:
+    for name, about in known.items():
+        show(f"  {name:18} {about}")
 
 
 def others_run(loadavg: Path = Path("/proc/loadavg")) -> bool:

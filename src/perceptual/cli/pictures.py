@@ -7,8 +7,8 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.files import Files, Work, run_files
@@ -134,8 +134,7 @@ def _model_for(name: str) -> tuple[type[Model[Any]], str]:
     from perceptual.tasks import TASKS, find_task
 
     file = next((named[name] for task in TASKS if name in (named := shipped.networks(task))), name)
-    module, _, attribute = find_task(read_card(file).task).model.partition(":")
-    model: type[Model[Any]] = getattr(import_module(module), attribute)
+    model: type[Model[Any]] = resolve_name(find_task(read_card(file).task).model)
     return model, str(file)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,12 +72,8 @@ def _write(table: Path, sheet: Path, rows: list[dict[str, float]], picture: Tens
     from perceptual.files import write_beside
     from perceptual.reproduce import report
 
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     with write_beside(table) as temporary:
-        temporary.write_text(lines.getvalue(), encoding="utf-8")
+        temporary.write_text(report.as_csv(rows), encoding="utf-8")
     images.write(sheet, picture)
     show(report.table(rows), lines=True)
     tell(table)

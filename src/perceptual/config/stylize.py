@@ -14,19 +14,16 @@ StyleScale = Annotated[float, Range(0.0625, 16)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PaintOptions:
-    """The options that a call of `Stylizer` accepts in addition to the image."""
+class PaintSettings:
+    """How a picture is painted, once its style is chosen."""
 
-    style: str | None = None
-    """One of the network's styles by name, or a blend of them such as starry_night:0.7,wave:0.3; default: the style
-    that was loaded."""
     strength: Share = 1.0
     """Strength of the style, from 0 (the photo) to 1 (the full style)."""
     keep_colors: bool = False
     """Keep the colours of the photo and take only the lightness from the painted result."""
     style_scale: StyleScale = 1.0
-    """Size of the strokes, 0.0625 to 16; 1 is the size that the network was trained for. At 4, the strokes in a photo
-    of 2048 px are as large, relative to the photo, as the strokes in a photo of 512 px at 1."""
+    """Size of the strokes, 0.0625 to 16. At 4, the strokes in a photo of 2048 px are as large, relative to the photo,
+    as the strokes in a photo of 512 px at 1; 1 is the size that the network was trained for."""
     size: Side | None = None
     """Longer side of the output, 1 to 100,000 pixels; default: the size of the input."""
     noise: Annotated[float, Range(0, 2)] = 1.0
@@ -41,7 +38,16 @@ class PaintOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StylizeConfig:
+class PaintOptions(PaintSettings):
+    """The options that a call of `Stylizer` accepts in addition to the image."""
+
+    style: str | None = None
+    """One of the network's styles by name, or a blend of them such as starry_night:0.7,wave:0.3; default: the style
+    that was loaded."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StylizeConfig(PaintSettings):
     """Options of `perceptual stylize`."""
 
     style: str = "starry_night"
@@ -50,29 +56,11 @@ class StylizeConfig:
     name: str | None = None
     """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else
     the first."""
-    strength: Share = PaintOptions.strength
-    """Strength of the style, from 0 (the photo) to 1 (the full style)."""
-    keep_colors: bool = PaintOptions.keep_colors
-    """Keep the colours of the photo and take only the lightness from the painted result."""
-    style_scale: StyleScale = PaintOptions.style_scale
-    """Size of the strokes, 0.0625 to 16. At 4, the strokes in a photo of 2048 px are as large, relative to the photo,
-    as the strokes in a photo of 512 px at 1."""
-    size: Side | None = PaintOptions.size
-    """Longer side of the output, 1 to 100,000 pixels; default: the size of the input."""
-    noise: Annotated[float, Range(0, 2)] = PaintOptions.noise
-    """Strength of the noise that some networks add to their input, from 0 to 2, relative to the trained strength. It
-    decides where strokes lie in flat areas."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
-    precision: Precision = PaintOptions.precision
-    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
-    results differ from float32 (PSNR 46 to 52 dB for most photos, 29 at worst), most in dark and flat photos."""
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def options(self) -> PaintOptions:
         """The options for painting each picture."""
-        same = ("strength", "keep_colors", "style_scale", "size", "noise", "precision")
-        return PaintOptions(style=self.name, **{name: getattr(self, name) for name in same})
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(PaintSettings)}
+        return PaintOptions(style=self.name, **shared)

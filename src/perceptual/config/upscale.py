@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-from perceptual.config.checks import Range, check
+from perceptual.config.checks import Range
 from perceptual.config.common import ModelOptions
 from perceptual.errors import ConfigError
 
@@ -25,7 +25,7 @@ class UpscaleOptions(ModelOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UpscaleConfig:
+class UpscaleConfig(ModelOptions):
     """Options of `perceptual upscale`."""
 
     scale: Enlargement | None = None
@@ -36,19 +36,15 @@ class UpscaleConfig:
     srcnn is the baseline. Not together with --network."""
     network: Path | None = None
     """A trained network of your own, instead of a shipped one."""
-    tile: Annotated[int, Range(0, 65_536)] | None = None
-    """Side of the tiles in pixels of the input, 16 to 65,536, or 0 for no tiles; default: 512, or less if memory is
-    short."""
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.network is not None and self.loss != UpscaleConfig.loss:
             raise ConfigError("--loss has no effect together with --network: leave --loss out.")
-        _ = self.options  # these check their own values
 
     @property
     def options(self) -> UpscaleOptions:

@@ -99,8 +99,11 @@ class Term(nn.Module):
 
     @classmethod
     def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layers of loss networks that `build` with this layer compares, as NETWORK:LAYER."""
-        return ()
+        """The layers of loss networks that `build` with this layer compares, as NETWORK:LAYER.
+
+        For a term of one layer that is the layer itself, vgg16:relu2_2 where it is None.
+        """
+        return (full_name(layer or "vgg16:relu2_2"),) if cls.takes_layers else ()
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         """One loss per image, (N,), from features.
@@ -142,9 +145,7 @@ class Term(nn.Module):
         return None
 
     def _features(self, image: Tensor, layers: Sequence[str]) -> Features:
-        deep, networks = [layer for layer in layers if layer != PIXELS], self._own_networks()
-        found = networks(image, deep) if deep and networks is not None else {}
-        return {**found, PIXELS: image}
+        return features_of(self._own_networks(), image, layers)
 
     def measure(self, photographs: Features) -> Tensor:
         """The reference value for relative weighting, from the features of a batch of photos: (1,) or (styles,).
@@ -187,6 +188,13 @@ class ModuleLoss(Term):
         if all(hasattr(self.module, name) for name in ("update", "compute", "reset")):
             self.module.reset()  # type: ignore[operator]
         return value.reshape(-1).expand(len(image))
+
+
+def features_of(networks: LossNetworks | None, image: Tensor, layers: Sequence[str]) -> Features:
+    """The features of images (N, 3, H, W) as {layer: (N, C, h, w)}; "pixels" is the image itself."""
+    deep = [layer for layer in layers if layer != PIXELS]
+    found = networks(image, deep) if deep and networks is not None else {}
+    return {**found, PIXELS: image}
 
 
 def reduce(losses: Tensor, reduction: Reduction) -> Tensor:

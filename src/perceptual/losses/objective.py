@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import mix
-from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term
+from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term, features_of
 from perceptual.losses.inputs import OUTPUTS, PICTURES, ValueCheck, check_image, check_style, check_target
 from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
 from perceptual.losses.networks import Features, LossNetwork, LossNetworks
@@ -112,9 +112,7 @@ class PerceptualLoss(nn.Module):
     def features(self, image: Tensor, layers: Sequence[str]) -> Features:
         """The features of images (N, 3, H, W), RGB [0, 1], as {layer: (N, C, h, w)}; "pixels" is the image itself."""
         check_image(image)
-        deep = [layer for layer in layers if layer != PIXELS]
-        found = self.networks(image, deep) if deep and self.networks is not None else {}
-        return {**found, PIXELS: image}
+        return features_of(self.networks, image, layers)
 
     @torch.no_grad()
     def goal(self, target: Tensor) -> Features:

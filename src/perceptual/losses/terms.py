@@ -40,11 +40,6 @@ class FeatureLoss(Term):
 
     takes_layers = True
 
-    @classmethod
-    def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layer itself, vgg16:relu2_2 where it is None."""
-        return (full_name(layer or "vgg16:relu2_2"),)
-
     def __init__(
         self,
         layer: str = "vgg16:relu2_2",
@@ -80,7 +75,34 @@ class AbsoluteLoss(PixelLoss):
         return absolute_distance(output[PIXELS], target[PIXELS])
 
 
-class DistanceLoss(Term):
+class NetworkLoss(Term):
+    """Base class of terms that compare several layers of one loss network.
+
+    network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
+        resolution. reduction, paths, networks: see `Term`.
+    """
+
+    takes_layers = True
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layers that are compared in the network of this name, vgg16 where it is None."""
+        return tuple(distance_layers(layer or "vgg16"))
+
+    def __init__(
+        self,
+        network: str = "vgg16",
+        layers: Sequence[str] = (),
+        *,
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
+        super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
+
+
+class DistanceLoss(NetworkLoss):
     """The distance of two images in a loss network: 0 for equal images, smaller for images that look more similar.
 
     At each layer the feature vectors are scaled to length 1 at every position. Their squared difference is summed over
@@ -91,30 +113,11 @@ class DistanceLoss(Term):
         resolution. reduction, paths, networks: see `Term`.
     """
 
-    takes_layers = True
-
-    @classmethod
-    def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layers that are compared in the network of this name, vgg16 where it is None."""
-        return tuple(distance_layers(layer or "vgg16"))
-
-    def __init__(
-        self,
-        network: str = "vgg16",
-        layers: Sequence[str] = (),
-        *,
-        reduction: Reduction = "mean",
-        paths: Paths | None = None,
-        networks: Networks | None = None,
-    ) -> None:
-        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
-        super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
-
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         return torch.stack([normalised_distance(output[layer], target[layer]) for layer in self.layers]).mean(0)
 
 
-class TextureLoss(Term):
+class TextureLoss(NetworkLoss):
     """Style reconstruction loss (paper, eq. 4) with the target image as the style, averaged over several layers.
 
     Each layer is divided by the squared norm of the target's Gram matrix (after Sajjadi et al., EnhanceNet, 2017). So
@@ -123,25 +126,6 @@ class TextureLoss(Term):
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
         resolution. reduction, paths, networks: see `Term`.
     """
-
-    takes_layers = True
-
-    @classmethod
-    def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layers that are compared in the network of this name, vgg16 where it is None."""
-        return tuple(distance_layers(layer or "vgg16"))
-
-    def __init__(
-        self,
-        network: str = "vgg16",
-        layers: Sequence[str] = (),
-        *,
-        reduction: Reduction = "mean",
-        paths: Paths | None = None,
-        networks: Networks | None = None,
-    ) -> None:
-        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
-        super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         values = []
@@ -207,15 +191,10 @@ class StyleLoss(Term):
         """Compares with the Gram matrices in `materials`."""
         if not materials.grams:
             raise ConfigError("The loss style compares with paintings, and there are none here: choose texture.")
-        full = full_name(layer or "vgg16:relu2_2")
+        (full,) = cls.needs(layer)
         if full not in materials.grams:
             raise ConfigError(f"A style lacks the Gram matrix of {full}: make it by style_targets.")
         return cls(full if layer is None else layer, materials.grams[full], convention=materials.convention)
-
-    @classmethod
-    def needs(cls, layer: str | None) -> tuple[str, ...]:
-        """The layer itself, vgg16:relu2_2 where it is None."""
-        return (full_name(layer or "vgg16:relu2_2"),)
 
     def __init__(
         self,
@@ -227,8 +206,7 @@ class StyleLoss(Term):
         paths: Paths | None = None,
         networks: Networks | None = None,
     ) -> None:
-        if convention not in STYLE_CONVENTIONS:
-            raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
+        _check_convention(convention)
         if targets.ndim != 3 or not len(targets) or targets.shape[1] != targets.shape[2]:
             raise ConfigError(f"The targets of StyleLoss have the shape {tuple(targets.shape)}: give Gram matrices, "
                               "(styles, C, C), made by StyleLoss.gram.")  # fmt: skip
@@ -258,8 +236,7 @@ class StyleLoss(Term):
             TypeError, ImageError: not a tensor of floats in [0, 1] of this shape, or too small for the layer.
         """
         check_image(image, "style image", PICTURES)
-        if convention not in STYLE_CONVENTIONS:
-            raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
+        _check_convention(convention)
         layer = full_name(layer)
         loaded = LossNetworks([layer], paths=paths, networks=networks).to(image.device)
         targets = cls.gram(loaded(image)[layer], convention)
@@ -370,6 +347,11 @@ TERMS: dict[str, type[Term]] = {
     "temporal": TemporalLoss,
 }
 """The terms that an objective may name, see `losses.language`."""
+
+
+def _check_convention(convention: str) -> None:
+    if convention not in STYLE_CONVENTIONS:
+        raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")
 
 
 def _check_side(image: Tensor, least: int) -> None:

@@ -21,6 +21,7 @@ from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import shipped
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, check, from_dict, to_dict
+from perceptual.data import square
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.images import finding
@@ -383,13 +384,6 @@ class Comparison:
     def objective(self, photograph: Tensor) -> Objective:
         """Equation 5 with this photo (1, 3, H, W) as the content target: a function from images to named terms."""
         return self.baseline(photograph, 1).objective(1.0)
-
-
-def square(pixels: Tensor, size: int) -> Tensor:
-    """The middle square of an image (1, 3, H, W), scaled to (1, 3, size, size)."""
-    side = min(pixels.shape[-2:])
-    top, left = ((extent - side) // 2 for extent in pixels.shape[-2:])
-    return images.resize(pixels[..., top : top + side, left : left + side], size=(size, size))
 
 
 def digest(tensor: Tensor) -> str:

@@ -86,22 +86,27 @@ def write(report: Report, out: Path, config: Config) -> list[Path]:
     for path, options in ((paths[1], {"dpi": 150}), (paths[2], {"dpi": 200, "metadata": {"CreationDate": None}})):
         with write_beside(path) as temporary:
             report.figure.savefig(temporary, **options)
-    lines = io.StringIO()
-    names = list(dict.fromkeys(name for row in report.rows for name in row))
-    writer = csv.DictWriter(lines, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(report.rows)
     numbers: dict[str, Any] = {"name": report.name, "machine": machine(config.device)}
     numbers |= {"settings": non_default_settings(config), "table": list(report.table)}
     texts = (
         _page(report, config),
-        lines.getvalue(),
+        as_csv(report.rows),
         json.dumps(_finite({**numbers, "rows": list(report.rows)}), indent=1) + "\n",
     )
     for path, text in zip((paths[0], *paths[3:]), texts, strict=True):
         with write_beside(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return paths
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as the text of a CSV file, with a column for every name in any of them."""
+    lines = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(lines, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return lines.getvalue()
 
 
 def _page(report: Report, config: Config) -> str:

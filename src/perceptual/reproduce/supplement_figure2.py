@@ -15,9 +15,9 @@ from torch import Tensor
 from perceptual import images
 from perceptual.apply import Stylizer
 from perceptual.config import TrainConfig, to_dict
-from perceptual.data import Photographs
+from perceptual.data import Photographs, square
 from perceptual.events import Step
-from perceptual.reproduce.lab import Lab, Work, digest, samples, square
+from perceptual.reproduce.lab import Lab, Work, digest, samples
 from perceptual.reproduce.report import Report, new_figure
 from perceptual.tasks.style import Style
 from perceptual.tasks.style_recipes import StyleRecipe

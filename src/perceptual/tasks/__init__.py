@@ -6,7 +6,7 @@ own adds a task by one line: `perceptual.tasks.TASKS["denoise"] = TaskEntry("my_
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NamedTuple
 
 from perceptual.errors import ConfigError, shown
@@ -36,6 +36,5 @@ def find_task(name: str) -> type[Task]:
     """
     if name not in TASKS:
         raise ConfigError(f"There is no task {shown(name)}; the tasks are {', '.join(TASKS)}.")
-    module, _, attribute = TASKS[name].home.partition(":")
-    task: type[Task] = getattr(import_module(module), attribute)
+    task: type[Task] = resolve_name(TASKS[name].home)
     return task

@@ -105,9 +105,6 @@ class Style(Task):
         paths: Paths | None = None,
     ) -> None:
         self.paintings = paintings
-        self.specs = objective_of(settings.loss)
-        if settings.temporal_weight:
-            self.specs = (*self.specs, TermSpec("temporal", weight=settings.temporal_weight))
         self._base = ""
         network = replace(settings.network, styles=len(paintings))
         super().__init__(replace(settings, network=network), dataset, label=label, paths=paths)
@@ -127,7 +124,8 @@ class Style(Task):
     def new_loss(self, paths: Paths | None) -> PerceptualLoss:
         """Equation 5 of the paper for all paintings, with references measured where weights are relative."""
         pixels = [painting for _, painting in self.paintings.values()]
-        more = [spec for spec in self.specs if spec.kind == "temporal" and self.settings.temporal_weight]
+        weight = self.settings.temporal_weight
+        more = [TermSpec("temporal", weight=weight)] if weight else []
         loss = style_transfer_loss(self.settings.loss, pixels, paths=paths, more=more)
         if self.settings.loss.weighting == "relative":
             calibrate(loss, self.photographs)
@@ -145,7 +143,7 @@ class Style(Task):
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.settings.train.seed, index, len(pixels)).to(pixels.device)
         conditions = [style, self._noise(pixels, index)] if self.settings.network.noise else [style]
-        if not any(spec.kind == "temporal" for spec in self.specs):
+        if "temporal" not in self.loss.weights:
             terms: dict[str, Tensor] = self.loss(forward(pixels, *conditions), pixels, style)
             return terms
         motion, moved = self._moved(pixels, index)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from perceptual import checkpoints, images
+from perceptual.data import square
 from perceptual.errors import ConfigError, shown
 from perceptual.images import finding
 from perceptual.losses import PerceptualLoss
@@ -74,14 +75,7 @@ def read_held_out(folder: Path | None, data: Path | None, size: int) -> Tensor:
     place, trained = Path(os.path.realpath(folder)), Path(os.path.realpath(data or ""))
     if data is not None and trained in (place, *place.parents):
         raise ConfigError(f"{folder} lies in {data}, which is trained on: give another folder to --held-out.")
-    found = []
-    for file in finding.find([folder]):
-        pixels = images.read(file.path).pixels
-        height, width = pixels.shape[-2:]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        found.append(images.resize(pixels[..., top : top + side, left : left + side], size=(size, size)))
-    return torch.cat(found)
+    return torch.cat([square(images.read(file.path).pixels, size) for file in finding.find([folder])])
 
 
 @torch.no_grad()
