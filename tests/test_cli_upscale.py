@@ -61,6 +61,38 @@ def ship(monkeypatch: pytest.MonkeyPatch, networks: dict[str, Path]) -> None:
     monkeypatch.setattr(shipped, "networks", lambda task: networks if task == "upscale" else styles)
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(["--width", "200px"], (200, 160)), (["--width", "0.5in", "--dpi", "300"], (150, 120)), (["--width", "30px"], (30, 24))],
+)
+def test_the_width_is_that_of_the_output(capsys: Capture, words: list[str], size: tuple[int, int]) -> None:
+    code, _, err = run(capsys, "upscale", "photos/0.png", "--network", "x4.safetensors", "-o", "p.png", *words)
+    assert code == 0, err
+    with Image.open("p.png") as large:
+        assert large.size == size
+
+
+def test_without_a_name_the_output_says_its_width(capsys: Capture) -> None:
+    assert run(capsys, "upscale", "photos/0.png", "--network", "x4.safetensors", "--width", "100px")[0] == 0
+    with Image.open("photos/0_100px.png") as large:
+        assert large.size == (100, 80)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--width", "100px", "--scale", "2"], "--width and --scale both set the size"),
+        (["--width", "10cm"], "--width 10cm needs the resolution of the print: add --dpi 300."),
+        (["--width", "241px"], "scale is 4.017; this network enlarges up to 4 times: take one for a larger scale"),
+    ],
+)
+def test_bad_widths_are_one_sentence(capsys: Capture, words: list[str], part: str) -> None:
+    code, _, err = run(capsys, "upscale", "photos/0.png", "--network", "x4.safetensors", "-o", "p.png", *words)
+    assert code == 1
+    assert part in err
+
+
+
 def upscale(capsys: Capture, *words: object, network: str = "x4") -> tuple[int, str, str]:
     return run(capsys, "upscale", *words, "--network", f"{network}.safetensors", "--device", "cpu")
 

@@ -229,7 +229,9 @@ class Stylizer(Model[PaintOptions]):
 
     def _needed(self, size: tuple[int, int], options: PaintOptions, *, in_levels: bool) -> float:
         """Bytes to paint a picture of this size; in_levels: without copies of it in float32."""
-        small = images.scaled_size(*size, 1 / options.style_scale)
+        margin = 2 * MARGIN if self.network.config.noise else 0
+        height, width = images.scaled_size(*size, 1 / options.style_scale)
+        small = (height + margin, width + margin)
         floats = 4 * 4 * 3 * size[0] * size[1]
         whole, fast = self.network.memory(*small) + floats, self._fast(options.precision)
         if fast is None or not fast.pays(*small):

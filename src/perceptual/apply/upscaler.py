@@ -81,7 +81,10 @@ class Upscaler(Model[UpscaleOptions]):
         """Enlarge one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the result."""
         own = self.network.scale
         if (scale := options.scale or own) > own:
-            raise ConfigError(f"scale is {scale:g}; this network enlarges up to {own} times.")
+            raise ConfigError(
+                f"scale is {scale:.4g}; this network enlarges up to {own} times: take one for a larger scale, such as "
+                "x8_pixel, or enlarge twice."
+            )
         finished = scale == own and not options.match_histogram
         picture = picture if finished else images.unit(picture)
 

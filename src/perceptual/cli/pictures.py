@@ -16,7 +16,7 @@ from perceptual.cli.help import parse
 from perceptual.cli.hints import Hints, pixels_of
 from perceptual.cli.sheets import GALLERY, on_sheets
 from perceptual.cli.terminal import say, with_bar
-from perceptual.config import ModelOptions, PaintOptions, StylizeConfig, UpscaleConfig, WebcamConfig
+from perceptual.config import ModelOptions, PaintOptions, StylizeConfig, UpscaleConfig, UpscaleOptions, WebcamConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +26,22 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Stylize(Files, StylizeConfig):
+class _Width(Files):
+    """The flag --width of commands that can set the size of their output."""
+
+    width: str | None = None
+    """Width of the output, in pixels such as 2000px, or of a print: 30cm, 300mm or 12in together with --dpi."""
+
+    def check_width(self, other: str, value: object) -> None:
+        """Refuse --width together with another flag for the size, or if it is no length."""
+        if self.width is not None:
+            if value is not None:
+                raise ConfigError(f"--width and --{other} both set the size of the output: leave one of them out.")
+            pixels_of(self.width, self.dpi)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Stylize(_Width, StylizeConfig):
     """Paint photographs in a style.
 
     INPUT is any number of files, folders (searched through) and globs. The output has exactly the input's size, and
@@ -41,15 +56,9 @@ class _Stylize(Files, StylizeConfig):
         *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size", "width"),
         *("overwrite", "skip_existing"),
     )
-    width: str | None = None
-    """Width of the output, in pixels such as 2000px, or of a print: 30cm, 300mm or 12in together with --dpi."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width is not None:
-            if self.size is not None:
-                raise ConfigError("--width and --size both set the size of the output: leave one of them out.")
-            pixels_of(self.width, self.dpi)
+        self.check_width("size", self.size)
 
     def options_for(self, height: int, width: int) -> PaintOptions:
         """The options for a picture of that size in pixels."""
@@ -62,18 +71,29 @@ class _Stylize(Files, StylizeConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Upscale(Files, UpscaleConfig):
+class _Upscale(_Width, UpscaleConfig):
     """Enlarge pictures.
 
     INPUT is any number of files, folders (searched through) and globs. The output keeps the input's colour profile,
     EXIF and transparency.
     Example: perceptual upscale small.jpg
     perceptual upscale photos/ --scale 4 --loss feature -o large/
+    perceptual upscale small.jpg --width 30cm --dpi 300 -o print.png
     """
 
     everyday: ClassVar[tuple[str, ...]] = (
-        *("inputs", "out", "scale", "loss", "network", "overwrite", "skip_existing"),
+        *("inputs", "out", "scale", "width", "loss", "network", "overwrite", "skip_existing"),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_width("scale", self.scale)
+
+    def options_for(self, height: int, width: int) -> UpscaleOptions:
+        """The options for a picture of that size in pixels."""
+        if self.width is None or (height, width) == (1, 1):  # 1 x 1 px is the picture of `try_out`
+            return self.options
+        return dataclasses.replace(self.options, scale=pixels_of(self.width, self.dpi) / width)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,8 +128,10 @@ def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
     config = parse(_Upscale, arguments, "upscale")
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
+    if config.width is not None:
+        mark = f"_{pixels_of(config.width, config.dpi)}px"
     return apply_to_files(
-        lambda: open_upscaler(config), config, lambda *_: config.options, title="enlarging", mark=mark
+        lambda: open_upscaler(config), config, config.options_for, title="enlarging", mark=mark
     )
 
 
