@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import tifffile
 import torch
@@ -207,7 +208,10 @@ def test_cmyk(folder: Path, inverted: bool) -> None:
 
 
 def test_cmyk_and_ycbcr_and_lab_tiffs(folder: Path) -> None:
-    assert levels(read(saved(folder / "y.tif", Image.new("YCbCr", (2, 2), (255, 128, 128)))).pixels).min() >= 254
+    white = Image.new("YCbCr", (2, 2), (255, 128, 128))
+    assert levels(read(saved(folder / "y.tif", white, compression="tiff_lzw")).pixels).min() >= 254
+    if PIL.__version__ >= "13":  # older versions cannot read what they write here
+        assert levels(read(saved(folder / "y.tif", white)).pixels).min() >= 254
     lab = Image.new("LAB", (2, 2), (255, 128, 128))
     assert levels(read(saved(folder / "l.tif", lab)).pixels).min() >= 254
 
