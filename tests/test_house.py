@@ -21,13 +21,15 @@ FLOORS = {
     5: {"apply", "optimize"},
     6: {"measure", "tasks", "webcam"},
     7: {"train"},
-    8: {"reproduce"},
+    8: {"reproduce", "studio"},
     9: {"cli"},
     10: {"__main__"},
 }
 DOORS = {  # the only rooms that know a library
     "rich": {"cli"},
     "tyro": {"cli"},
+    "gradio": {"studio"},
+    "uvicorn": {"studio"},
     "PIL": {"images"},
     "cv2": {"images", "motion", "webcam"},
     "av": {"video"},
@@ -119,6 +121,11 @@ def test_nothing_imports_the_command() -> None:
     outside = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", "__main__")}
     importers = {p.name for p, tree in outside.items() if any(m.startswith("perceptual.cli") for m, _ in modules(tree))}
     assert importers == set()
+
+
+def test_only_the_command_imports_the_studio() -> None:
+    others = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", "studio")}
+    assert [p.name for p, tree in others.items() if any(m.startswith("perceptual.studio") for m, _ in modules(tree))] == []
 
 
 def test_every_public_name_exists_and_is_imported_on_first_use() -> None:

@@ -25,6 +25,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.reproduce import reproduce
     from perceptual.cli.sheets import suggest
+    from perceptual.cli.studio import studio
     from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, be_quiet, cannot_print, complain, drop_stdout, show
     from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
@@ -109,6 +110,7 @@ def print_completion(arguments: Sequence[str]) -> int:
 def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
     """{name: (function of its arguments, one line for --help)}, with a command for every task of the registry."""
     return {
+        "studio": (studio, "open a page in the browser that does all of this"),
         "stylize": (stylize, "paint photos in a style"),
         "suggest": (suggest, "show all styles for a photo, those first that keep most of its content"),
         "upscale": (upscale, "enlarge photos"),

@@ -56,6 +56,7 @@ class _Stylize(_Width, StylizeConfig):
         *("inputs", "out", "style", "name", "strength", "keep_colors", "style_scale", "size", "width"),
         *("overwrite", "skip_existing"),
     )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_width("size", self.size)
@@ -130,9 +131,7 @@ def upscale(arguments: Sequence[str]) -> int:
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
     if config.width is not None:
         mark = f"_{pixels_of(config.width, config.dpi)}px"
-    return apply_to_files(
-        lambda: open_upscaler(config), config, config.options_for, title="enlarging", mark=mark
-    )
+    return apply_to_files(lambda: open_upscaler(config), config, config.options_for, title="enlarging", mark=mark)
 
 
 def apply(arguments: Sequence[str]) -> int:

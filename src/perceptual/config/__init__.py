@@ -20,6 +20,7 @@ from perceptual.config.loss import LossConfig, StyleConvention, Weighting
 from perceptual.config.optimize import BASELINE_LOSS, INVERT_TV, OptimizeConfig
 from perceptual.config.reproduce import ReproduceConfig
 from perceptual.config.save import Existing, SaveConfig
+from perceptual.config.studio import StudioConfig
 from perceptual.config.stylize import PaintOptions, Precision, StylizeConfig
 from perceptual.config.upscale import UpscaleConfig, UpscaleOptions
 from perceptual.config.video import VideoConfig
@@ -41,6 +42,7 @@ __all__ = [
     "Range",
     "ReproduceConfig",
     "SaveConfig",
+    "StudioConfig",
     "StyleConvention",
     "StylizeConfig",
     "TrainCommand",

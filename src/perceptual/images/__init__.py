@@ -4,6 +4,7 @@ Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], up
 stay uint8, from 0 to 255.
 """
 
+from perceptual.images.header import size_of
 from perceptual.images.picture import (
     MAX_PIXELS,
     WRITABLE_SUFFIXES,
@@ -43,6 +44,7 @@ __all__ = [
     "resize",
     "scaled_size",
     "sheet_size",
+    "size_of",
     "to_kind_of",
     "unit",
     "with_dpi",

@@ -80,7 +80,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False
         ImageError: the file is missing, is not an image, is damaged or incomplete, has more than `max_pixels` pixels,
             or does not fit into the free memory.
     """
-    with decoding(path), _open(path) as file:
+    with decoding(path), opened(path) as file:
         image = identify(file, max_pixels)
         _check_memory(image)
         picture = _picture(image, file, levels=levels, own_colours=own_colours)
@@ -111,7 +111,7 @@ def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
     Raises:
         ImageError: as `read`.
     """
-    with decoding(path), _open(path) as file:
+    with decoding(path), opened(path) as file:
         image = identify(file, MAX_PIXELS)
         for index in range(int(getattr(image, "n_frames", 1))):
             image.seek(index)
@@ -119,7 +119,7 @@ def read_animation(path: str | Path) -> Iterator[tuple[Picture, int]]:
             yield picture, max(1, round(image.info.get("duration", 100)))
 
 
-def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
+def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read one image file as an upright 8-bit RGB Pillow image. It is faster than `read`, for training.
 
     draft_size: in pixels. If it is given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as its shorter
@@ -128,8 +128,8 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None) -> Image.Image:
     Raises:
         ImageError: as `read`.
     """
-    with decoding(path), _open(path) as file:
-        image = identify(file, MAX_PIXELS)
+    with decoding(path), opened(path) as file:
+        image = identify(file, max_pixels)
         if draft_size is not None:
             image.draft(image.mode, (draft_size, draft_size))
         _check_memory(image)
@@ -308,7 +308,7 @@ def check_ending(path: Path) -> None:
         raise OutputError(f"{path} has no ending that can be written: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
-def _open(path: str | Path) -> BinaryIO:
+def opened(path: str | Path) -> BinaryIO:
     """Open a regular file. A pipe is refused: reading it might never end."""
     status = os.stat(path)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # `open` gives the error for a folder

@@ -1,0 +1,142 @@
+"""The folder of the page: results, own styles and uploads. A name from the page never becomes a path by itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from perceptual.errors import ConfigError, OutputError
+from perceptual.files import check_folder, write_beside
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
+
+
+def plain_name(text: str, *, otherwise: str = "picture") -> str:
+    """A file name without an ending, from any text: letters, digits, "-" and "_", at most 60 characters."""
+    name = re.sub(r"[^\w-]+", "_", text).strip("_-")[:60].strip("_-")
+    return f"{name}_" if name.lower() in _RESERVED else name or otherwise
+
+
+class Folder:
+    """The folder that the page writes to.
+
+    Attributes: `path`; `results`, `styles` and `uploads`, the folders in it. `uploads` is emptied at the start and at
+    the end.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.results, self.styles, self.uploads = (self.path / name for name in ("results", "styles", "uploads"))
+        for folder in (self.results, self.styles):
+            check_folder(folder)
+        self.clear_uploads()
+        check_folder(self.uploads)
+        self._lock, self._taken = threading.Lock(), set[Path]()
+
+    def clear_uploads(self) -> None:
+        """Delete all uploaded files."""
+        if self.uploads.is_symlink():
+            raise OutputError(f"{self.uploads} is a link: choose another --folder.")
+        shutil.rmtree(self.uploads, ignore_errors=True)
+
+    def new(self, name: str, ending: str) -> Path:
+        """A path in `results` that no file has and that no other call was given: name.png, name_2.png and so on.
+
+        name: any text. ending: such as ".png".
+        """
+        stem, count = plain_name(name), 1
+        with self._lock:
+            path = self.results / f"{stem}{ending}"
+            while path in self._taken or os.path.lexists(path):
+                count += 1
+                path = self.results / f"{stem}_{count}{ending}"
+            self._taken.add(path)
+        return path
+
+    def style(self, name: str) -> Path:
+        """The file of an own style by its name."""
+        return self.styles / f"{plain_name(name, otherwise='style')}.safetensors"
+
+    def own_styles(self) -> dict[str, Path]:
+        """The finished own styles by name."""
+        return {path.stem: path for path in sorted(self.styles.glob("*.safetensors")) if path.is_file()}
+
+    def unfinished(self) -> list[str]:
+        """Names of own styles whose training was stopped and can be resumed."""
+        return [path.stem for path in sorted(self.styles.glob("*.state"))]
+
+    def rename(self, old: str, new: str) -> str:
+        """Rename an own style and the files beside it; returns the new name.
+
+        Raises:
+            ConfigError: there is no such style, or the new name is taken.
+        """
+        source, target = self.style(old), self.style(new)
+        if not source.is_file():
+            raise ConfigError(f"There is no own style {old!r}: choose one from the list.")
+        if target == source:
+            return target.stem
+        if any(
+            os.path.lexists(target.with_name(target.stem + each.name[len(source.stem) :])) for each in self._files(old)
+        ):
+            raise ConfigError(f"There is a style {target.stem!r} already: choose another name.")
+        for path in self._files(old):
+            path.rename(path.with_name(target.stem + path.name[len(source.stem) :]))
+        return target.stem
+
+    def delete(self, name: str) -> None:
+        """Delete an own style, its training state, log and previews.
+
+        Raises:
+            ConfigError: there is no such style.
+        """
+        files = self._files(name)
+        if not files:
+            raise ConfigError(f"There is no own style {name!r}: choose one from the list.")
+        for path in files:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _files(self, name: str) -> list[Path]:
+        """The files of an own style: network, state, log, settings, previews, painting, photos."""
+        stem = self.style(name).stem
+        return [path for path in self.styles.iterdir() if path.name.partition(".")[0] == stem]
+
+    def keep(self, source: str | Path, name: str) -> Path:
+        """Copy an uploaded file into `styles`, under a name that `name` gives, with the ending of the upload.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        ending = re.sub(r"[^\w.]", "", Path(source).suffix.lower())[:10]
+        target = self.styles / f"{plain_name(name)}.painting{ending}"
+        with write_beside(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return target
+
+    def zip(self, files: Iterable[Path], name: str) -> Path:
+        """Put files into a new ZIP file in `results`; returns its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        target = self.new(name, ".zip")
+        with write_beside(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for path in files:
+                archive.write(path, path.name)  # pictures are compressed already
+        return target
+
+
+def paths_of(files: str | Sequence[str] | None) -> list[Path]:
+    """The paths that a file field of the page holds."""
+    return [Path(each) for each in ([files] if isinstance(files, str) else files or [])]

@@ -1,0 +1,155 @@
+"""What a request to the page must satisfy, checked before anything else reads it."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "perceptual-studio"
+LOCAL = {"127.0.0.1", "localhost", "::1"}
+POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'none'; form-action 'self'; "
+    "base-uri 'self'; object-src 'none'"
+)
+"""The page loads nothing from other computers, and no other page can show it in a frame."""
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+class Guard:
+    """ASGI middleware that refuses requests from other sites, without the token, or too large.
+
+    app: the application behind it. host: the address that the server listens on. token: the secret, or None.
+    limit: largest body of a request, in bytes.
+
+    - Host must be an address of this server. Otherwise another site could point its own name at this computer (DNS
+      rebinding).
+    - Origin, if there is one, must be that same host. Requests that another site starts are refused.
+    - With a token, the first address must contain ?token=...; after that a cookie holds it.
+    """
+
+    def __init__(self, app: App, *, host: str, token: str | None, limit: int) -> None:
+        self.app, self.host, self.token, self.limit = app, host, token, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: pass it on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(headers)
+        if refusal is None and self.token is not None and not self._knows_token(headers):
+            query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+            if scope["type"] == "http" and self._is_token((query.get("token") or [""])[0]):
+                await self._redirect(scope, send)
+                return
+            refusal = (401, "Open the page with the address that the command printed: it contains the token.")
+        if refusal is not None:
+            await _refuse(scope, send, *refusal)
+            return
+        await self.app(scope, _limited(receive, self.limit), _with_headers(send))
+
+    def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
+        """(status, sentence) if the request must be refused whatever its token is."""
+        host = _name(headers.get("host", ""))
+        if not self._is_own(host):
+            return 403, "This name is not an address of this page: open the address that the command printed."
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers["host"]:
+            return 403, "Requests from other sites are refused."
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            return 403, "Requests from other sites are refused."
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            return 400, "The length of the request is no number."
+        if int(length[:20]) > self.limit:
+            return 413, f"The file is larger than {self.limit / 1e6:.0f} MB: start the page with a larger --max-upload."
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        if host in LOCAL or host == self.host:
+            return True
+        if self.host in LOCAL or self.token is None:
+            return False
+        try:
+            ipaddress.ip_address(host)  # a number cannot be pointed elsewhere
+        except ValueError:
+            return False
+        return True
+
+    def _knows_token(self, headers: dict[str, str]) -> bool:
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return False
+        return cookie is not None and self._is_token(cookie.value)
+
+    def _is_token(self, text: str) -> bool:
+        return self.token is not None and secrets.compare_digest(text.encode(), self.token.encode())
+
+    async def _redirect(self, scope: Scope, send: Send) -> None:
+        """Store the token in a cookie and open the page without it in the address."""
+        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 303, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": sentence[:120]})
+        return
+    body = sentence.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """`receive`, which ends a request that sends more than `limit` bytes without saying so in its header."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                return {"type": "http.disconnect"}
+        return message
+
+    return counted
+
+
+def _with_headers(send: Send) -> Send:
+    """`send`, with the headers of this page in every answer."""
+
+    async def added(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+        await send(message)
+
+    return added

@@ -1,0 +1,162 @@
+"""The networks behind the page, loaded once each, and quick previews of what they make."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from perceptual import checkpoints, images
+from perceptual.apply import Model, Stylizer, Upscaler
+from perceptual.checkpoints import shipped
+from perceptual.config import PaintOptions
+from perceptual.errors import ConfigError
+from perceptual.studio.folder import Folder
+
+GALLERY = "gallery"
+PAINTED_SIDE = 768
+"""Longer side in pixels at which strokes have size 1 in the page."""
+THUMBNAIL = 224
+"""Longer side of the pictures of the wall."""
+_KEPT_PHOTOS, _KEPT_MODELS = 32, 24
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paint:
+    """The choices of a painting in the page.
+
+    styles: {style by name: weight, above 0}, at least one. strength: 0 to 1. strokes: their size, 0.25 to 4; 1 is that
+    on a picture of 768 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
+    """
+
+    styles: Mapping[str, float] = field(default_factory=lambda: {"starry_night": 1.0})
+    strength: float = 1.0
+    strokes: float = 1.0
+    keep_colors: bool = False
+    size: int | None = None
+
+    def options(self, height: int, width: int) -> PaintOptions:
+        """The options for painting a photo of that size in pixels."""
+        longer = self.size or max(height, width)
+        scale = min(16.0, max(0.0625, self.strokes * max(1.0, longer / PAINTED_SIDE)))
+        return PaintOptions(
+            strength=self.strength, keep_colors=self.keep_colors, size=self.size, style_scale=round(scale, 3)
+        )
+
+
+class Models:
+    """Loads networks, keeps them, and makes previews. All methods may be called from any thread.
+
+    folder: where own styles are. device: as in `Stylizer`. max_pixels: of the largest picture that is read.
+    """
+
+    def __init__(self, folder: Folder, *, device: str = "auto", max_pixels: int = images.MAX_PIXELS) -> None:
+        self.folder, self.device, self.max_pixels = folder, device, max_pixels
+        self._models: OrderedDict[object, Model[Any]] = OrderedDict()
+        self._photos: OrderedDict[object, Tensor] = OrderedDict()
+        self._busy = threading.RLock()
+
+    def styles(self) -> dict[str, str]:
+        """{style by name: its title} of the shipped styles, then of the own ones."""
+        shipped_styles = {}
+        for name, file in shipped.gallery().items():
+            shipped_styles[name] = checkpoints.read_card(file).titles.get(name, "")
+        return {**shipped_styles, **{name: "your own style" for name in self.folder.own_styles()}}
+
+    def text(self, styles: Mapping[str, float]) -> str:
+        """The styles as `Stylizer.load` and --style take them; own styles are files."""
+        own = self.folder.own_styles()
+        known = self.styles()
+        if not styles:
+            raise ConfigError("Choose a style first.")
+        if unknown := [name for name in styles if name not in known]:
+            raise ConfigError(f"There is no style {unknown[0]!r} any more: choose another one.")
+        names = {str(own[name]) if name in own else name: weight for name, weight in styles.items()}
+        if len(names) == 1:
+            return next(iter(names))
+        return ",".join(f"{name}:{weight:.2f}" for name, weight in names.items())
+
+    def stylizer(self, styles: Mapping[str, float], *, video: bool = False) -> Stylizer:
+        """The network for one style or a blend.
+
+        video: as `Stylizer.load`.
+
+        Raises:
+            ConfigError: no style, an unknown one, or a blend of styles of different networks.
+        """
+        text = self.text(styles)
+        own = self.folder.own_styles()
+        stamps = tuple(own[name].stat().st_mtime_ns for name in styles if name in own)
+        return self._kept(("style", text, video, stamps), lambda: Stylizer.load(text, device=self.device, video=video))
+
+    def upscaler(self, scale: float, loss: str) -> Upscaler:
+        """The shipped network for a scale.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
+
+    def _kept(self, key: object, load: Callable[[], _T]) -> _T:
+        with self._busy:
+            if key not in self._models:
+                self._models[key] = load()  # type: ignore[assignment]
+                while len(self._models) > _KEPT_MODELS:
+                    self._models.popitem(last=False)
+            self._models.move_to_end(key)
+            return self._models[key]  # type: ignore[return-value]
+
+    def photo(self, path: Path, side: int) -> Tensor:
+        """A photo as uint8 levels (1, 3, H, W), its longer side at most `side`; small copies are kept.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        key = (path, path.stat().st_mtime_ns if path.exists() else 0, side)
+        with self._busy:
+            if key in self._photos:
+                self._photos.move_to_end(key)
+                return self._photos[key]
+        image = images.open_rgb(path, draft_size=side, max_pixels=self.max_pixels)
+        if max(image.size) > side:
+            image.thumbnail((side, side))
+        levels = (images.from_any(image) * 255).round().byte()
+        with self._busy:
+            self._photos[key] = levels
+            while len(self._photos) > _KEPT_PHOTOS:
+                self._photos.popitem(last=False)
+        return levels
+
+    def wall(self, path: Path) -> Iterator[tuple[str, Tensor]]:
+        """(style, small painting of the photo in it) for every style."""
+        photo = self.photo(path, THUMBNAIL)
+        for name in self.styles():
+            with self._busy:
+                yield name, self.stylizer({name: 1.0}).stylize(photo)
+
+    def preview(self, path: Path, choice: Paint) -> Tensor:
+        """The painting of a photo at a size that takes a fraction of a second, as levels (1, 3, h, w).
+
+        Strokes are as large, relative to the picture, as they will be in the full painting.
+        """
+        longer = choice.size or max(self.size(path))
+        side = max(16, min(PAINTED_SIDE, round(min(longer, PAINTED_SIDE) / choice.strokes)))
+        stylizer = self.stylizer(choice.styles)
+        with self._busy:
+            options = replace(choice.options(side, side), style_scale=1.0, size=None)
+            return stylizer.stylize(self.photo(path, side), options)
+
+    def size(self, path: Path) -> tuple[int, int]:
+        """Height and width of a photo, upright, from its header.
+
+        Raises:
+            ImageError: it is no picture, or it is too large.
+        """
+        return images.size_of(path, max_pixels=self.max_pixels)

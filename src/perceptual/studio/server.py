@@ -1,0 +1,110 @@
+"""The server of the page: one address on this computer, guarded, with everything the page needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perceptual.config import StudioConfig
+from perceptual.errors import ConfigError, OutputError
+from perceptual.studio.guard import App, Guard
+
+if TYPE_CHECKING:
+    from perceptual.studio.studio import Studio
+
+PORTS = 20
+"""Ports that are tried from the wished one on."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is. url: to open, with the token if there is one."""
+
+    url: str
+    port: int
+
+
+def application(studio: Studio, *, token: str | None) -> App:
+    """The page as an ASGI application behind its guard."""
+    os.environ["GRADIO_TEMP_DIR"] = str(studio.folder.uploads)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import fastapi
+    import gradio as gr
+
+    from perceptual.studio import page
+
+    config = studio.config
+    blocks = page.build(studio)
+    blocks.queue(default_concurrency_limit=2, max_size=400)
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        app, blocks, path="/", server_name=config.host, footer_links=[], ssr_mode=False, pwa=False,
+        max_file_size=config.max_upload * 1_000_000, allowed_paths=[str(studio.folder.results)], show_error=True,
+        enable_monitoring=False, theme=page.theme(), css=page.CSS, js=page.PASTE,
+    )  # fmt: skip
+    return Guard(app, host=config.host, token=token, limit=config.max_upload * 1_000_000 + 1_000_000)
+
+
+@contextlib.contextmanager
+def running(config: StudioConfig) -> Generator[Address, None, None]:
+    """Run the server in a thread until the block ends; then jobs save their states, and uploads are deleted.
+
+    Raises:
+        ConfigError: gradio is missing, no port is free, or the host is no address of this computer.
+        OutputError: the folder cannot be written to.
+    """
+    listening = _listen(config)
+    port = listening.getsockname()[1]
+    try:
+        import gradio  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        listening.close()
+        raise ConfigError("The studio needs gradio: pip install 'perceptual[studio]'.") from error
+    from perceptual.studio.studio import Studio
+
+    studio = Studio.open(config)
+    token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
+    settings = uvicorn.Config(
+        application(studio, token=token), log_level="critical", access_log=False, timeout_graceful_shutdown=3
+    )
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            thread.join(0.02)
+            if not thread.is_alive():
+                raise OutputError("The server did not start: choose another --port.")
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
+    finally:
+        server.should_exit = True
+        studio.close()
+        thread.join(10)
+        listening.close()
+
+
+def _listen(config: StudioConfig) -> socket.socket:
+    """A listening socket at the first free port."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    for port in range(config.port, min(config.port + PORTS, 65_535) + 1) if config.port else (0,):
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((config.host, port))
+            listening.listen(128)
+        except OSError as error:
+            listening.close()
+            if isinstance(error, socket.gaierror) or error.errno not in (98, 13, 48, 10048, 10013):
+                raise ConfigError(f"{config.host} is no address of this computer: choose another --host.") from error
+        else:
+            return listening
+    raise ConfigError(f"The ports from {config.port} on are taken: choose another --port, or 0 for any.")

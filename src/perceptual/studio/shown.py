@@ -1,0 +1,90 @@
+"""What the page shows: pictures for the browser, progress of jobs, errors as sentences."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from torch import Tensor
+
+from perceptual import images
+from perceptual.errors import PerceptualError
+from perceptual.functional import Array
+from perceptual.studio.jobs import Job, Jobs
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+STATUS = {
+    "waiting": "waits",
+    "running": "is running",
+    "done": "is finished",
+    "failed": "failed",
+    "stopped": "was stopped",
+}
+
+
+def picture(pixels: Tensor) -> Array:
+    """A picture (1, 3, H, W), in [0, 1] or levels, as an array (H, W, 3) of uint8."""
+    levels = pixels if pixels.is_floating_point() is False else (images.unit(pixels).clamp(0, 1) * 255 + 0.5).byte()
+    array: Array = levels[0].permute(1, 2, 0).contiguous().numpy()
+    return array
+
+
+def explained(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A handler whose PerceptualError appears in the page as one sentence."""
+
+    @functools.wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except PerceptualError as error:
+            raise gr.Error(html.escape(str(error)), duration=20, print_exception=False) from error
+
+    return wrapper
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as text: 45 s, 3 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def progress(job: Job | None, jobs: Jobs) -> str:
+    """The state of a job as HTML: a bar, and sentences for the user."""
+    if job is None:
+        return ""
+    lines = [f"<b>{html.escape(job.title)}</b> {STATUS[job.status]}."]
+    if job.status == "waiting" and (ahead := jobs.ahead(job)):
+        lines[0] = f"<b>{html.escape(job.title)}</b> waits for {ahead} job{'s' * (ahead > 1)} before it."
+    bar = ""
+    if job.status == "running":
+        share = f' value="{job.index / job.total:.4f}"' if job.total else ""
+        bar = f'<progress aria-label="progress"{share}></progress> '
+        bar += f"{job.index} of {job.total}" if job.total else f"{job.index} done"
+        if (left := job.seconds_left) is not None:
+            bar += f", about {minutes(left)} left"
+    elif job.seconds:
+        lines[0] += f" It took {minutes(job.seconds)}."
+    lines += [html.escape(line) for line in job.message.splitlines()[-6:]]
+    return f'<div role="status">{"<br>".join(lines)}<br>{bar}</div>'
+
+
+def version(job: Job | None, jobs: Jobs) -> str:
+    """Text that changes when what `progress` shows changes."""
+    if job is None:
+        return ""
+    second = int(job.seconds) if job.status == "running" else 0
+    return f"{job.number} {job.status} {job.index} {second} {len(job.message)} {jobs.ahead(job)}"
+
+
+def files(job: Job | None) -> list[str] | None:
+    """The results of a job as the file field takes them."""
+    return [str(path) for path in job.results] if job and job.results else None
+
+
+Handler = Callable[..., Any]

@@ -1,0 +1,94 @@
+"""The state behind the page: settings, folder, networks and jobs, shared by all who have the page open."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from perceptual.apply import Model
+from perceptual.apply.files import Outcome, convert_files
+from perceptual.config import StudioConfig
+from perceptual.events import Step
+from perceptual.studio.folder import Folder
+from perceptual.studio.jobs import Job, Jobs
+from perceptual.studio.models import Models
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What the tabs of the page share."""
+
+    config: StudioConfig
+    folder: Folder
+    models: Models
+    jobs: Jobs
+
+    @classmethod
+    def open(cls, config: StudioConfig) -> Studio:
+        """The studio for these settings.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        folder = Folder(config.folder)
+        models = Models(folder, device=config.device, max_pixels=config.max_megapixels * 1_000_000)
+        return cls(config, folder, models, Jobs())
+
+    def close(self) -> None:
+        """Stop all jobs, which save their states, and delete the uploads."""
+        self.jobs.close()
+        self.folder.clear_uploads()
+
+    def kept(self, uploads: Sequence[Path]) -> list[Path]:
+        """The uploaded files under names of their own, which stay when the page is closed. They are hard links or
+        copies; `release` deletes them."""
+        kept = []
+        for path in uploads:
+            folder = self.folder.uploads / f"job-{path.parent.name}"
+            folder.mkdir(exist_ok=True)
+            target = folder / path.name
+            if not target.exists():
+                shutil.copyfile(path, target)
+            kept.append(target)
+        return kept
+
+
+def apply_to_files(job: Job, model: Model[Any], pairs: Sequence[tuple[Path, Path]], options_for: Any) -> list[Path]:
+    """Apply a model to files and keep their metadata, as the command does; the files that were written.
+
+    job: gets the progress, and a sentence for each file that failed. pairs: (file to read, file to write).
+    options_for: height and width in pixels -> the model's options.
+    """
+    total, done = len(pairs), 0
+
+    def convert(pixels: Tensor) -> Tensor:
+        made: Tensor | None = None
+        for step in model.run(pixels, options_for(*pixels.shape[-2:])):
+            pieces = step.total or 1
+            job.report(Step(done * pieces + step.index, total * pieces))
+            made = step.result
+        assert made is not None
+        return made
+
+    outcomes: list[Outcome] = []
+    for outcome in convert_files(
+        pairs,
+        convert,
+        size=lambda height, width: model.size(height, width, options_for(height, width)),
+        alpha=lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
+    ):
+        outcomes.append(outcome)
+        done += 1
+        job.results = tuple(each.target for each in outcomes if not each.error)
+        if outcome.error:
+            job.notes["failed"] = True
+            job.say(outcome.error.replace(str(outcome.source), outcome.source.name))
+        if outcome.frames > 1:
+            job.say(f"{outcome.source.name} holds {outcome.frames} pictures: only the first is used.")
+        job.report(Step(done, total))
+    return list(job.results)

@@ -1,0 +1,222 @@
+"""Paint: photos in, paintings out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from perceptual import images
+from perceptual.errors import ConfigError
+from perceptual.studio import shown, snippets
+from perceptual.studio.folder import paths_of, plain_name
+from perceptual.studio.jobs import Job
+from perceptual.studio.models import PAINTED_SIDE, Paint
+from perceptual.studio.shown import explained
+from perceptual.studio.studio import Studio, apply_to_files
+from perceptual.studio.tabs.panel import Panel
+
+FORMATS = {"As the photo": "", "PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
+BLENDED, COMPARED = 3, 4
+"""Further styles that can be blended in, and versions side by side."""
+
+
+@dataclass
+class _Parts:
+    """The components of the tab."""
+
+    photos: gr.File
+    shown_photo: gr.Dropdown
+    wall: gr.Gallery
+    style: gr.Dropdown
+    sliders: list[Any]
+    blend: list[Any]
+    compare: gr.ImageSlider
+    versions: gr.Gallery
+    kind: gr.Dropdown
+    code: list[Any]
+
+
+def build(studio: Studio) -> Panel:
+    """Make the tab."""
+    names = list(studio.models.styles())
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            photos = gr.File(
+                label="Photos: drop, paste or choose",
+                file_count="multiple",
+                file_types=["image"],
+                elem_id="paint-photos",
+            )
+            photo = gr.Dropdown(label="Shown photo", choices=[], visible=False, elem_id="paint-photo")
+            wall = gr.Gallery(
+                label="Styles: click one", columns=3, height=420, allow_preview=False, object_fit="contain",
+                interactive=False, buttons=[], elem_id="paint-wall",
+            )  # fmt: skip
+            style = gr.Dropdown(label="Style", choices=names, value="starry_night", elem_id="paint-style")
+            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="paint-strength")
+            strokes = gr.Slider(0.25, 4, 1, step=0.25, label="Stroke size", elem_id="paint-strokes")
+            colors = gr.Checkbox(label="Keep the colours of the photo", elem_id="paint-colors")
+            with gr.Accordion("Blend with other styles", open=False):
+                blend = _blend(names)
+            with gr.Accordion("Size and format", open=False):
+                size = gr.Number(
+                    label="Longer side in pixels (0: as the photo)", value=0, precision=0, minimum=0, maximum=20_000
+                )
+                kind = gr.Dropdown(label="Format", choices=list(FORMATS), value="As the photo", elem_id="paint-format")
+        with gr.Column(scale=3, min_width=300):
+            compare = gr.ImageSlider(
+                label="Photo and painting: move the line", interactive=False, max_height=620, elem_id="paint-compare",
+                buttons=["fullscreen"],
+            )  # fmt: skip
+            with gr.Row():
+                paint = gr.Button("Paint in full size", variant="primary", elem_id="paint-go")
+                keep = gr.Button("Keep this version to compare", elem_id="paint-keep")
+            panel = Panel(studio, "paint", results="Paintings")
+            versions = gr.Gallery(label="Versions side by side", columns=2, visible=False, elem_id="paint-versions")
+            with gr.Accordion("The same as a command and in Python", open=False):
+                shell = gr.Code(label="Command", language="shell", interactive=False, elem_id="paint-command")
+                python = gr.Code(label="Python", language="python", interactive=False, elem_id="paint-python")
+    sliders = [strength, strokes, colors, size]
+    parts = _Parts(photos, photo, wall, style, sliders, blend, compare, versions, kind, [shell, python])
+    _connect(studio, parts, paint, keep)
+    return panel
+
+
+def _blend(names: list[str]) -> list[Any]:
+    """Rows of a further style and its weight."""
+    parts: list[Any] = []
+    for k in range(1, BLENDED + 1):
+        with gr.Row():
+            parts += [
+                gr.Dropdown(label=f"Style {k + 1}", choices=["", *names], value="", elem_id=f"paint-blend-{k}"),
+                gr.Slider(0, 1, 0.5, step=0.05, label=f"Weight of style {k + 1}", elem_id=f"paint-weight-{k}"),
+            ]
+    return parts
+
+
+def choice_of(style: str | None, values: list[Any]) -> Paint:
+    """The choices in the page: those of the sliders, then pairs of a style and its weight.
+
+    Raises:
+        ConfigError: no style is chosen.
+    """
+    strength, strokes, colors, size, *blend = values
+    if not style:
+        raise ConfigError("Choose a style first.")
+    styles = {style: 1.0}
+    for name, weight in zip(blend[::2], blend[1::2], strict=True):
+        if name and weight:
+            styles[name] = styles.get(name, 0.0) + weight
+    total = sum(styles.values())
+    styles = {name: weight / total for name, weight in styles.items()}
+    return Paint(
+        styles=styles, strength=strength, strokes=strokes, keep_colors=bool(colors), size=int(size or 0) or None
+    )
+
+
+class _Work:
+    """The handlers of the tab."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def opened(self, files: list[str] | None) -> Any:
+        """The list of photos, when photos were given."""
+        paths = paths_of(files)
+        for path in paths:
+            self.studio.models.size(path)  # refuses what is no picture
+        choices = [(path.name, str(path)) for path in paths]
+        return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
+
+    def wall(self, photo: str | None) -> Any:
+        """The wall: the photo in every style."""
+        if not photo:
+            return []
+        return [(shown.picture(painted), name) for name, painted in self.studio.models.wall(Path(photo))]
+
+    def preview(self, photo: str | None, style: str, *values: Any) -> Any:
+        """Photo and painting."""
+        if not photo:
+            return gr.skip()
+        painted = shown.picture(self.studio.models.preview(Path(photo), choice_of(style, list(values))))
+        height, width = painted.shape[:2]
+        levels = self.studio.models.photo(Path(photo), PAINTED_SIDE)
+        return shown.picture(images.resize(images.unit(levels), size=(height, width))), painted
+
+    def snippets(self, photo: str | None, style: str, *values: Any) -> tuple[str, str]:
+        """Command line and Python code for what is shown."""
+        choice = choice_of(style, list(values))
+        path = Path(photo) if photo else Path("photo.jpg")
+        options = choice.options(*(self.studio.models.size(path) if photo else (512, 768)))
+        out = Path(f"{path.stem}_painted{path.suffix}")
+        return snippets.stylize(path, self.studio.models.text(choice.styles), options, out)
+
+    def paint(self, files: list[str] | None, style: str, kind: str, *values: Any) -> None:
+        """Paint all photos in full size, as a job."""
+        paths = paths_of(files)
+        if not paths:
+            raise ConfigError("Give a photo first.")
+        studio, choice = self.studio, choice_of(style, list(values))
+        stylizer = studio.models.stylizer(choice.styles)
+        name = "_".join(choice.styles)
+        pairs = [
+            (path, studio.folder.new(f"{path.stem}_{name}", FORMATS.get(kind) or _ending(path)))
+            for path in studio.kept(paths)
+        ]
+
+        def work(job: Job) -> list[Path]:
+            written = apply_to_files(job, stylizer, pairs, choice.options)
+            if len(written) > 1:
+                written.append(studio.folder.zip(written, plain_name(f"paintings_{name}")))
+            return written
+
+        what = paths[0].name if len(paths) == 1 else f"{len(paths)} photos"
+        studio.jobs.add(Job(f"Painting {what} in {', '.join(choice.styles)}", "paint", work))
+
+    def keep(self, kept: list[Any] | None, photo: str | None, style: str, *values: Any) -> Any:
+        """Add what is shown to the versions side by side."""
+        if not photo:
+            raise ConfigError("Give a photo first.")
+        choice = choice_of(style, list(values))
+        painted = shown.picture(self.studio.models.preview(Path(photo), choice))
+        label = f"{', '.join(choice.styles)}; strength {choice.strength:g}, strokes {choice.strokes:g}"
+        return gr.Gallery(value=[*(kept or []), (painted, label)][-COMPARED:], visible=True)
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower() if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
+
+
+def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -> None:
+    """Connect the components with their handlers."""
+    work = _Work(studio)
+    choice = [parts.style, *parts.sliders, *parts.blend]
+    private: dict[str, Any] = {"api_visibility": "private"}
+    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "show_progress": "hidden"}
+
+    def pick(event: gr.SelectData) -> Any:
+        return event.value["caption"]
+
+    parts.photos.change(explained(work.opened), parts.photos, parts.shown_photo, **private)
+    parts.shown_photo.change(explained(work.preview), [parts.shown_photo, *choice], parts.compare, **live)
+    parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **private)
+    parts.wall.select(pick, None, parts.style, **private)
+    gr.on(
+        [component.change for component in choice],
+        explained(work.preview),
+        [parts.shown_photo, *choice],
+        parts.compare,
+        **live,
+    )
+    gr.on(
+        [component.change for component in [*choice, parts.shown_photo]],
+        explained(work.snippets),
+        [parts.shown_photo, *choice],
+        parts.code,
+        **live,
+    )
+    paint.click(explained(work.paint), [parts.photos, parts.style, parts.kind, *choice[1:]], None, **private)
+    keep.click(explained(work.keep), [parts.versions, parts.shown_photo, *choice], parts.versions, **private)

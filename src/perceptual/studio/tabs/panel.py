@@ -1,0 +1,56 @@
+"""The panel that each tab shows its jobs in: progress, newest picture, results, and a button that stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from perceptual.studio import shown
+from perceptual.studio.jobs import Job
+from perceptual.studio.studio import Studio
+
+Refresh = Callable[[Job | None], Sequence[Any]]
+
+
+class Panel:
+    """Progress of the newest job of one kind, with its results.
+
+    kind: of the jobs. results: label of the files. more: further components that follow the job. refresh: the values of
+    `more` for a job.
+    """
+
+    def __init__(
+        self, studio: Studio, kind: str, *, results: str, more: Sequence[Any] = (), refresh: Refresh | None = None
+    ) -> None:
+        self.studio, self.kind, self._refresh = studio, kind, refresh
+        self.progress = gr.HTML(elem_id=f"{kind}-progress")
+        self.stop = gr.Button("Stop", visible=False, variant="stop", elem_id=f"{kind}-stop")
+        self.files = gr.File(
+            label=results, visible=False, interactive=False, file_count="multiple", elem_id=f"{kind}-results"
+        )
+        self.seen = gr.State("")
+        self.outputs = [self.seen, self.progress, self.stop, self.files, *more]
+        self.stop.click(self._stop, None, None, api_visibility="private")
+
+    def _stop(self) -> None:
+        job = self.studio.jobs.latest(self.kind)
+        if job is not None:
+            job.stop()
+
+    def update(self, seen: str) -> Sequence[Any]:
+        """The values of `outputs`; nothing where the page shows the present state already."""
+        jobs = self.studio.jobs
+        job = jobs.latest(self.kind)
+        version = shown.version(job, jobs)
+        if version == seen:
+            return [gr.skip() for _ in self.outputs]
+        results = shown.files(job)
+        return [
+            version,
+            shown.progress(job, jobs),
+            gr.Button(visible=bool(job and job.active)),
+            gr.File(value=results, visible=bool(results)),
+            *(self._refresh(job) if self._refresh else ()),
+        ]
