@@ -28,7 +28,8 @@ footer { display: none !important; }
 PASTE = """
 () => document.addEventListener('paste', event => {
   const pasted = [...event.clipboardData.files];
-  const open = [...document.querySelectorAll('input[type=file]')].find(input => input.offsetParent || input.closest('[id$=photos]')?.offsetParent);
+  const seen = input => input.offsetParent || input.closest('[id$=photos]')?.offsetParent;
+  const open = [...document.querySelectorAll('input[type=file]')].find(seen);
   if (!pasted.length || !open) return;
   const files = new DataTransfer();
   pasted.forEach(file => files.items.add(file));
@@ -44,8 +45,8 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The page with all its tabs."""
+def build(studio: Studio) -> Any:
+    """The page with all its tabs, as `gradio.Blocks`."""
     with gr.Blocks(title="perceptual studio", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# perceptual studio")
         with gr.Tabs(elem_id="tabs"):
