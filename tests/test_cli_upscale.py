@@ -63,7 +63,11 @@ def ship(monkeypatch: pytest.MonkeyPatch, networks: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "size"),
-    [(["--width", "200px"], (200, 160)), (["--width", "0.5in", "--dpi", "300"], (150, 120)), (["--width", "30px"], (30, 24))],
+    [
+        (["--width", "200px"], (200, 160)),
+        (["--width", "0.5in", "--dpi", "300"], (150, 120)),
+        (["--width", "30px"], (30, 24)),
+    ],
 )
 def test_the_width_is_that_of_the_output(capsys: Capture, words: list[str], size: tuple[int, int]) -> None:
     code, _, err = run(capsys, "upscale", "photos/0.png", "--network", "x4.safetensors", "-o", "p.png", *words)
@@ -90,7 +94,6 @@ def test_bad_widths_are_one_sentence(capsys: Capture, words: list[str], part: st
     code, _, err = run(capsys, "upscale", "photos/0.png", "--network", "x4.safetensors", "-o", "p.png", *words)
     assert code == 1
     assert part in err
-
 
 
 def upscale(capsys: Capture, *words: object, network: str = "x4") -> tuple[int, str, str]:

@@ -125,7 +125,9 @@ def test_nothing_imports_the_command() -> None:
 
 def test_only_the_command_imports_the_studio() -> None:
     others = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", "studio")}
-    assert [p.name for p, tree in others.items() if any(m.startswith("perceptual.studio") for m, _ in modules(tree))] == []
+    assert [
+        p.name for p, tree in others.items() if any(m.startswith("perceptual.studio") for m, _ in modules(tree))
+    ] == []
 
 
 def test_every_public_name_exists_and_is_imported_on_first_use() -> None:
