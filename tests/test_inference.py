@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -457,6 +460,14 @@ def test_bytes_are_multiplied_only_where_the_processor_says_so(monkeypatch: pyte
     for name in ("_is_vnni_supported", "_is_avx512_vnni_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
     assert not multiplies_bytes()
+
+
+@needs_bytes
+def test_bytes_are_not_multiplied_where_sums_of_products_are_cut_off() -> None:
+    code = "from perceptual.devices import multiplies_bytes; print(multiplies_bytes())"
+    without_vnni = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
+    done = subprocess.run([sys.executable, "-c", code], env=without_vnni, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_memory_is_not_kept_on_other_systems_nor_against_the_users_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,12 +99,29 @@ def _seconds_of_convolution(dtype: torch.dtype) -> float:
 
 
 def multiplies_bytes() -> bool:
-    """Whether int8 painting can run: the processor has instructions for 8-bit products (VNNI or AMX), and this version
-    of PyTorch has the convolution that uses them.
+    """Whether int8 painting can run: the processor has instructions for 8-bit products (VNNI or AMX), this version of
+    PyTorch has the convolution that uses them, and that convolution adds the largest products without an error.
+
+    The last point is computed once. With ONEDNN_MAX_CPU_ISA=AVX512_CORE, for instance, oneDNN does not use VNNI, and
+    its sums of two products are cut off at 32,767.
     """
     able = getattr(torch.cpu, "_is_vnni_supported", bool)() or getattr(torch.cpu, "_is_avx512_vnni_supported", bool)()
     operator = getattr(torch.ops.onednn, "qconv2d_pointwise", None)  # it is not public, so its arguments may change
-    return bool(able) and operator is not None and len(operator.default._schema.arguments) == 17
+    return bool(able) and operator is not None and len(operator.default._schema.arguments) == 17 and _adds_exactly()
+
+
+@lru_cache
+def _adds_exactly() -> bool:
+    """Whether a convolution of 16 channels of 255 with 16 weights of 127 gives 16 * 255 * 127."""
+    channels, geometry = 16, ([1, 1], [0, 0], [1, 1], 1)  # stride, padding, dilation, groups
+    image = torch.full((1, channels, 4, 4), 255, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    weight, scale = torch.full((channels, channels, 1, 1), 127, dtype=torch.int8), torch.ones(channels)
+    packed = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 0, *geometry, None)
+    filters = (packed, scale, torch.zeros(channels, dtype=torch.int32), None)
+    output = torch.ops.onednn.qconv2d_pointwise(
+        image, 1.0, 0, *filters, *geometry, 1.0, 0, torch.float32, "none", [], ""
+    )
+    return bool((output == channels * 255 * 127).all())
 
 
 def can_compile(device: torch.device) -> bool:

@@ -23,7 +23,9 @@ PAINTED_SIDE = 768
 """Longer side in pixels at which strokes have size 1 in the page."""
 THUMBNAIL = 224
 """Longer side of the pictures of the wall."""
-_KEPT_PHOTOS, _KEPT_MODELS = 32, 24
+MAGNIFIED, AROUND = 512, 32
+"""Side in pixels of an enlarged part, and pixels of the picture around it that are computed too."""
+_KEPT_BYTES, _KEPT_MODELS = 400_000_000, 24
 
 _T = TypeVar("_T")
 
@@ -130,7 +132,7 @@ class Models:
         levels = (images.from_any(image) * 255).round().byte()
         with self._busy:
             self._photos[key] = levels
-            while len(self._photos) > _KEPT_PHOTOS:
+            while len(self._photos) > 1 and sum(each.numel() for each in self._photos.values()) > _KEPT_BYTES:
                 self._photos.popitem(last=False)
         return levels
 
@@ -160,3 +162,27 @@ class Models:
             ImageError: it is no picture, or it is too large.
         """
         return images.size_of(path, max_pixels=self.max_pixels)
+
+    def magnified(self, path: Path, centre: tuple[float, float], scale: float, loss: str) -> tuple[Tensor, Tensor]:
+        """A part of a picture, enlarged by bicubic interpolation and by a network, as levels (1, 3, h, w).
+
+        centre: of the part, as shares of height and width, 0 to 1. scale, loss: as in `upscaler`. The part is computed
+        with the pixels around it, so that it looks as in the whole picture.
+        """
+        picture = self.photo(path, max(self.size(path)))
+        upscaler = self.upscaler(scale, loss)
+        sides = [min(length, max(8, round(MAGNIFIED / scale))) for length in picture.shape[-2:]]
+        first = [
+            min(length - side, max(0, round(place * length - side / 2)))
+            for place, length, side in zip(centre, picture.shape[-2:], sides, strict=True)
+        ]
+        start = [max(0, at - AROUND) for at in first]
+        stop = [at + side + AROUND for at, side in zip(first, sides, strict=True)]
+        part = picture[..., start[0] : stop[0], start[1] : stop[1]]
+        with self._busy:
+            by_network = upscaler.upscale(part)
+        size = (by_network.shape[-2], by_network.shape[-1])
+        bicubic = images.like(images.resize(images.unit(part), size=size), part)
+        top, left = (round((at - begin) * scale) for at, begin in zip(first, start, strict=True))
+        height, width = (round(side * scale) for side in sides)
+        return tuple(each[..., top : top + height, left : left + width] for each in (bicubic, by_network))  # type: ignore[return-value]

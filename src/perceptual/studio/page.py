@@ -15,6 +15,7 @@ from perceptual.studio.tabs.panel import Panel
 
 TABS = {
     "Paint": "paint",
+    "Enlarge": "enlarge",
 }
 """{title of a tab: module in `studio.tabs` that has `build`}."""
 CLOCK = 1.0

@@ -1,0 +1,132 @@
+"""Enlarge: small pictures in, large ones out, with a magnifier that compares the network with bicubic interpolation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from perceptual import images
+from perceptual.errors import ConfigError
+from perceptual.studio import shown, snippets
+from perceptual.studio.folder import paths_of
+from perceptual.studio.jobs import Job
+from perceptual.studio.shown import explained
+from perceptual.studio.studio import Studio, apply_to_files
+from perceptual.studio.tabs.panel import Panel
+
+SCALES = {"2 times": 2, "3 times": 3, "4 times": 4, "8 times": 8}
+LOSSES = {"Exact (pixel loss)": "pixel", "Sharp (feature loss)": "feature"}
+OVERVIEW = 640
+"""Longer side of the picture to click into."""
+
+
+def build(studio: Studio) -> Panel:
+    """Make the tab."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            photos = gr.File(
+                label="Pictures: drop, paste or choose",
+                file_count="multiple",
+                file_types=["image"],
+                elem_id="enlarge-photos",
+            )
+            photo = gr.Dropdown(label="Shown picture", choices=[], visible=False, elem_id="enlarge-photo")
+            overview = gr.Image(
+                label="Click where you want to look closely", interactive=False, height=320, elem_id="enlarge-overview"
+            )
+            scale = gr.Radio(list(SCALES), value="4 times", label="How much larger", elem_id="enlarge-scale")
+            loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="enlarge-loss")
+        with gr.Column(scale=3, min_width=300):
+            compare = gr.ImageSlider(
+                label="At 100 %: bicubic on the left, the network on the right",
+                interactive=False,
+                max_height=620,
+                elem_id="enlarge-compare",
+                buttons=["fullscreen"],
+            )
+            go = gr.Button("Enlarge the whole picture", variant="primary", elem_id="enlarge-go")
+            panel = Panel(studio, "enlarge", results="Enlarged pictures")
+            with gr.Accordion("The same as a command and in Python", open=False):
+                shell = gr.Code(label="Command", language="shell", interactive=False, elem_id="enlarge-command")
+                python = gr.Code(label="Python", language="python", interactive=False, elem_id="enlarge-python")
+    centre = gr.State((0.5, 0.5))
+    work = _Work(studio)
+    private: dict[str, Any] = {"api_visibility": "private"}
+    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "show_progress": "hidden"}
+    photos.change(explained(work.opened), photos, photo, **private)
+    photo.change(explained(work.overview), photo, [overview, centre], **private)
+    overview.select(explained(work.pointed), photo, centre, **private)
+    choice: list[Any] = [photo, centre, scale, loss]
+    gr.on([part.change for part in choice], explained(work.magnified), choice, compare, **live)
+    gr.on(
+        [photo.change, scale.change, loss.change],
+        explained(work.snippets),
+        [photo, scale, loss],
+        [shell, python],
+        **live,
+    )
+    go.click(explained(work.enlarge), [photos, scale, loss], None, **private)
+    return panel
+
+
+class _Work:
+    """The handlers of the tab."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def opened(self, files: list[str] | None) -> Any:
+        """The list of pictures, when pictures were given."""
+        paths = paths_of(files)
+        for path in paths:
+            self.studio.models.size(path)  # refuses what is no picture
+        choices = [(path.name, str(path)) for path in paths]
+        return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
+
+    def overview(self, photo: str | None) -> Any:
+        """The picture to click into, and its middle."""
+        if not photo:
+            return None, (0.5, 0.5)
+        return shown.picture(self.studio.models.photo(Path(photo), OVERVIEW)), (0.5, 0.5)
+
+    def pointed(self, photo: str | None, event: gr.SelectData) -> tuple[float, float]:
+        """The place of a click, as shares of height and width."""
+        if not photo:
+            return 0.5, 0.5
+        height, width = self.studio.models.photo(Path(photo), OVERVIEW).shape[-2:]
+        return event.index[1] / height, event.index[0] / width
+
+    def magnified(self, photo: str | None, centre: tuple[float, float], scale: str, loss: str) -> Any:
+        """A part of the picture, by bicubic interpolation and by the network."""
+        if not photo:
+            return None
+        both = self.studio.models.magnified(Path(photo), centre, SCALES[scale], LOSSES[loss])
+        return tuple(shown.picture(each) for each in both)
+
+    def snippets(self, photo: str | None, scale: str, loss: str) -> tuple[str, str]:
+        """Command line and Python code for what is shown."""
+        path = Path(photo) if photo else Path("small.jpg")
+        factor = SCALES[scale]
+        return snippets.upscale(path, factor, LOSSES[loss], Path(f"{path.stem}_x{factor}{path.suffix}"))
+
+    def enlarge(self, files: list[str] | None, scale: str, loss: str) -> None:
+        """Enlarge all pictures, as a job."""
+        paths, studio, factor = paths_of(files), self.studio, SCALES[scale]
+        if not paths:
+            raise ConfigError("Give a picture first.")
+        upscaler = studio.models.upscaler(factor, LOSSES[loss])
+        pairs = []
+        for path in studio.kept(paths):
+            ending = path.suffix.lower() if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
+            pairs.append((path, studio.folder.new(f"{path.stem}_x{factor}", ending)))
+
+        def work(job: Job) -> list[Path]:
+            written = apply_to_files(job, upscaler, pairs, lambda height, width: upscaler.options())
+            if len(written) > 1:
+                written.append(studio.folder.zip(written, f"enlarged_x{factor}"))
+            return written
+
+        what = paths[0].name if len(paths) == 1 else f"{len(paths)} pictures"
+        studio.jobs.add(Job(f"Enlarging {what} {scale}", "enlarge", work))
