@@ -60,36 +60,31 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
         ConfigError: gradio is missing, no port is free, or the host is no address of this computer.
         OutputError: the folder cannot be written to.
     """
-    listening = _listen(config)
-    port = listening.getsockname()[1]
     try:
         import gradio  # noqa: F401
         import uvicorn
     except ImportError as error:
-        listening.close()
         raise ConfigError("The studio needs gradio: pip install 'perceptual[studio]'.") from error
     from perceptual.studio.studio import Studio
 
-    studio = Studio.open(config)
     token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
-    settings = uvicorn.Config(
-        application(studio, token=token), log_level="critical", access_log=False, timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            thread.join(0.02)
-            if not thread.is_alive():
-                raise OutputError("The server did not start: choose another --port.")
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
-    finally:
-        server.should_exit = True
-        studio.close()
-        thread.join(10)
-        listening.close()
+    with contextlib.closing(_listen(config)) as listening, contextlib.closing(Studio.open(config)) as studio:
+        settings = uvicorn.Config(
+            application(studio, token=token), log_level="critical", access_log=False, timeout_graceful_shutdown=3
+        )
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                thread.join(0.02)
+                if not thread.is_alive():
+                    raise OutputError("The server did not start: choose another --port.")
+            host, port = f"[{config.host}]" if ":" in config.host else config.host, listening.getsockname()[1]
+            yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 def _listen(config: StudioConfig) -> socket.socket:
