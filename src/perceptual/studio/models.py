@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,24 @@ class Models:
         self._models: OrderedDict[object, Model[Any]] = OrderedDict()
         self._photos: OrderedDict[object, Tensor] = OrderedDict()
         self._busy = threading.RLock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Wait until the present preview is made, and make no more. A thread that computes would disturb Python's end."""
+        with self._busy:
+            self._closed = True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None, None, None]:
+        """One preview at a time: two would only slow each other down.
+
+        Raises:
+            ConfigError: the page is closed.
+        """
+        with self._busy:
+            if self._closed:
+                raise ConfigError("The studio was ended: start `perceptual studio` again.")
+            yield
 
     def styles(self) -> dict[str, str]:
         """{style by name: its title} of the shipped styles, then of the own ones."""
@@ -107,7 +126,7 @@ class Models:
         return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
 
     def _kept(self, key: object, load: Callable[[], _T]) -> _T:
-        with self._busy:
+        with self._alone():
             if key not in self._models:
                 self._models[key] = load()  # type: ignore[assignment]
                 while len(self._models) > _KEPT_MODELS:
@@ -140,8 +159,9 @@ class Models:
         """(style, small painting of the photo in it) for every style."""
         photo = self.photo(path, THUMBNAIL)
         for name in self.styles():
-            with self._busy:
-                yield name, self.stylizer({name: 1.0}).stylize(photo)
+            with self._alone():
+                painted = self.stylizer({name: 1.0}).stylize(photo)
+            yield name, painted
 
     def preview(self, path: Path, choice: Paint) -> Tensor:
         """The painting of a photo at a size that takes a fraction of a second, as levels (1, 3, h, w).
@@ -151,7 +171,7 @@ class Models:
         longer = choice.size or max(self.size(path))
         side = max(16, min(PAINTED_SIDE, round(min(longer, PAINTED_SIDE) / choice.strokes)))
         stylizer = self.stylizer(choice.styles)
-        with self._busy:
+        with self._alone():
             options = replace(choice.options(side, side), style_scale=1.0, size=None)
             return stylizer.stylize(self.photo(path, side), options)
 
@@ -179,7 +199,7 @@ class Models:
         start = [max(0, at - AROUND) for at in first]
         stop = [at + side + AROUND for at, side in zip(first, sides, strict=True)]
         part = picture[..., start[0] : stop[0], start[1] : stop[1]]
-        with self._busy:
+        with self._alone():
             by_network = upscaler.upscale(part)
         size = (by_network.shape[-2], by_network.shape[-1])
         bicubic = images.like(images.resize(images.unit(part), size=size), part)

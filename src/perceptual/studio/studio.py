@@ -42,6 +42,7 @@ class Studio:
     def close(self) -> None:
         """Stop all jobs, which save their states, and delete the uploads."""
         self.jobs.close()
+        self.models.close()
         self.folder.clear_uploads()
 
     def kept(self, uploads: Sequence[Path]) -> list[Path]:
