@@ -5,6 +5,7 @@
 # make fuzz          run 10,000 damaged pictures, networks, states and arguments
 # make fuzz-hour     run damaged inputs for an hour
 # make oldest        run tests with the oldest versions of packages that pyproject.toml allows
+# make newest        run the tests of pictures with the newest Pillow
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test docs lint processors fuzz fuzz-hour oldest clean
+.PHONY: demo test docs lint processors fuzz fuzz-hour oldest newest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -50,6 +51,11 @@ oldest: $(STAMP)
 	$(UV) --constraint constraints.txt torch
 	$(UV) --resolution lowest-direct torch==$$($(OLDEST)/bin/python -c "import torch; print(torch.__version__)") --editable '.[dev]'
 	$(OLDEST)/bin/python -m pytest -q --override-ini filterwarnings=default $(wildcard tests/test_images*.py tests/test_video*.py) $(NUMERIC)
+
+# Gradio needs Pillow 12, so that is what the tests have. Without the studio users get the newest.
+newest: $(STAMP)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/newest 'pillow>=13'
+	PYTHONPATH=$(VENV)/newest $(BIN)/python -m pytest -q $(wildcard tests/test_images*.py) tests/test_damaged_files.py
 
 # The constraints pin every version. torch comes first: the newest one would install gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt hatch_build.py $(wildcard src/perceptual/fast/*.c) src/perceptual/fast/build.py

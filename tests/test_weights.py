@@ -152,7 +152,6 @@ def test_the_table_is_consistent() -> None:
         "vgg19-d01eb7cb.pth",
         "5SE.pth",
         "squeezenet1_0-b66bff10.pth",
-        "alexnet-owt-7be5be79.pth",
     ]
 
 

@@ -10,9 +10,14 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
+from perceptual import images
 from perceptual.errors import ConfigError, OutputError
 from perceptual.files import check_folder, write_beside
 
+SHOWN = 500
+"""Pictures for the page that are kept."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
 
 
@@ -39,7 +44,7 @@ class Folder:
             check_folder(folder)
         self.clear_uploads()
         check_folder(self.uploads)
-        self._lock, self._taken = threading.Lock(), set[Path]()
+        self._lock, self._taken, self._shown = threading.Lock(), set[Path](), 0
 
     def clear_uploads(self) -> None:
         """Delete all uploaded files."""
@@ -60,6 +65,19 @@ class Folder:
                 path = self.results / f"{stem}_{count}{ending}"
             self._taken.add(path)
         return path
+
+    def show(self, pixels: Tensor) -> str:
+        """Write a picture (1, 3, H, W), in [0, 1] or levels, as a JPEG for the page; returns its path.
+
+        The last SHOWN of them are kept. Gradio's own WebP files would take 20 times as long.
+        """
+        with self._lock:
+            self._shown += 1
+            folder, number = self.uploads / "shown", self._shown
+        path = folder / f"{number}.jpg"
+        images.write(path, images.Picture(pixels), quality=92)
+        (folder / f"{number - SHOWN}.jpg").unlink(missing_ok=True)
+        return str(path)
 
     def style(self, name: str) -> Path:
         """The file of an own style by its name."""

@@ -68,7 +68,7 @@ class Models:
         self._closed = False
 
     def close(self) -> None:
-        """Wait until the present preview is made, and make no more. A thread that computes would disturb Python's end."""
+        """Wait until the present preview is made, and make no more: a thread that computes can crash Python's end."""
         with self._busy:
             self._closed = True
 

@@ -24,6 +24,7 @@ CLOCK = 1.0
 CSS = """
 .gradio-container { max-width: 1800px !important; }
 progress { width: 60%; height: 0.8em; accent-color: var(--color-accent); }
+#paint-wall .caption-label { font-size: 0.7rem; padding: 1px 4px; }
 footer { display: none !important; }
 """
 PASTE = """

@@ -10,7 +10,10 @@ from typing import Any
 
 
 def command(name: str, *words: str | Path, **flags: Any) -> str:
-    """A command line for the shell: `perceptual NAME WORDS --flag value`. Flags that are None or False are left out."""
+    """A command line for the shell: perceptual, `name`, `words`, then each flag with its value.
+
+    Flags that are None or False are left out; True is a flag without a value; `out` is -o.
+    """
     parts = ["perceptual", *name.split(), *(str(word) for word in words)]
     for flag, value in flags.items():
         option = "-o" if flag == "out" else f"--{flag.rstrip('_').replace('_', '-')}"

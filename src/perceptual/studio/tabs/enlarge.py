@@ -34,7 +34,11 @@ def build(studio: Studio) -> Panel:
             )
             photo = gr.Dropdown(label="Shown picture", choices=[], visible=False, elem_id="enlarge-photo")
             overview = gr.Image(
-                label="Click where you want to look closely", interactive=False, height=320, elem_id="enlarge-overview"
+                label="Click where you want to look closely",
+                interactive=False,
+                height=320,
+                buttons=[],
+                elem_id="enlarge-overview",
             )
             scale = gr.Radio(list(SCALES), value="4 times", label="How much larger", elem_id="enlarge-scale")
             loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="enlarge-loss")
@@ -48,11 +52,15 @@ def build(studio: Studio) -> Panel:
             )
             go = gr.Button("Enlarge the whole picture", variant="primary", elem_id="enlarge-go")
             panel = Panel(studio, "enlarge", results="Enlarged pictures")
-            with gr.Accordion("The same as a command and in Python", open=False):
-                shell = gr.Code(label="Command", language="shell", interactive=False, elem_id="enlarge-command")
-                python = gr.Code(label="Python", language="python", interactive=False, elem_id="enlarge-python")
+            code = panel.code()
+    _connect(_Work(studio), [photos, photo, overview, scale, loss, compare, code, go])
+    return panel
+
+
+def _connect(work: _Work, parts: list[Any]) -> None:
+    """Connect the components with their handlers."""
+    photos, photo, overview, scale, loss, compare, code, go = parts
     centre = gr.State((0.5, 0.5))
-    work = _Work(studio)
     private: dict[str, Any] = {"api_visibility": "private"}
     live: dict[str, Any] = {**private, "trigger_mode": "always_last", "show_progress": "hidden"}
     photos.change(explained(work.opened), photos, photo, **private)
@@ -60,15 +68,8 @@ def build(studio: Studio) -> Panel:
     overview.select(explained(work.pointed), photo, centre, **private)
     choice: list[Any] = [photo, centre, scale, loss]
     gr.on([part.change for part in choice], explained(work.magnified), choice, compare, **live)
-    gr.on(
-        [photo.change, scale.change, loss.change],
-        explained(work.snippets),
-        [photo, scale, loss],
-        [shell, python],
-        **live,
-    )
+    gr.on([photo.change, scale.change, loss.change], explained(work.snippets), [photo, scale, loss], code, **live)
     go.click(explained(work.enlarge), [photos, scale, loss], None, **private)
-    return panel
 
 
 class _Work:
@@ -103,7 +104,7 @@ class _Work:
         if not photo:
             return None
         both = self.studio.models.magnified(Path(photo), centre, SCALES[scale], LOSSES[loss])
-        return tuple(shown.picture(each) for each in both)
+        return tuple(self.studio.folder.show(each) for each in both)
 
     def snippets(self, photo: str | None, scale: str, loss: str) -> tuple[str, str]:
         """Command line and Python code for what is shown."""

@@ -52,20 +52,10 @@ def build(studio: Studio) -> Panel:
             )
             photo = gr.Dropdown(label="Shown photo", choices=[], visible=False, elem_id="paint-photo")
             wall = gr.Gallery(
-                label="Styles: click one", columns=3, height=420, allow_preview=False, object_fit="contain",
-                interactive=False, buttons=[], elem_id="paint-wall",
+                label="Styles: click one", columns=4, height=420, allow_preview=False, object_fit="cover",
+                interactive=False, buttons=[], format="jpeg", elem_id="paint-wall",
             )  # fmt: skip
-            style = gr.Dropdown(label="Style", choices=names, value="starry_night", elem_id="paint-style")
-            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="paint-strength")
-            strokes = gr.Slider(0.25, 4, 1, step=0.25, label="Stroke size", elem_id="paint-strokes")
-            colors = gr.Checkbox(label="Keep the colours of the photo", elem_id="paint-colors")
-            with gr.Accordion("Blend with other styles", open=False):
-                blend = _blend(names)
-            with gr.Accordion("Size and format", open=False):
-                size = gr.Number(
-                    label="Longer side in pixels (0: as the photo)", value=0, precision=0, minimum=0, maximum=20_000
-                )
-                kind = gr.Dropdown(label="Format", choices=list(FORMATS), value="As the photo", elem_id="paint-format")
+            style, sliders, blend, kind = _choices(names)
         with gr.Column(scale=3, min_width=300):
             compare = gr.ImageSlider(
                 label="Photo and painting: move the line", interactive=False, max_height=620, elem_id="paint-compare",
@@ -76,13 +66,26 @@ def build(studio: Studio) -> Panel:
                 keep = gr.Button("Keep this version to compare", elem_id="paint-keep")
             panel = Panel(studio, "paint", results="Paintings")
             versions = gr.Gallery(label="Versions side by side", columns=2, visible=False, elem_id="paint-versions")
-            with gr.Accordion("The same as a command and in Python", open=False):
-                shell = gr.Code(label="Command", language="shell", interactive=False, elem_id="paint-command")
-                python = gr.Code(label="Python", language="python", interactive=False, elem_id="paint-python")
-    sliders = [strength, strokes, colors, size]
-    parts = _Parts(photos, photo, wall, style, sliders, blend, compare, versions, kind, [shell, python])
+            code = panel.code()
+    parts = _Parts(photos, photo, wall, style, sliders, blend, compare, versions, kind, code)
     _connect(studio, parts, paint, keep)
     return panel
+
+
+def _choices(names: list[str]) -> tuple[Any, list[Any], list[Any], Any]:
+    """The fields for style, sliders, blend and format."""
+    style = gr.Dropdown(label="Style", choices=names, value="starry_night", elem_id="paint-style")
+    strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="paint-strength")
+    strokes = gr.Slider(0.25, 4, 1, step=0.25, label="Stroke size", elem_id="paint-strokes")
+    colors = gr.Checkbox(label="Keep the colours of the photo", elem_id="paint-colors")
+    with gr.Accordion("Blend with other styles", open=False):
+        blend = _blend(names)
+    with gr.Accordion("Size and format", open=False):
+        size = gr.Number(
+            label="Longer side in pixels (0: as the photo)", value=0, precision=0, minimum=0, maximum=20_000
+        )
+        kind = gr.Dropdown(label="Format", choices=list(FORMATS), value="As the photo", elem_id="paint-format")
+    return style, [strength, strokes, colors, size], blend, kind
 
 
 def _blend(names: list[str]) -> list[Any]:
@@ -141,10 +144,11 @@ class _Work:
         """Photo and painting."""
         if not photo:
             return gr.skip()
-        painted = shown.picture(self.studio.models.preview(Path(photo), choice_of(style, list(values))))
-        height, width = painted.shape[:2]
+        painted = self.studio.models.preview(Path(photo), choice_of(style, list(values)))
         levels = self.studio.models.photo(Path(photo), PAINTED_SIDE)
-        return shown.picture(images.resize(images.unit(levels), size=(height, width))), painted
+        if levels.shape != painted.shape:
+            levels = images.resize(images.unit(levels), size=(painted.shape[-2], painted.shape[-1]))
+        return self.studio.folder.show(levels), self.studio.folder.show(painted)
 
     def snippets(self, photo: str | None, style: str, *values: Any) -> tuple[str, str]:
         """Command line and Python code for what is shown."""

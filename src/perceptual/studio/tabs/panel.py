@@ -34,6 +34,13 @@ class Panel:
         self.outputs = [self.seen, self.progress, self.stop, self.files, *more]
         self.stop.click(self._stop, None, None, api_visibility="private")
 
+    def code(self) -> list[Any]:
+        """Make the two fields for the command line and the Python code; `explained` handlers fill them."""
+        with gr.Accordion("The same as a command and in Python", open=False):
+            shell = gr.Code(label="Command", language="shell", interactive=False, elem_id=f"{self.kind}-command")
+            python = gr.Code(label="Python", language="python", interactive=False, elem_id=f"{self.kind}-python")
+        return [shell, python]
+
     def _stop(self) -> None:
         job = self.studio.jobs.latest(self.kind)
         if job is not None:
