@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -140,6 +142,27 @@ def test_bash_completes_commands_flags_and_words(tmp_path: Path) -> None:
     assert complete(tmp_path, "perceptual", "train", "style", "--crop") == {"random", "squash", "native"}
     assert complete(tmp_path, "perceptual", "stylize") == set()  # then the shell offers files
     assert complete(tmp_path, "perceptual", "weights") == {"fetch"}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("perceptual styl", {"styles", "stylize"}),
+        ("perceptual train sty", {"style"}),
+        ("perceptual stylize --strengt", {"--strength"}),
+        ("perceptual stylize --style wat", {"water_lilies"}),
+    ],
+)
+def test_fish_completes_commands_flags_and_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: set[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("completion.fish").write_text(script("fish", cli.commands()))
+    code = f"source completion.fish; complete -C {shlex.quote(line)}"
+    home = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(["fish", "-c", code], capture_output=True, text=True, check=True, env=home)
+    assert {found.split("\t")[0] for found in done.stdout.splitlines()} == words
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
