@@ -36,6 +36,9 @@ CLIENTS = 64
 """Pages whose state is kept; the page that was opened first is forgotten first."""
 LARGEST = 1920
 """Longer side of the largest painted frame in pixels."""
+SMALLEST = 240
+"""Longer side of the smallest one. A smaller frame of 16:9 is not painted faster: it is below the size from which fast
+inference pays."""
 _BYTES = 12_000_000
 
 
@@ -73,7 +76,7 @@ class Client:
         self.models, self.folder = models, folder
         self.look, self.files = Look(), list[Path]()
         self._busy = threading.Lock()
-        self._pace, self._steady = Pace(WebcamConfig.fps, LARGEST), Steady(0)
+        self._pace, self._steady = Pace(WebcamConfig.fps, LARGEST, smallest=SMALLEST), Steady(0)
         self._painted: Tensor | None = None
         self._last: tuple[object, ...] = ()
         self._recorder: Recorder | None = None
@@ -98,7 +101,7 @@ class Client:
             self._painted, self._seen = painted, time.monotonic()
             if self._recorder is not None:
                 self._record(painted)
-            self._pace.largest = round(min(LARGEST, max(160, longest)))
+            self._pace.largest = round(min(LARGEST, max(SMALLEST, longest)))
             if took is not None and self._recorder is None:  # frames of a recording keep their size
                 self._pace(min(10.0, max(1e-3, took)))
             side = max(pixels.shape[-2:]) if self._recorder else min(look.size or self._pace.side, self._pace.largest)

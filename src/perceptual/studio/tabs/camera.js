@@ -73,6 +73,7 @@ async function start() {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } }, audio: false });
     video.srcObject = stream;
     await video.play();
+    video.style.aspectRatio = painting.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   } catch (error) {
     return stop('The browser did not open a camera: connect one and allow its use.');
   }

@@ -15,20 +15,22 @@ from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
 SIZES = {"As large as runs smoothly": None, "320 px": 320, "480 px": 480, "640 px": 640, "960 px": 960, "1280 px": 1280}
-TEMPLATE = """
+NOTHING = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+"""A transparent pixel."""
+TEMPLATE = f"""
 <div class="camera">
   <figure><figcaption>Camera</figcaption><video muted playsinline aria-label="Camera"></video></figure>
-  <figure><figcaption>Painted</figcaption><img alt="The painted camera image"></figure>
+  <figure><figcaption>Painted</figcaption><img src="{NOTHING}" alt="The painted camera image"></figure>
   <p role="status">The camera is off.</p>
 </div>
 """
 CSS = """
-.camera { display: grid; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); gap: 12px; }
-figure { margin: 0; }
+.camera { display: flex; flex-wrap: wrap; gap: 12px; }
+figure { margin: 0; flex: 1 1 260px; }
 figcaption { font-size: 0.9em; opacity: 0.8; margin-bottom: 4px; }
 video, img { width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #8882; border-radius: 8px; }
 video { transform: scaleX(-1); }
-p { grid-column: 1 / -1; margin: 0; min-height: 1.5em; }
+p { flex-basis: 100%; margin: 0; min-height: 1.5em; }
 """
 
 
@@ -37,8 +39,6 @@ def build(studio: Studio) -> Panel:
     cameras = Cameras(studio.models, studio.folder)
     studio.closing.append(cameras.close)
     with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            choice = _choice(list(studio.models.styles()))
         with gr.Column(scale=3, min_width=300):
             live = gr.HTML(
                 cameras.new,
@@ -61,6 +61,8 @@ def build(studio: Studio) -> Panel:
                     gr.Code(label="Command", language="shell", interactive=False, elem_id="camera-command"),
                     gr.Code(label="Python", language="python", interactive=False, elem_id="camera-python"),
                 ]
+        with gr.Column(scale=1, min_width=300):
+            choice = _choice(list(studio.models.styles()))
     work = _Work(studio, cameras)
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     for button in (start, stop):
@@ -146,5 +148,5 @@ class _Work:
         return [
             gr.Button(visible=not recording),
             gr.Button(visible=recording),
-            gr.File(value=files or None, visible=bool(files)),
+            gr.File(value=files or None, visible=bool(files), interactive=False),
         ]

@@ -160,7 +160,7 @@ def _fields(names: list[str]) -> list[Any]:
         loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="video-loss")
     with gr.Row():
         start = gr.Number(label="Start in seconds", value=0, minimum=0, min_width=120, elem_id="video-start")
-        end = gr.Number(label="End in seconds (0: of the clip)", value=0, minimum=0, min_width=120, elem_id="video-end")
+        end = gr.Number(label="End in seconds (0: the end)", value=0, minimum=0, min_width=120, elem_id="video-end")
     size = gr.Number(
         label="Longer side in pixels (0: as the clip)", value=0, precision=0, minimum=0, elem_id="video-size"
     )
