@@ -175,6 +175,20 @@ class Models:
             options = replace(choice.options(side, side), style_scale=1.0, size=None)
             return stylizer.stylize(self.photo(path, side), options)
 
+    def frame(self, pixels: Tensor, choice: Paint) -> Tensor:
+        """The painting of one frame of a video, levels (1, 3, H, W), at its own size; strokes and size are left out."""
+        stylizer = self.stylizer(choice.styles, video=True)
+        with self._alone():
+            return stylizer.stylize(pixels, strength=choice.strength, keep_colors=choice.keep_colors)
+
+    def enlarged(self, pixels: Tensor, scale: float, loss: str) -> tuple[Tensor, Tensor]:
+        """Levels (1, 3, H, W), enlarged by bicubic interpolation and by a network. scale, loss: as in `upscaler`."""
+        upscaler = self.upscaler(scale, loss)
+        with self._alone():
+            by_network = upscaler.upscale(pixels)
+        size = (by_network.shape[-2], by_network.shape[-1])
+        return images.like(images.resize(images.unit(pixels), size=size), pixels), by_network
+
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of a photo, upright, from its header.
 
@@ -190,7 +204,6 @@ class Models:
         with the pixels around it, so that it looks as in the whole picture.
         """
         picture = self.photo(path, max(self.size(path)))
-        upscaler = self.upscaler(scale, loss)
         sides = [min(length, max(8, round(MAGNIFIED / scale))) for length in picture.shape[-2:]]
         first = [
             min(length - side, max(0, round(place * length - side / 2)))
@@ -198,11 +211,7 @@ class Models:
         ]
         start = [max(0, at - AROUND) for at in first]
         stop = [at + side + AROUND for at, side in zip(first, sides, strict=True)]
-        part = picture[..., start[0] : stop[0], start[1] : stop[1]]
-        with self._alone():
-            by_network = upscaler.upscale(part)
-        size = (by_network.shape[-2], by_network.shape[-1])
-        bicubic = images.like(images.resize(images.unit(part), size=size), part)
+        both = self.enlarged(picture[..., start[0] : stop[0], start[1] : stop[1]], scale, loss)
         top, left = (round((at - begin) * scale) for at, begin in zip(first, start, strict=True))
         height, width = (round(side * scale) for side in sides)
-        return tuple(each[..., top : top + height, left : left + width] for each in (bicubic, by_network))  # type: ignore[return-value]
+        return tuple(each[..., top : top + height, left : left + width] for each in both)  # type: ignore[return-value]

@@ -16,6 +16,8 @@ from perceptual.studio.tabs.panel import Panel
 TABS = {
     "Paint": "paint",
     "Enlarge": "enlarge",
+    "Video": "video",
+    "Camera": "camera",
 }
 """{title of a tab: module in `studio.tabs` that has `build`}."""
 CLOCK = 1.0

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from perceptual.config import VideoConfig, WebcamConfig
+
 
 def command(name: str, *words: str | Path, **flags: Any) -> str:
     """A command line for the shell: perceptual, `name`, `words`, then each flag with its value.
@@ -63,3 +65,45 @@ def upscale(photo: Path, scale: float, loss: str, out: Path) -> tuple[str, str]:
     ]
     flags = {"scale": f"{scale:g}", "loss": None if loss == "pixel" else loss}
     return command("upscale", photo.name, **flags, out=out.name), "\n".join(lines)
+
+
+def video(clip: Path, config: VideoConfig, out: Path) -> tuple[str, str]:
+    """(command line, Python code) for converting one clip."""
+    changed = {name: value for name, value in changes(config).items() if name != "device"}
+    written = {name: changed[name] for name in ("size", "start", "end", "sound", "upscale") if name in changed}
+    painted = {name: changed[name] for name in ("strength", "keep_colors", "style_scale") if name in changed}
+    steady = not config.enlarges and config.steady
+    model = call("Upscaler.at_scale", f"{config.upscale:g}", repr(config.loss)) if config.upscale else None
+    model = model or call("Stylizer.load", repr(config.style), video=True)
+    options = "".join(f", {name}={value!r}" for name, value in painted.items())
+    arguments = [repr(clip.name), repr(out.name), f"lambda frame: model.apply(frame{options})"]
+    arguments += [f"settle=Steady({steady})"] if steady else []
+    arguments += [f"config={call('VideoConfig', **written)}"] if written else []
+    lines = [
+        f"from perceptual import {'Upscaler' if config.enlarges else 'Stylizer'}",
+        *(["from perceptual.config import VideoConfig"] if written else []),
+        "from perceptual.events import finish",
+        *(["from perceptual.motion import Steady"] if steady else []),
+        "from perceptual.video import convert_video",
+        "",
+        f"model = {model}",
+        f"finish({call('convert_video', *arguments)})",
+    ]
+    flags = {name: value for name, value in changed.items() if name != "sound"}
+    return command("video", clip.name, **flags, no_sound=not config.sound, out=out.name), "\n".join(lines)
+
+
+def webcam(config: WebcamConfig) -> tuple[str, str]:
+    """(command line, Python code) for the camera in a window."""
+    changed = {**changes(config), "style": config.style}
+    lines = [
+        "from perceptual import Stylizer",
+        "from perceptual.config import WebcamConfig",
+        "from perceptual.webcam import Camera, run",
+        "",
+        f"config = {call('WebcamConfig', **changed)}",
+        "with Camera(config) as camera:",
+        f"    for shown in run(Stylizer.load({config.style!r}, video=True), camera, config):",
+        "        print(shown.index)",
+    ]
+    return command("webcam", **changed), "\n".join(lines)

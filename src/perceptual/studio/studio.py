@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class Studio:
     folder: Folder
     models: Models
     jobs: Jobs
+    closing: list[Callable[[], None]] = field(default_factory=list)
+    """What tabs do when the page ends."""
 
     @classmethod
     def open(cls, config: StudioConfig) -> Studio:
@@ -40,9 +42,11 @@ class Studio:
         return cls(config, folder, models, Jobs())
 
     def close(self) -> None:
-        """Stop all jobs, which save their states, and delete the uploads."""
+        """Stop all jobs, which save their states, close the tabs' own work, and delete the uploads."""
         self.jobs.close()
         self.models.close()
+        for close in self.closing:
+            close()
         self.folder.clear_uploads()
 
     def kept(self, uploads: Sequence[Path]) -> list[Path]:

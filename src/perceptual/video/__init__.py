@@ -17,7 +17,20 @@ except ImportError as error:
 from perceptual.video.base import Frame
 from perceptual.video.convert import Conversion, check_conversion, convert_video
 from perceptual.video.reader import Reader
+from perceptual.video.recorder import Recorder
 from perceptual.video.source import Info
+from perceptual.video.stills import open_video, stills
 from perceptual.video.writer import Writer
 
-__all__ = ["Conversion", "Frame", "Info", "Reader", "Writer", "check_conversion", "convert_video"]
+__all__ = [
+    "Conversion",
+    "Frame",
+    "Info",
+    "Reader",
+    "Recorder",
+    "Writer",
+    "check_conversion",
+    "convert_video",
+    "open_video",
+    "stills",
+]

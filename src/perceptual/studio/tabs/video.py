@@ -1,0 +1,366 @@
+"""Video: a clip in, a painted or enlarged clip out."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+import gradio as gr
+from torch import Tensor
+
+from perceptual.config import VideoConfig
+from perceptual.errors import ConfigError, PerceptualError, VideoError
+from perceptual.events import Step
+from perceptual.studio import shown, snippets
+from perceptual.studio.jobs import Job
+from perceptual.studio.models import PAINTED_SIDE, Paint
+from perceptual.studio.shown import explained
+from perceptual.studio.studio import Studio
+from perceptual.studio.tabs.enlarge import LOSSES, SCALES
+from perceptual.studio.tabs.panel import Panel
+
+if TYPE_CHECKING:
+    from perceptual.video import Info
+
+PAINT, ENLARGE = "Paint it", "Enlarge it"
+FORMATS = {"MP4": ".mp4", "WebM": ".webm", "GIF (no sound)": ".gif"}
+FRAMES = 5
+"""Frames of the preview."""
+PART = 320
+"""Side in pixels of the part of an enlarged frame that the preview shows."""
+STILL = 640
+"""Longer side of the picture that is shown of a clip that the browser cannot play."""
+_GRID = "display:grid;grid-template-columns:repeat(auto-fit,minmax({least}px,1fr));gap:12px"
+_FIT = "width:100%;max-height:60vh;object-fit:contain;border-radius:8px"
+_UNPLAYABLE = (
+    "const still=new Image();still.src=this.poster;still.alt='First frame';still.style.cssText=this.style.cssText;"
+    "this.nextElementSibling.hidden=false;this.replaceWith(still)"
+)
+
+
+class Choice(NamedTuple):
+    """The choices in the page: values of its fields, in their order."""
+
+    what: str
+    style: str
+    strength: float
+    strokes: float
+    colors: bool
+    steady: float
+    scale: str
+    loss: str
+    size: float | None
+    start: float | None
+    end: float | None
+    kind: str
+    sound: bool
+
+    @property
+    def enlarges(self) -> bool:
+        """True for enlarging, False for painting."""
+        return self.what == ENLARGE
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the file to write, such as .mp4."""
+        return FORMATS.get(self.kind, ".mp4")
+
+    def paint(self) -> Paint:
+        """The choices for painting each frame."""
+        return Paint(
+            styles={self.style: 1.0},
+            strength=self.strength,
+            strokes=self.strokes,
+            keep_colors=bool(self.colors),
+            size=int(self.size or 0) or None,
+        )
+
+    def config(self, studio: Studio, info: Info | None) -> VideoConfig:
+        """The settings of `perceptual video` that do the same. info: of the clip, None for one of 768 px.
+
+        Raises:
+            ConfigError: the settings do not fit together.
+        """
+        shared: dict[str, Any] = {
+            "size": int(self.size or 0) or None,
+            "start": _seconds(self.start),
+            "end": _seconds(self.end),
+            "sound": bool(self.sound) or self.suffix == ".gif",
+            "device": studio.config.device,
+        }
+        if self.enlarges:
+            return VideoConfig(upscale=SCALES[self.scale], loss=LOSSES[self.loss], **shared)
+        options = self.paint().options(*((info.height, info.width) if info else (PAINTED_SIDE, PAINTED_SIDE)))
+        return VideoConfig(
+            style=studio.models.text({self.style: 1.0} if self.style else {}),
+            strength=options.strength,
+            keep_colors=options.keep_colors,
+            style_scale=options.style_scale,
+            steady=self.steady,
+            **shared,
+        )
+
+
+def build(studio: Studio) -> Panel:
+    """Make the tab."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            clip = gr.File(label="Clip: drop or choose a video", file_count="single", elem_id="video-clip")
+            original = gr.HTML(elem_id="video-original")
+            fields = _fields(list(studio.models.styles()))
+        with gr.Column(scale=3, min_width=300):
+            with gr.Row():
+                preview = gr.Button("Preview five frames", elem_id="video-preview")
+                go = gr.Button("Convert", variant="primary", elem_id="video-go")
+            frames = gr.HTML(elem_id="video-frames")
+            result = gr.HTML(elem_id="video-result")
+            panel = Panel(studio, "video", results="Converted clip", more=[result], refresh=lambda job: [_result(job)])
+            panel.stop.value = "Stop and keep"
+            with gr.Accordion("The same as a command and in Python", open=False):
+                code = [
+                    gr.Code(label="Command", language="shell", interactive=False, elem_id="video-command"),
+                    gr.Code(label="Python", language="python", interactive=False, elem_id="video-python"),
+                ]
+    work = _Work(studio)
+    private: dict[str, Any] = {"api_visibility": "private"}
+    clip.change(explained(work.opened), clip, [original, frames], **private)
+    gr.on(
+        [part.change for part in [clip, *fields]],
+        explained(work.snippets),
+        [clip, *fields],
+        code,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        **private,
+    )
+    preview.click(explained(work.preview), [clip, *fields], frames, **private)
+    go.click(explained(work.convert), [clip, *fields], None, **private)
+    return panel
+
+
+def _fields(names: list[str]) -> list[Any]:
+    """The fields that `Choice` is made of, in its order."""
+    what = gr.Radio([PAINT, ENLARGE], value=PAINT, label="What to do", elem_id="video-what")
+    with gr.Group() as painting:
+        style = gr.Dropdown(names, value="starry_night", label="Style", elem_id="video-style")
+        strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="video-strength")
+        strokes = gr.Slider(0.25, 4, 1, step=0.25, label="Stroke size", elem_id="video-strokes")
+        colors = gr.Checkbox(label="Keep the colours of the clip", elem_id="video-colors")
+        steady = gr.Slider(
+            0, 0.9, VideoConfig.steady, step=0.05, label="Steadiness (less flicker)", elem_id="video-steady"
+        )
+    with gr.Group(visible=False) as enlarging:
+        scale = gr.Radio(list(SCALES), value="2 times", label="How much larger", elem_id="video-scale")
+        loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="video-loss")
+    with gr.Row():
+        start = gr.Number(label="Start in seconds", value=0, minimum=0, min_width=120, elem_id="video-start")
+        end = gr.Number(label="End in seconds (0: the end)", value=0, minimum=0, min_width=120, elem_id="video-end")
+    size = gr.Number(
+        label="Longer side in pixels (0: as the clip)", value=0, precision=0, minimum=0, elem_id="video-size"
+    )
+    kind = gr.Radio(list(FORMATS), value="MP4", label="Format", elem_id="video-format")
+    sound = gr.Checkbox(value=True, label="Keep the sound", elem_id="video-sound")
+
+    def switched(chosen: str) -> tuple[Any, Any]:
+        return gr.Group(visible=chosen != ENLARGE), gr.Group(visible=chosen == ENLARGE)
+
+    what.change(switched, what, [painting, enlarging], api_visibility="private", show_progress="hidden")
+    return [what, style, strength, strokes, colors, steady, scale, loss, size, start, end, kind, sound]
+
+
+class _Work:
+    """The handlers of the tab."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def opened(self, clip: str | None) -> tuple[str, str]:
+        """The clip to play, or a still of it, and an empty preview."""
+        if not clip:
+            return "", ""
+        return _player(Path(clip), _described(self._info(clip)), self._still(clip)), ""
+
+    def _still(self, clip: str) -> Tensor:
+        """The first frame, (1, 3, h, w), small."""
+        from perceptual.video import open_video
+
+        with _named(clip), open_video(clip, size=STILL) as video:
+            return next(iter(video)).pixels
+
+    def _info(self, clip: str) -> Info:
+        from perceptual.video import open_video
+
+        with _named(clip), open_video(clip) as video:
+            info = video.info
+        if info.width * info.height > self.studio.models.max_pixels:
+            raise ConfigError(
+                f"A frame has {info.width} x {info.height} px: scale the clip down, or start the page with a larger "
+                "--max-megapixels."
+            )
+        return info
+
+    def preview(self, clip: str | None, *values: Any) -> str:
+        """Five frames, before and after."""
+        if not clip:
+            raise ConfigError("Give a clip first.")
+        from perceptual.video import stills
+
+        choice = Choice(*values)
+        info = self._info(clip)
+        start, end = choice.config(self.studio, info).span
+        convert, size = self._quick(choice, info)
+        figures = []
+        with _named(clip):
+            for time, frame in stills(clip, FRAMES, start=start, end=end, size=size):
+                figures.append((time, *convert(frame)))
+        return _frames(figures)
+
+    def _quick(self, choice: Choice, info: Info) -> tuple[Any, int | None]:
+        """A function frame -> (before, after), and the longer side to read frames at. It takes a part of a second."""
+        models = self.studio.models
+        if choice.enlarges:
+            scale, loss = SCALES[choice.scale], LOSSES[choice.loss]
+            return lambda frame: models.enlarged(_middle(frame, PART // scale), scale, loss), None
+        paint = choice.paint()
+        longer = min(paint.size or max(info.height, info.width), PAINTED_SIDE)
+        side = max(16, min(PAINTED_SIDE, round(longer / choice.strokes)))
+        return lambda frame: (frame, models.frame(frame, paint)), side
+
+    def snippets(self, clip: str | None, *values: Any) -> tuple[str, str]:
+        """Command line and Python code for what is chosen."""
+        choice = Choice(*values)
+        path = Path(clip) if clip else Path("clip.mp4")
+        info = None
+        with suppress(VideoError):  # `opened` tells about it
+            info = self._info(clip) if clip else None
+        return snippets.video(path, choice.config(self.studio, info), Path(_name(path, choice) + choice.suffix))
+
+    def convert(self, clip: str | None, *values: Any) -> None:
+        """Convert the clip, as a job."""
+        if not clip:
+            raise ConfigError("Give a clip first.")
+        studio, choice = self.studio, Choice(*values)
+        config = choice.config(studio, self._info(clip))
+        convert, settle = self._stages(choice, config)
+        (source,) = studio.kept([Path(clip)])
+        target = studio.folder.new(_name(source, choice), choice.suffix)
+
+        def work(job: Job) -> Sequence[Path]:
+            from perceptual.video import Conversion
+
+            conversion = Conversion(source, target, convert, settle=settle, config=config)
+            try:
+                with _named(source):
+                    job.follow(_told(conversion.run(), source))
+            finally:  # when it is stopped, the frames so far are a complete file
+                job.results = (target,) if conversion.frames and target.exists() else ()
+                if conversion.stopped:
+                    job.say(f"It contains the first {float(conversion.seconds):.1f} s.")
+            return job.results
+
+        enlarging, painting = f"Enlarging {source.name} {choice.scale}", f"Painting {source.name} in {choice.style}"
+        notes = {"source": source, "still": self._still(clip)}
+        studio.jobs.add(Job(enlarging if choice.enlarges else painting, "video", work, notes=notes))
+
+    def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any]:
+        """The function that paints or enlarges each frame, and the one that reduces flicker, or None."""
+        models = self.studio.models
+        if choice.enlarges:
+            upscaler = models.upscaler(SCALES[choice.scale], LOSSES[choice.loss])
+            return partial(upscaler.apply, options=config.enlarging.options), None
+        from perceptual.motion import Steady
+
+        stylizer = models.stylizer({choice.style: 1.0}, video=True)
+        settle = Steady(config.steady) if config.steady else None
+        return partial(stylizer.apply, options=config.painting.options), settle
+
+
+def _seconds(value: float | None) -> str | None:
+    """A time as `VideoConfig` takes it; None for 0."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if value else None
+
+
+def _name(clip: Path, choice: Choice) -> str:
+    return f"{clip.stem}_x{SCALES[choice.scale]}" if choice.enlarges else f"{clip.stem}_{choice.style}"
+
+
+def _plain(sentence: str, clip: str | Path) -> str:
+    """A sentence of the library with the name of the clip in place of its path, and without the dashes of flags."""
+    return sentence.replace(str(clip), Path(clip).name).replace(" --", " ").replace("(--", "(")
+
+
+@contextmanager
+def _named(clip: str | Path) -> Generator[None, None, None]:
+    """Errors name the clip as the user does."""
+    try:
+        yield
+    except PerceptualError as error:
+        raise VideoError(_plain(str(error), clip)) from error
+
+
+def _told(steps: Generator[Step, None, None], clip: Path) -> Generator[Step, None, None]:
+    """The Steps of a conversion; their messages name the clip as the user does."""
+    with closing(steps):
+        for step in steps:
+            yield replace(step, message=step.message and _plain(step.message, clip))
+
+
+def _described(info: Info) -> str:
+    parts = [f"{info.width} x {info.height} px"]
+    if info.seconds is not None:
+        parts.insert(0, f"{float(info.seconds):.4g} s")
+    if info.rate is not None:
+        parts.append(f"{float(info.rate):.4g} frames per second")
+    return ", ".join([*parts, "with sound" if info.sounds else "no sound"])
+
+
+def _middle(frame: Tensor, side: int) -> Tensor:
+    """The middle of a frame, at most `side` pixels high and wide."""
+    top, left = (max(0, (length - side) // 2) for length in frame.shape[-2:])
+    return frame[..., top : top + side, left : left + side]
+
+
+def _frames(figures: Sequence[tuple[float, Tensor, Tensor]]) -> str:
+    """Frames before and after, as HTML."""
+    cells = []
+    for time, before, after in figures:
+        pictures = "".join(
+            f'<img src="{shown.data_url(each)}" alt="Frame at {time:.2f} s, {name}" style="{_FIT}">'
+            for each, name in ((before, "before"), (after, "after"))
+        )
+        cells.append(f'<figure style="margin:0">{pictures}<figcaption>{time:.2f} s</figcaption></figure>')
+    return f'<div style="{_GRID.format(least=120)}">{"".join(cells)}</div>'
+
+
+def _player(path: Path, caption: str, still: Tensor | None = None) -> str:
+    """A file as HTML that plays it. If the browser cannot, it shows `still`, a frame (1, 3, H, W), instead."""
+    source = f"/gradio_api/file={quote(str(path))}"
+    text = html.escape(caption)
+    if path.suffix.lower() in (".gif", ".webp"):
+        player = f'<img src="{source}" alt="{text}" style="{_FIT}">'
+    else:
+        poster = f' poster="{shown.data_url(still)}" onerror="{_UNPLAYABLE}"' if still is not None else ""
+        player = (
+            f'<video src="{source}" controls loop playsinline preload="metadata" aria-label="{text}" style="{_FIT}"'
+            f'{poster}></video><p hidden style="margin:0">This browser cannot play this format, so a frame is shown. '
+            "It can be converted all the same.</p>"
+        )
+    return f'<figure style="margin:0">{player}<figcaption>{text}</figcaption></figure>'
+
+
+def _result(job: Job | None) -> str:
+    """The speed of a running job, and the clips of a finished one side by side."""
+    if job is None:
+        return ""
+    if job.status == "running":
+        return f"<p>{job.index / max(job.seconds, 1e-3):.1f} frames per second</p>" if job.index else ""
+    if not job.results:
+        return ""
+    both = _player(job.notes["source"], "Before", job.notes["still"]) + _player(job.results[0], "After")
+    return f'<div style="{_GRID.format(least=260)}">{both}</div>'
