@@ -56,11 +56,7 @@ def build(studio: Studio) -> Panel:
                 record = gr.Button("Record", elem_id="camera-record")
                 end = gr.Button("Stop recording", variant="stop", visible=False, elem_id="camera-end")
             panel = Panel(studio, "camera", results="Pictures and recordings")
-            with gr.Accordion("The same as a command and in Python", open=False):
-                code = [
-                    gr.Code(label="Command", language="shell", interactive=False, elem_id="camera-command"),
-                    gr.Code(label="Python", language="python", interactive=False, elem_id="camera-python"),
-                ]
+            code = panel.code()
         with gr.Column(scale=1, min_width=300):
             choice = _choice(list(studio.models.styles()))
     work = _Work(studio, cameras)

@@ -122,11 +122,7 @@ def build(studio: Studio) -> Panel:
             result = gr.HTML(elem_id="video-result")
             panel = Panel(studio, "video", results="Converted clip", more=[result], refresh=lambda job: [_result(job)])
             panel.stop.value = "Stop and keep"
-            with gr.Accordion("The same as a command and in Python", open=False):
-                code = [
-                    gr.Code(label="Command", language="shell", interactive=False, elem_id="video-command"),
-                    gr.Code(label="Python", language="python", interactive=False, elem_id="video-python"),
-                ]
+            code = panel.code()
     work = _Work(studio)
     private: dict[str, Any] = {"api_visibility": "private"}
     clip.change(explained(work.opened), clip, [original, frames], **private)
