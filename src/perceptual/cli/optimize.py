@@ -13,8 +13,8 @@ import tyro
 
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
-from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight
+from perceptual.cli.weights import fetch_missing
+from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight, weight_paths
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:

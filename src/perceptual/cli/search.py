@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perceptual.cli.terminal import say, show, tell
-from perceptual.cli.weights import weight_paths
+from perceptual.config import weight_paths
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:

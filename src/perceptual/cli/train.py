@@ -17,8 +17,8 @@ import tyro
 from perceptual.cli import run_file
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
-from perceptual.cli.weights import fetch_missing, weight_paths
-from perceptual.config import from_dict, to_dict
+from perceptual.cli.weights import fetch_missing
+from perceptual.config import from_dict, to_dict, weight_paths
 from perceptual.errors import ConfigError
 from perceptual.tasks import TASKS, find_task
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import tyro
 
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import say, show, tell, with_bar
+from perceptual.config import weight_paths
 from perceptual.errors import ConfigError
 
 
@@ -67,21 +67,6 @@ def fetch(arguments: Sequence[str]) -> int:
             pass
         tell(locate(name))
     return 0
-
-
-def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    """Parse the NAME=FILE of --weights into {name of loss network: file}.
-
-    Raises:
-        ConfigError: a part has no "=".
-    """
-    paths = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
-        paths[name] = Path(os.path.expanduser(path))
-    return paths
 
 
 def known_paths(pairs: Iterable[str]) -> dict[str, Path]:

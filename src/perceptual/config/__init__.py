@@ -14,6 +14,7 @@ from perceptual.config.common import (
     from_dict,
     named_weights,
     to_dict,
+    weight_paths,
 )
 from perceptual.config.evaluate import EvaluateConfig
 from perceptual.config.loss import LossConfig, StyleConvention, Weighting
@@ -59,4 +60,5 @@ __all__ = [
     "from_dict",
     "named_weights",
     "to_dict",
+    "weight_paths",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -192,6 +192,21 @@ def named_weights(text: str, kind: str = "list of losses", example: str = "featu
     if not sum(found.values()):
         raise ConfigError(f"The weights in {shown(text)} are all 0: give weights such as 0.7 and 0.3.")
     return found
+
+
+def weight_paths(pairs: Iterable[str]) -> dict[str, Path]:
+    """Parse the NAME=FILE of --weights into {name of loss network: file}.
+
+    Raises:
+        ConfigError: a part has no "=".
+    """
+    paths = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--weights takes NAME=FILE, such as vgg16=vgg16-00b39a1b.pth, not {pair!r}.")
+        paths[name] = Path(os.path.expanduser(path))
+    return paths
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from perceptual.studio.tabs.panel import Panel
 
 TABS = {
     "Paint": "paint",
+    "Own style": "own_style",
     "Enlarge": "enlarge",
     "Video": "video",
     "Camera": "camera",

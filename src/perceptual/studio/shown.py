@@ -95,4 +95,16 @@ def files(job: Job | None) -> list[str] | None:
     return [str(path) for path in job.results] if job and job.results else None
 
 
+def curves(job: Job | None) -> Any:
+    """The losses of a job as the lines of a plot; hidden if there are none."""
+    import pandas
+
+    rows = [
+        {"step": step, "value": value, "term": term}
+        for step, terms in (job.losses.items() if job else ())
+        for term, value in terms.items()
+    ]
+    return gr.LinePlot(value=pandas.DataFrame(rows) if rows else None, visible=bool(rows))
+
+
 Handler = Callable[..., Any]

@@ -330,12 +330,16 @@ class Trainer:
         return Step(self.step, config.steps, losses, preview, message)
 
 
+def preview_sheet(preview: Tensor) -> Tensor:
+    """A Step's preview as one picture (1, 3, H, W): the inputs above, the network's outputs below."""
+    rows = preview.chunk(2)
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]
+
+
 def save_preview(out: str | Path, step: Step) -> None:
-    """Write a Step's preview as one picture: what came in above, what the network made of it below."""
+    """Write a Step's preview as one picture, as `preview_sheet` makes it, into the previews of a run."""
     if step.preview is not None:
-        rows = step.preview.chunk(2)
-        sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]
-        images.write(side_path(out, ".previews") / f"{step.index:06d}.png", sheet)
+        images.write(side_path(out, ".previews") / f"{step.index:06d}.png", preview_sheet(step.preview))
 
 
 def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:

@@ -18,21 +18,39 @@ class Panel:
     """Progress of the newest job of one kind, with its results.
 
     kind: of the jobs. results: label of the files. more: further components that follow the job. refresh: the values of
-    `more` for a job.
+    `more` for a job. stop: text of the button that stops the job.
+
+    Attributes: `style_fields`, the lists of styles in this tab, which follow the own styles.
     """
 
     def __init__(
-        self, studio: Studio, kind: str, *, results: str, more: Sequence[Any] = (), refresh: Refresh | None = None
+        self,
+        studio: Studio,
+        kind: str,
+        *,
+        results: str,
+        more: Sequence[Any] = (),
+        refresh: Refresh | None = None,
+        stop: str = "Stop",
     ) -> None:
-        self.studio, self.kind, self._refresh = studio, kind, refresh
+        self.studio, self.kind = studio, kind
         self.progress = gr.HTML(elem_id=f"{kind}-progress")
-        self.stop = gr.Button("Stop", visible=False, variant="stop", elem_id=f"{kind}-stop")
+        self.stop = gr.Button(stop, visible=False, variant="stop", elem_id=f"{kind}-stop")
         self.files = gr.File(
             label=results, visible=False, interactive=False, file_count="multiple", elem_id=f"{kind}-results"
         )
         self.seen = gr.State("")
-        self.outputs = [self.seen, self.progress, self.stop, self.files, *more]
+        self.outputs = [self.seen, self.progress, self.stop, self.files]
+        self.style_fields: list[gr.Dropdown] = []
+        self._refresh: list[Refresh] = []
+        if refresh is not None:
+            self.add(more, refresh)
         self.stop.click(self._stop, None, None, api_visibility="private")
+
+    def add(self, more: Sequence[Any], refresh: Refresh) -> None:
+        """Let further components follow the job. refresh: their values for a job."""
+        self.outputs += more
+        self._refresh.append(refresh)
 
     def code(self) -> list[Any]:
         """Make the two fields for the command line and the Python code; `explained` handlers fill them."""
@@ -59,5 +77,5 @@ class Panel:
             shown.progress(job, jobs),
             gr.Button(visible=bool(job and job.active)),
             gr.File(value=results, visible=bool(results)),
-            *(self._refresh(job) if self._refresh else ()),
+            *(value for refresh in self._refresh for value in refresh(job)),
         ]
