@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def test_a_clip_is_previewed_and_painted_as_the_stylizer_does(page: Any, tmp_pat
     with Reader(clip) as reader:
         wanted = [steady(frame.pixels, stylizer.stylize(frame.pixels)) for frame in reader]
     assert len(written) == len(wanted) == 8
-    assert max(difference(got, pixels_of(frame)) for (_, got), frame in zip(written, wanted, strict=True)) < 6
+    for index, (_, got) in enumerate(written):
+        assert difference(got, pixels_of(wanted[index])) < 8  # the error of the codec, which halves the colours' size
+        assert difference(got, pixels_of(wanted[(index + 4) % 8])) > 12
     assert not (tmp_path / "out" / "uploads").exists()
 
 
@@ -208,9 +211,9 @@ def test_the_command_is_shown_for_both_tabs() -> None:
 
 
 def test_stills_are_evenly_spaced_in_the_part(tmp_path: Path) -> None:
-    path = clips.make(tmp_path / "numbers.mp4", count=20, rate=10)  # frame k is shown from 0.1 k s on
+    path = clips.make(tmp_path / "numbers.mp4", count=20, rate=8)  # frame k is shown from k / 8 s on
     assert [clips.number(frame) for _, frame in stills(path)] == [2, 6, 10, 14, 18]
-    assert [clips.number(frame) for _, frame in stills(path, 2, start=1, end=1.8)] == [12, 16]
+    assert [clips.number(frame) for _, frame in stills(path, 2, start=Fraction(1), end=Fraction(2))] == [10, 14]
     assert next(stills(path, size=32))[1].shape == (1, 3, 24, 32)
 
 
