@@ -163,7 +163,7 @@ def test_what_is_no_video_is_refused_in_one_sentence(page: Any, tmp_path: Path, 
         assert page.query_selector("#video-result video") is None
 
 
-def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path) -> None:
+def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "out" / "results"
     with server(tmp_path / "out") as address:
         opened(page, address.url, "Camera")
@@ -182,10 +182,15 @@ def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path) -
         text(page, "#camera-live", "recording: 1 s")
         page.click("#camera-end")
         wait_for(lambda: list(results.glob("*.mp4")))
+        monkeypatch.setattr(camera, "LONGEST", 0.5)
+        page.wait_for_selector("#camera-record").click()
+        wait_for(lambda: len(list(results.glob("*.mp4"))) == 2)  # it ended by itself
+        page.wait_for_selector("#camera-record")
+        text(page, "#camera-results", "camera_wave_2")
         page.click("#camera-stop")
         text(page, "#camera-live", "The camera is off.")
         assert "camera_wave" in page.inner_text("#camera-results")
-    (film,) = results.glob("*.mp4")
+    film = results / "camera_wave.mp4"
     with Image.open(next(results.glob("*.png"))) as picture:
         assert max(picture.size) >= camera.SMALLEST
     times = clips.times(film)
