@@ -6,6 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def test_a_clip_is_previewed_and_painted_as_the_stylizer_does(page: Any, tmp_pat
     with Reader(clip) as reader:
         wanted = [steady(frame.pixels, stylizer.stylize(frame.pixels)) for frame in reader]
     assert len(written) == len(wanted) == 8
-    assert max(difference(got, pixels_of(frame)) for (_, got), frame in zip(written, wanted, strict=True)) < 6
+    for index, (_, got) in enumerate(written):
+        assert difference(got, pixels_of(wanted[index])) < 8  # the error of the codec, which halves the colours' size
+        assert difference(got, pixels_of(wanted[(index + 4) % 8])) > 12
     assert not (tmp_path / "out" / "uploads").exists()
 
 
@@ -160,7 +163,7 @@ def test_what_is_no_video_is_refused_in_one_sentence(page: Any, tmp_path: Path, 
         assert page.query_selector("#video-result video") is None
 
 
-def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path) -> None:
+def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "out" / "results"
     with server(tmp_path / "out") as address:
         opened(page, address.url, "Camera")
@@ -179,10 +182,15 @@ def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path) -
         text(page, "#camera-live", "recording: 1 s")
         page.click("#camera-end")
         wait_for(lambda: list(results.glob("*.mp4")))
+        monkeypatch.setattr(camera, "LONGEST", 0.5)
+        page.wait_for_selector("#camera-record").click()
+        wait_for(lambda: len(list(results.glob("*.mp4"))) == 2)  # it ended by itself
+        page.wait_for_selector("#camera-record")
+        text(page, "#camera-results", "camera_wave_2")
         page.click("#camera-stop")
         text(page, "#camera-live", "The camera is off.")
         assert "camera_wave" in page.inner_text("#camera-results")
-    (film,) = results.glob("*.mp4")
+    film = results / "camera_wave.mp4"
     with Image.open(next(results.glob("*.png"))) as picture:
         assert max(picture.size) >= camera.SMALLEST
     times = clips.times(film)
@@ -208,9 +216,9 @@ def test_the_command_is_shown_for_both_tabs() -> None:
 
 
 def test_stills_are_evenly_spaced_in_the_part(tmp_path: Path) -> None:
-    path = clips.make(tmp_path / "numbers.mp4", count=20, rate=10)  # frame k is shown from 0.1 k s on
+    path = clips.make(tmp_path / "numbers.mp4", count=20, rate=8)  # frame k is shown from k / 8 s on
     assert [clips.number(frame) for _, frame in stills(path)] == [2, 6, 10, 14, 18]
-    assert [clips.number(frame) for _, frame in stills(path, 2, start=1, end=1.8)] == [12, 16]
+    assert [clips.number(frame) for _, frame in stills(path, 2, start=Fraction(1), end=Fraction(2))] == [10, 14]
     assert next(stills(path, size=32))[1].shape == (1, 3, 24, 32)
 
 

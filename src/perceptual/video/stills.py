@@ -39,8 +39,9 @@ def stills(
 ) -> Iterator[tuple[float, Tensor]]:
     """Frames at evenly spaced times: (time in seconds, frame (1, 3, H, W), uint8).
 
-    The part is divided into `count` equal pieces, and the first frame at or after the middle of each piece is taken.
-    Fewer frames come out if a piece has none. If the length is unknown, the first five seconds are looked at.
+    The part is divided into `count` equal pieces, and the first frame at or after the middle of each piece is taken, or
+    else the first one of the piece. Fewer frames come out if a piece has none. If the length is
+    unknown, the first five seconds are looked at.
 
     start, end: the part, in seconds. size: longer side of the frames in pixels.
 
@@ -54,9 +55,11 @@ def stills(
     stop = min(known) if known else start + _UNKNOWN
     found = 0
     for index in range(count):
-        time = start + (stop - start) * (2 * index + 1) / (2 * count)
-        with suppress(VideoError), open_video(path, start=time, end=end, size=size) as video:
-            yield float(time), next(iter(video)).pixels
-            found += 1
+        for half in (2 * index + 1, 2 * index):  # the last frame may lie in the first half of the last piece
+            time = start + (stop - start) * half / (2 * count)
+            with suppress(VideoError), open_video(path, start=time, end=end, size=size) as video:
+                yield float(time), next(iter(video)).pixels
+                found += 1
+                break
     if not found:
         yield float(start), first

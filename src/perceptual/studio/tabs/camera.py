@@ -40,14 +40,7 @@ def build(studio: Studio) -> Panel:
     studio.closing.append(cameras.close)
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            live = gr.HTML(
-                cameras.new,
-                html_template=TEMPLATE,
-                css_template=CSS,
-                js_on_load=Path(__file__).with_name("camera.js").read_text(encoding="utf-8"),
-                server_functions=[_server(cameras)],
-                elem_id="camera-live",
-            )
+            live = _live(cameras)
             with gr.Row():
                 start = gr.Button("Start the camera", variant="primary", elem_id="camera-start")
                 stop = gr.Button("Stop the camera", elem_id="camera-stop")
@@ -72,6 +65,18 @@ def build(studio: Studio) -> Panel:
     for ended in (end.click, live.ended):
         ended(explained(work.end), live, shown, **private)
     return panel
+
+
+def _live(cameras: Cameras) -> Any:
+    """The camera image and its painting."""
+    return gr.HTML(
+        cameras.new,
+        html_template=TEMPLATE,
+        css_template=CSS,
+        js_on_load=Path(__file__).with_name("camera.js").read_text(encoding="utf-8"),
+        server_functions=[_server(cameras)],
+        elem_id="camera-live",
+    )
 
 
 def _choice(names: list[str]) -> list[Any]:

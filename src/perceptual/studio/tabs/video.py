@@ -6,7 +6,7 @@ import html
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -190,10 +190,7 @@ class _Work:
             return next(iter(video)).pixels
 
     def _info(self, clip: str) -> Info:
-        from perceptual.video import open_video
-
-        with _named(clip), open_video(clip) as video:
-            info = video.info
+        info = _opened(clip)
         if info.width * info.height > self.studio.models.max_pixels:
             raise ConfigError(
                 f"A frame has {info.width} x {info.height} px: scale the clip down, or start the page with a larger "
@@ -275,6 +272,19 @@ class _Work:
         stylizer = models.stylizer({choice.style: 1.0}, video=True)
         settle = Steady(config.steady) if config.steady else None
         return partial(stylizer.apply, options=config.painting.options), settle
+
+
+@lru_cache(maxsize=64)
+def _opened(clip: str) -> Info:
+    """The properties of a clip; an uploaded file does not change.
+
+    Raises:
+        VideoError: it is none, or it is damaged.
+    """
+    from perceptual.video import open_video
+
+    with _named(clip), open_video(clip) as video:
+        return video.info
 
 
 def _seconds(value: float | None) -> str | None:
