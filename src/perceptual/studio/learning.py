@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from perceptual import images
 from perceptual.checkpoints import Card
-from perceptual.config import StudioConfig, from_dict, weight_paths
+from perceptual.config import Range, StudioConfig, check, from_dict, weight_paths
 from perceptual.errors import ConfigError, OutputError
 from perceptual.files import write_beside
 from perceptual.losses.networks import missing_networks
@@ -30,15 +30,14 @@ PREVIEW_EVERY, SAVE_EVERY = 10, 20
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the user chose. name: of the style. steps: optimiser steps. style_weight: weight of the style loss."""
+    """What the user chose. name: of the style. steps: optimiser steps, 1 to 100,000. style_weight: 0 to 1000."""
 
     name: str
-    steps: int = 150
-    style_weight: float = 2.0
+    steps: Annotated[int, Range(1, 100_000)] = 150
+    style_weight: Annotated[float, Range(0, 1000)] = 2.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.steps <= 100_000:
-            raise ConfigError(f"The number of steps is {self.steps}: give 1 to 100,000.")
+        check(self)
 
     def recipe(self) -> StyleRecipe:
         """The settings of the training: the recipe `own`, with gamma and beta alone."""
@@ -140,7 +139,7 @@ def choice_of(out: Path) -> Choice:
     file = run_folder(out) / "choice.json"
     try:
         return from_dict(Choice, json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, ConfigError) as error:
         raise ConfigError(f"{file} is missing or damaged: this style cannot be learned further.") from error
 
 

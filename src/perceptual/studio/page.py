@@ -24,6 +24,9 @@ TABS = {
 CLOCK = 1.0
 """Seconds between two looks at the jobs."""
 
+HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""For events that work in the background."""
+
 CSS = """
 .gradio-container { max-width: 1800px !important; }
 progress { width: 60%; height: 0.8em; accent-color: var(--color-accent); }
@@ -56,31 +59,55 @@ def build(studio: Studio) -> Any:
         gr.Markdown("# perceptual studio")
         with gr.Tabs(elem_id="tabs"):
             panels = [_tab(studio, title, module) for title, module in TABS.items()]
-        with gr.Accordion("All jobs and where the results are", open=False, elem_id="jobs"):
-            gr.Markdown(f"Results and own styles are kept in `{html.escape(str(studio.folder.path))}`.")
-            listing = gr.HTML()
-            stop = gr.Dropdown(label="Stop a job", choices=[], value=None, elem_id="jobs-stop")
-        seen = gr.State("")
-
-        def jobs(shown_before: str) -> Sequence[Any]:
-            every = studio.jobs.all()
-            version = " ".join(f"{job.number}{job.status}{job.index}" for job in every)
-            if version == shown_before:
-                return gr.skip(), gr.skip(), gr.skip()
-            active = [(job.title, job.number) for job in every if job.active]
-            return version, _listing(studio), gr.Dropdown(choices=active, value=None)
-
-        def stopped(number: int | None) -> None:
-            if number and (job := studio.jobs.find(number)):
-                job.stop()
-
-        stop.input(stopped, stop, None, api_visibility="private")
         clock = gr.Timer(CLOCK)
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        often = [clock.tick, page.load]
+        _jobs(studio, often)
+        _styles(studio, panels, often)
         for panel in panels:
-            gr.on([clock.tick, page.load], panel.update, panel.seen, panel.outputs, **hidden)
-        gr.on([clock.tick, page.load], jobs, seen, [seen, listing, stop], **hidden)
+            gr.on(often, panel.update, panel.seen, panel.outputs, **HIDDEN)
     return page
+
+
+def _jobs(studio: Studio, often: Sequence[Any]) -> None:
+    """The list of all jobs. often: events after which it looks at them."""
+    with gr.Accordion("All jobs and where the results are", open=False, elem_id="jobs"):
+        gr.Markdown(f"Results and own styles are kept in `{html.escape(str(studio.folder.path))}`.")
+        listing = gr.HTML()
+        stop = gr.Dropdown(label="Stop a job", choices=[], value=None, elem_id="jobs-stop")
+    seen = gr.State("")
+
+    def jobs(shown_before: str) -> Sequence[Any]:
+        every = studio.jobs.all()
+        version = " ".join(f"{job.number}{job.status}{job.index}" for job in every)
+        if version == shown_before:
+            return gr.skip(), gr.skip(), gr.skip()
+        active = [(job.title, job.number) for job in every if job.active]
+        return version, _listing(studio), gr.Dropdown(choices=active, value=None)
+
+    def stopped(number: int | None) -> None:
+        if number and (job := studio.jobs.find(number)):
+            job.stop()
+
+    stop.input(stopped, stop, None, api_visibility="private")
+    gr.on(often, jobs, seen, [seen, listing, stop], **HIDDEN)
+
+
+def _styles(studio: Studio, panels: Sequence[Panel], often: Sequence[Any]) -> None:
+    """Keep the lists of styles in all tabs up to date."""
+    known = gr.State("\n".join(studio.models.styles()))
+    fields = [field for panel in panels for field in panel.style_fields]
+
+    def styles(shown_before: str) -> Sequence[Any]:
+        names = list(studio.models.styles())
+        if "\n".join(names) == shown_before:
+            return [gr.skip() for _ in (known, *fields)]
+        lists = [type(field)(choices=["", *names] if field.value == "" else names) for field in fields]
+        return ["\n".join(names), *lists]
+
+    gr.on(often, styles, known, [known, *fields], **HIDDEN)
+    for panel in panels:
+        if panel.on_styles is not None:
+            known.change(*panel.on_styles, **HIDDEN)
 
 
 def _tab(studio: Studio, title: str, module: str) -> Panel:

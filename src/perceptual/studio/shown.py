@@ -85,7 +85,7 @@ def progress(job: Job | None, jobs: Jobs) -> str:
 def version(job: Job | None, jobs: Jobs) -> str:
     """Text that changes when what `progress` shows changes."""
     if job is None:
-        return ""
+        return "no job"
     second = int(job.seconds) if job.status == "running" else 0
     return f"{job.number} {job.status} {job.index} {second} {len(job.message)} {jobs.ahead(job)}"
 

@@ -56,6 +56,13 @@ _PAPER = StyleRecipe(
     train=TrainConfig(crop="squash", precision="float32"),
 )
 
+_GALLERY_LOSS = replace(
+    _RELATIVE,
+    content_layers=("vgg16-torchvision:relu3_3",),
+    style_layers=(*_VGG, *(f"{layer}@2" for layer in _VGG)),
+    lattice_weight=0.3,
+)
+
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
         "a lean network under the paper's layers, for a computer without a GPU",
@@ -74,7 +81,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         "--steps go on with all weights",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
-            loss=replace(_RELATIVE, style_weight=2.0),  # as the gallery was trained
+            loss=replace(_GALLERY_LOSS, style_weight=2.0),  # twice the gallery's: few steps have to do
             train=replace(_SHORT, steps=300, style_steps=300, preview_every=50, save_every=50),
         ),
     ),
@@ -82,12 +89,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         "what the shipped gallery is trained with: styles at two sizes, noise against grids; days without a GPU",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance", noise=GALLERY_NOISE),
-            loss=replace(
-                _RELATIVE,
-                content_layers=("vgg16-torchvision:relu3_3",),
-                style_layers=(*_VGG, *(f"{layer}@2" for layer in _VGG)),
-                lattice_weight=0.3,
-            ),
+            loss=_GALLERY_LOSS,
             train=replace(_SHORT, steps=250_000, batch=2, learning_rate=1e-3, decay="tail", warmup=20, ema=0.999),
             style_size=1024,  # tools/paintings.py scales each painting to a size of its own
         ),

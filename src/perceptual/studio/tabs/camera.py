@@ -52,6 +52,7 @@ def build(studio: Studio) -> Panel:
             code = panel.code()
         with gr.Column(scale=1, min_width=300):
             choice = _choice(list(studio.models.styles()))
+    panel.style_fields = choice[:1]
     work = _Work(studio, cameras)
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     for button in (start, stop):

@@ -22,7 +22,8 @@ from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
 """Steps of a first try: about three minutes on two processor cores."""
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Gradio's display of progress would cover the fields after an error."""
 
 
 def build(studio: Studio) -> Panel:
@@ -89,7 +90,7 @@ def _connect(work: _Work, inputs: list[Any], buttons: list[Any], code: list[Any]
     painting.change(work.named, painting, name, **PRIVATE)
     gr.on(
         [painting.change, steps.change, weight.change], explained(work.snippets), [painting, steps, weight], code,
-        show_progress="hidden", **PRIVATE,
+        **PRIVATE,
     )  # fmt: skip
     go.click(explained(work.learn), inputs, None, **PRIVATE)
     fetch.click(explained(work.fetch), None, None, **PRIVATE)

@@ -69,6 +69,8 @@ def build(studio: Studio) -> Panel:
             code = panel.code()
     parts = _Parts(photos, photo, wall, style, sliders, blend, compare, versions, kind, code)
     _connect(studio, parts, paint, keep)
+    panel.style_fields = [style, *blend[::2]]
+    panel.on_styles = (explained(_Work(studio).wall), photo, wall)
     return panel
 
 
@@ -198,8 +200,8 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     """Connect the components with their handlers."""
     work = _Work(studio)
     choice = [parts.style, *parts.sliders, *parts.blend]
-    private: dict[str, Any] = {"api_visibility": "private"}
-    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "show_progress": "hidden"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    live: dict[str, Any] = {**private, "trigger_mode": "always_last"}
 
     def pick(event: gr.SelectData) -> Any:
         return event.value["caption"]

@@ -20,7 +20,8 @@ class Panel:
     kind: of the jobs. results: label of the files. more: further components that follow the job. refresh: the values of
     `more` for a job. stop: text of the button that stops the job.
 
-    Attributes: `style_fields`, the lists of styles in this tab, which follow the own styles.
+    Attributes: `style_fields`, the lists of styles in this tab, which follow the own styles; `on_styles`, (function,
+    inputs, outputs) to call when the own styles have changed.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class Panel:
         )
         self.seen = gr.State("")
         self.outputs = [self.seen, self.progress, self.stop, self.files]
-        self.style_fields: list[gr.Dropdown] = []
+        self.style_fields: list[Any] = []
+        self.on_styles: tuple[Any, Any, Any] | None = None
         self._refresh: list[Refresh] = []
         if refresh is not None:
             self.add(more, refresh)

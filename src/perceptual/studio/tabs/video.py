@@ -120,11 +120,18 @@ def build(studio: Studio) -> Panel:
                 go = gr.Button("Convert", variant="primary", elem_id="video-go")
             frames = gr.HTML(elem_id="video-frames")
             result = gr.HTML(elem_id="video-result")
-            panel = Panel(studio, "video", results="Converted clip", more=[result], refresh=lambda job: [_result(job)])
-            panel.stop.value = "Stop and keep"
+            panel = Panel(
+                studio,
+                "video",
+                results="Converted clip",
+                more=[result],
+                refresh=lambda job: [_result(job)],
+                stop="Stop and keep",
+            )
+            panel.style_fields = fields[1:2]
             code = panel.code()
     work = _Work(studio)
-    private: dict[str, Any] = {"api_visibility": "private"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     clip.change(explained(work.opened), clip, [original, frames], **private)
     gr.on(
         [part.change for part in [clip, *fields]],
@@ -132,7 +139,6 @@ def build(studio: Studio) -> Panel:
         [clip, *fields],
         code,
         trigger_mode="always_last",
-        show_progress="hidden",
         **private,
     )
     preview.click(explained(work.preview), [clip, *fields], frames, **private)
