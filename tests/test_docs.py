@@ -72,7 +72,13 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_readme_names_both_commands_and_what_is_downloaded() -> None:
-    for part in ("make demo", "make test", "https://download.pytorch.org/whl/cpu", "553 MB", "--weights vgg16-torchvision=FILE"):
+    for part in (
+        "make demo",
+        "make test",
+        "https://download.pytorch.org/whl/cpu",
+        "553 MB",
+        "--weights vgg16-torchvision=FILE",
+    ):
         assert part in OUTSIDE["README.md"]
 
 

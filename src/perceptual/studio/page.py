@@ -19,6 +19,8 @@ TABS = {
     "Enlarge": "enlarge",
     "Video": "video",
     "Camera": "camera",
+    "By optimisation": "optimize",
+    "Loss explorer": "explore",
 }
 """{title of a tab: module in `studio.tabs` that has `build`}."""
 CLOCK = 1.0
