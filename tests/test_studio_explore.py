@@ -18,6 +18,8 @@ from perceptual.config import StudioConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import gram_matrix
 from perceptual.measure.features import activation_sheet, gram_picture
+from perceptual.studio import shown
+from perceptual.studio.jobs import Job
 from perceptual.studio.optimizing import available, baseline, features
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.optimize import _Work
@@ -92,6 +94,14 @@ def test_the_objective_moves_to_another_network() -> None:
     assert loss.style_weight == 7.0
     with pytest.raises(ConfigError, match="choose a VGG network"):
         baseline("squeezenet1_1", 1.0)
+
+
+def test_losses_are_drawn_as_shares_of_their_first_values() -> None:
+    job = Job("a", "b", lambda job: [])
+    job.losses = {1: {"style vgg16:relu1_2": 4.0, "tv": 0.0}, 2: {"style vgg16:relu1_2": 1.0, "tv": 3.0}}
+    drawn = shown.curves(job).value
+    assert drawn["data"] == [[1, 1.0, "style relu1_2"], [2, 0.25, "style relu1_2"]]
+    assert not shown.curves(None).visible
 
 
 def test_a_stopped_optimisation_keeps_the_best(tmp_path: Path, picture: Path, weights: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"
 
 CSS = """
 .gradio-container { max-width: 1800px !important; }
-progress { width: 60%; height: 0.8em; accent-color: var(--color-accent); }
+progress { width: 60%; height: 0.8em; accent-color: #6366f1; }
 #paint-wall .caption-label { font-size: 0.7rem; padding: 1px 4px; }
 footer { display: none !important; }
 """

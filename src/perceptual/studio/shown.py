@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -96,15 +97,15 @@ def files(job: Job | None) -> list[str] | None:
 
 
 def curves(job: Job | None) -> Any:
-    """The losses of a job as the lines of a plot; hidden if there are none."""
+    """The losses of a job as the lines of a plot, each as a share of its first value; hidden if there are none."""
     import pandas
 
+    losses = job.losses if job else {}
+    first = {term: value for terms in list(losses.values())[:1] for term, value in terms.items()}
     rows = [
-        {"step": step, "value": value, "term": term}
-        for step, terms in (job.losses.items() if job else ())
+        {"step": step, "value": value / first[term], "term": re.sub(r"\S+:", "", term)}
+        for step, terms in losses.items()
         for term, value in terms.items()
+        if first.get(term)
     ]
     return gr.LinePlot(value=pandas.DataFrame(rows) if rows else None, visible=bool(rows))
-
-
-Handler = Callable[..., Any]

@@ -48,7 +48,13 @@ def build(studio: Studio) -> Panel:
             preview = gr.Image(label="Reconstruction", interactive=False, buttons=[], elem_id="explore-preview")
             panel = Panel(studio, "explore", results="Reconstructions", stop="Stop and keep")
             plot = gr.LinePlot(
-                x="step", y="value", color="term", title="Losses", height=220, visible=False, elem_id="explore-plot"
+                x="step",
+                y="value",
+                color="term",
+                title="Losses, as a share of the first value",
+                height=220,
+                visible=False,
+                elem_id="explore-plot",
             )
             code = panel.code()
     panel.add([preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job), networks(studio)])

@@ -39,7 +39,13 @@ def build(studio: Studio) -> Panel:
             preview = gr.Image(label="The best so far", interactive=False, buttons=[], elem_id="optimize-preview")
             panel = Panel(studio, "optimize", results="Result", stop="Stop and keep")
             plot = gr.LinePlot(
-                x="step", y="value", color="term", title="Losses", height=220, visible=False, elem_id="optimize-plot"
+                x="step",
+                y="value",
+                color="term",
+                title="Losses, as a share of the first value",
+                height=220,
+                visible=False,
+                elem_id="optimize-plot",
             )
             code = panel.code()
     panel.add([preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job), networks(studio)])

@@ -60,7 +60,13 @@ def build(studio: Studio) -> Panel:
 
 def _plot() -> gr.LinePlot:
     return gr.LinePlot(
-        x="step", y="value", color="term", title="Losses while learning", height=220, visible=False, elem_id="own-plot"
+        x="step",
+        y="value",
+        color="term",
+        title="Losses, as a share of the first value",
+        height=220,
+        visible=False,
+        elem_id="own-plot",
     )
 
 
