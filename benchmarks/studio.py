@@ -24,7 +24,7 @@ from playwright.sync_api import sync_playwright
 from perceptual import Stylizer, keep_memory
 
 STYLES = 11
-SIDE = 768  # pixels of the preview
+SIDE = 640  # pixels of the preview
 
 
 def started(folder: Path) -> tuple[subprocess.Popen, str]:

@@ -4,6 +4,7 @@ Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], up
 stay uint8, from 0 to 255.
 """
 
+from perceptual.images.bytes import as_jpeg
 from perceptual.images.header import size_of
 from perceptual.images.picture import (
     MAX_PIXELS,
@@ -20,6 +21,7 @@ from perceptual.images.picture import (
     read_animation,
     resize,
     scaled_size,
+    to_array,
     to_kind_of,
     unit,
     write,
@@ -32,6 +34,7 @@ __all__ = [
     "WRITABLE_SUFFIXES",
     "Picture",
     "alpha_of",
+    "as_jpeg",
     "check_ending",
     "check_size",
     "from_any",
@@ -45,6 +48,7 @@ __all__ = [
     "scaled_size",
     "sheet_size",
     "size_of",
+    "to_array",
     "to_kind_of",
     "unit",
     "with_dpi",

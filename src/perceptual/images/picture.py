@@ -135,7 +135,7 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
         _check_memory(image)
         array = layers(image)[0]
         if array.shape[2] == 4 or array.dtype != np.uint8:
-            array = _array(_planes(array)[0], None, top=255)
+            array = to_array(_planes(array)[0], None, top=255)
         return Image.fromarray(np.ascontiguousarray(array))
 
 
@@ -231,7 +231,7 @@ def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
         array = tensor.detach().cpu().permute(0, 2, 3, 1).float().numpy().astype(like.dtype)
         return cast(Kind, array[0] if single else array)
     alpha = alpha_of(like) if alpha is None else alpha
-    return cast(Kind, Image.fromarray(_array(result, alpha, top=255)))
+    return cast(Kind, Image.fromarray(to_array(result, alpha, top=255)))
 
 
 def alpha_of(image: object) -> Tensor | None:
@@ -341,7 +341,7 @@ def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
         raise ImageError(f"give one image of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
     check_sides(kind, picture.height, picture.width)
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255
-    array = _array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
+    array = to_array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)
     in_srgb = picture.bit_depth == 8 if picture.in_srgb is None else picture.in_srgb
     described = Description(picture.icc_profile, picture.exif, picture.dpi, in_srgb, picture.xmp)
     return encode(array, kind, described, quality=quality)
@@ -377,9 +377,10 @@ def _levels(pixels: Tensor, top: int) -> Tensor:
     return (pixels.clamp(0, 1) * top + 0.5).floor()
 
 
-def _array(pixels: Tensor, alpha: Tensor | None, *, top: int, on_white: bool = False) -> Array:
-    """One image as an array (H, W, 3), or (H, W, 4) with alpha resized to it; uint8 if `top` is 255, else uint16.
+def to_array(pixels: Tensor, alpha: Tensor | None = None, *, top: int = 255, on_white: bool = False) -> Array:
+    """One image (1, 3, H, W), in [0, 1] or levels, as an array (H, W, 3), or (H, W, 4) with alpha resized to it.
 
+    alpha: (1, 1, h, w) in [0, 1]. top: the largest value of the array, which is uint8 for 255, and else uint16.
     on_white: put the image on a white background by its alpha, and return three channels.
     """
     if pixels.dtype == torch.uint8 and alpha is None and top == 255:

@@ -75,7 +75,8 @@ class Folder:
             self._shown += 1
             folder, number = self.uploads / "shown", self._shown
         path = folder / f"{number}.jpg"
-        images.write(path, images.Picture(pixels), quality=92)
+        folder.mkdir(exist_ok=True)
+        path.write_bytes(images.as_jpeg(pixels))
         (folder / f"{number - SHOWN}.jpg").unlink(missing_ok=True)
         return str(path)
 

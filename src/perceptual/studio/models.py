@@ -10,17 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.apply import Model, Stylizer, Upscaler
 from perceptual.checkpoints import shipped
 from perceptual.config import PaintOptions
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, PerceptualError
 from perceptual.studio.folder import Folder
 
 GALLERY = "gallery"
-PAINTED_SIDE = 768
+PAINTED_SIDE = 640
 """Longer side in pixels at which strokes have size 1 in the page."""
 THUMBNAIL = 224
 """Longer side of the pictures of the wall."""
@@ -36,7 +37,7 @@ class Paint:
     """The choices of a painting in the page.
 
     styles: {style by name: weight, above 0}, at least one. strength: 0 to 1. strokes: their size, 0.25 to 4; 1 is that
-    on a picture of 768 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
+    on a picture of 640 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
     """
 
     styles: Mapping[str, float] = field(default_factory=lambda: {"starry_night": 1.0})
@@ -159,9 +160,7 @@ class Models:
         """(style, small painting of the photo in it) for every style."""
         photo = self.photo(path, THUMBNAIL)
         for name in self.styles():
-            with self._alone():
-                painted = self.stylizer({name: 1.0}).stylize(photo)
-            yield name, painted
+            yield name, self._painted(photo, {name: 1.0}, PaintOptions())
 
     def preview(self, path: Path, choice: Paint) -> Tensor:
         """The painting of a photo at a size that takes a fraction of a second, as levels (1, 3, h, w).
@@ -170,10 +169,22 @@ class Models:
         """
         longer = choice.size or max(self.size(path))
         side = max(16, min(PAINTED_SIDE, round(min(longer, PAINTED_SIDE) / choice.strokes)))
-        stylizer = self.stylizer(choice.styles)
+        options = replace(choice.options(side, side), style_scale=1.0, size=None)
+        return self._painted(self.photo(path, side), choice.styles, options)
+
+    def _painted(self, photo: Tensor, styles: Mapping[str, float], options: PaintOptions) -> Tensor:
+        """A painting of levels (1, 3, H, W). All shipped styles share one network, which is loaded once."""
         with self._alone():
-            options = replace(choice.options(side, side), style_scale=1.0, size=None)
-            return stylizer.stylize(self.photo(path, side), options)
+            gallery = self._kept(GALLERY, lambda: Stylizer.load(GALLERY, device=self.device))
+            own = self.folder.own_styles()
+            if all(name in gallery.styles and name not in own for name in styles):
+                return gallery.stylize(photo, options, style=self.text(styles))
+            return self.stylizer(styles).stylize(photo, options)
+
+    def warm_up(self) -> None:
+        """Load the gallery and paint a small picture, so that the first preview is quick."""
+        with contextlib.suppress(PerceptualError):
+            self._painted(torch.zeros(1, 3, THUMBNAIL, THUMBNAIL, dtype=torch.uint8), {"wave": 1.0}, PaintOptions())
 
     def frame(self, pixels: Tensor, choice: Paint) -> Tensor:
         """The painting of one frame of a video, levels (1, 3, H, W), at its own size; strokes and size are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -55,23 +55,29 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
+Look = tuple[Callable[[Any], Sequence[Any]], Any, Sequence[Any]]
+"""What the clock updates: (function of the state that the page shows, that state, [state, other outputs ...])."""
+
+
 def build(studio: Studio) -> Any:
     """The page with all its tabs, as `gradio.Blocks`."""
     with gr.Blocks(title="perceptual studio", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# perceptual studio")
         with gr.Tabs(elem_id="tabs"):
             panels = [_tab(studio, title, module) for title, module in TABS.items()]
-        clock = gr.Timer(CLOCK)
-        often = [clock.tick, page.load]
-        _jobs(studio, often)
-        _styles(studio, panels, often)
-        for panel in panels:
-            gr.on(often, panel.update, panel.seen, panel.outputs, **HIDDEN)
+        looks: list[Look] = [(panel.update, panel.seen, panel.outputs) for panel in panels]
+        looks += [_jobs(studio), _styles(studio, panels)]
+
+        def look(*states: Any) -> Sequence[Any]:
+            return [value for (update, _, _), state in zip(looks, states, strict=True) for value in update(state)]
+
+        seen, outputs = [state for _, state, _ in looks], [output for _, _, each in looks for output in each]
+        gr.on([gr.Timer(CLOCK).tick, page.load], look, seen, outputs, **HIDDEN)
     return page
 
 
-def _jobs(studio: Studio, often: Sequence[Any]) -> None:
-    """The list of all jobs. often: events after which it looks at them."""
+def _jobs(studio: Studio) -> Look:
+    """The list of all jobs."""
     with gr.Accordion("All jobs and where the results are", open=False, elem_id="jobs"):
         gr.Markdown(f"Results and own styles are kept in `{html.escape(str(studio.folder.path))}`.")
         listing = gr.HTML()
@@ -80,7 +86,7 @@ def _jobs(studio: Studio, often: Sequence[Any]) -> None:
 
     def jobs(shown_before: str) -> Sequence[Any]:
         every = studio.jobs.all()
-        version = " ".join(f"{job.number}{job.status}{job.index}" for job in every)
+        version = "jobs " + " ".join(f"{job.number}{job.status}{job.index}" for job in every)
         if version == shown_before:
             return gr.skip(), gr.skip(), gr.skip()
         active = [(job.title, job.number) for job in every if job.active]
@@ -91,11 +97,11 @@ def _jobs(studio: Studio, often: Sequence[Any]) -> None:
             job.stop()
 
     stop.input(stopped, stop, None, api_visibility="private")
-    gr.on(often, jobs, seen, [seen, listing, stop], **HIDDEN)
+    return jobs, seen, [seen, listing, stop]
 
 
-def _styles(studio: Studio, panels: Sequence[Panel], often: Sequence[Any]) -> None:
-    """Keep the lists of styles in all tabs up to date."""
+def _styles(studio: Studio, panels: Sequence[Panel]) -> Look:
+    """The lists of styles in all tabs, which follow the own styles."""
     known = gr.State("\n".join(studio.models.styles()))
     fields = [field for panel in panels for field in panel.style_fields]
 
@@ -106,10 +112,10 @@ def _styles(studio: Studio, panels: Sequence[Panel], often: Sequence[Any]) -> No
         lists = [type(field)(choices=["", *names] if field.value == "" else names) for field in fields]
         return ["\n".join(names), *lists]
 
-    gr.on(often, styles, known, [known, *fields], **HIDDEN)
     for panel in panels:
         if panel.on_styles is not None:
             known.change(*panel.on_styles, **HIDDEN)
+    return styles, known, [known, *fields]
 
 
 def _tab(studio: Studio, title: str, module: str) -> Panel:

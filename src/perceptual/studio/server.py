@@ -80,6 +80,7 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
                 thread.join(0.02)
                 if not thread.is_alive():
                     raise OutputError("The server did not start: choose another --port.")
+            threading.Thread(target=studio.models.warm_up, name="warm up", daemon=True).start()
             host, port = f"[{config.host}]" if ":" in config.host else config.host, listening.getsockname()[1]
             yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
         finally:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.errors import PerceptualError
-from perceptual.functional import Array
-from perceptual.images import codecs
 from perceptual.studio.jobs import Job, Jobs
 
 _P = ParamSpec("_P")
@@ -30,17 +28,9 @@ STATUS = {
 }
 
 
-def picture(pixels: Tensor) -> Array:
-    """A picture (1, 3, H, W), in [0, 1] or levels, as an array (H, W, 3) of uint8."""
-    levels = pixels if pixels.is_floating_point() is False else (images.unit(pixels).clamp(0, 1) * 255 + 0.5).byte()
-    array: Array = levels[0].permute(1, 2, 0).contiguous().numpy()
-    return array
-
-
 def data_url(pixels: Tensor) -> str:
     """A picture (1, 3, H, W), in [0, 1] or levels, as a JPEG in a data URL."""
-    data = codecs.encode(picture(pixels), codecs.WRITABLE[".jpg"], codecs.Description(), quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(images.as_jpeg(pixels)).decode()
 
 
 def explained(function: Callable[_P, _T]) -> Callable[_P, _T]:

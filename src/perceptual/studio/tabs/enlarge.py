@@ -9,7 +9,7 @@ import gradio as gr
 
 from perceptual import images
 from perceptual.errors import ConfigError
-from perceptual.studio import shown, snippets
+from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
 from perceptual.studio.jobs import Job
 from perceptual.studio.shown import explained
@@ -90,7 +90,7 @@ class _Work:
         """The picture to click into, and its middle."""
         if not photo:
             return None, (0.5, 0.5)
-        return shown.picture(self.studio.models.photo(Path(photo), OVERVIEW)), (0.5, 0.5)
+        return images.to_array(self.studio.models.photo(Path(photo), OVERVIEW)), (0.5, 0.5)
 
     def pointed(self, photo: str | None, event: gr.SelectData) -> tuple[float, float]:
         """The place of a click, as shares of height and width."""

@@ -86,7 +86,7 @@ class _Work:
             return None, None
         pixels = images.unit(self.studio.models.photo(Path(photo), SIDE))
         found = features(self.studio.config, pixels, f"{network}:{layer}")
-        return shown.picture(activation_sheet(found)), shown.picture(gram_picture(found))
+        return images.to_array(activation_sheet(found)), images.to_array(gram_picture(found))
 
     def snippets(self, photo: str | None, network: str | None, layer: str | None) -> tuple[str, str]:
         """Command line of the reconstruction, and Python code for the activations."""

@@ -10,7 +10,7 @@ import gradio as gr
 
 from perceptual import images
 from perceptual.errors import ConfigError
-from perceptual.studio import shown, snippets
+from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of, plain_name
 from perceptual.studio.jobs import Job
 from perceptual.studio.models import PAINTED_SIDE, Paint
@@ -140,17 +140,18 @@ class _Work:
         """The wall: the photo in every style."""
         if not photo:
             return []
-        return [(shown.picture(painted), name) for name, painted in self.studio.models.wall(Path(photo))]
+        return [(images.to_array(painted), name) for name, painted in self.studio.models.wall(Path(photo))]
 
     def preview(self, photo: str | None, style: str, *values: Any) -> Any:
-        """Photo and painting."""
+        """(photo, painting), command line, and Python code."""
+        code = self.snippets(photo, style, *values)
         if not photo:
-            return gr.skip()
+            return gr.skip(), *code
         painted = self.studio.models.preview(Path(photo), choice_of(style, list(values)))
         levels = self.studio.models.photo(Path(photo), PAINTED_SIDE)
         if levels.shape != painted.shape:
             levels = images.resize(images.unit(levels), size=(painted.shape[-2], painted.shape[-1]))
-        return self.studio.folder.show(levels), self.studio.folder.show(painted)
+        return (self.studio.folder.show(levels), self.studio.folder.show(painted)), *code
 
     def snippets(self, photo: str | None, style: str, *values: Any) -> tuple[str, str]:
         """Command line and Python code for what is shown."""
@@ -187,7 +188,7 @@ class _Work:
         if not photo:
             raise ConfigError("Give a photo first.")
         choice = choice_of(style, list(values))
-        painted = shown.picture(self.studio.models.preview(Path(photo), choice))
+        painted = images.to_array(self.studio.models.preview(Path(photo), choice))
         label = f"{', '.join(choice.styles)}; strength {choice.strength:g}, strokes {choice.strokes:g}"
         return gr.Gallery(value=[*(kept or []), (painted, label)][-COMPARED:], visible=True)
 
@@ -207,21 +208,13 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
         return event.value["caption"]
 
     parts.photos.change(explained(work.opened), parts.photos, parts.shown_photo, **private)
-    parts.shown_photo.change(explained(work.preview), [parts.shown_photo, *choice], parts.compare, **live)
     parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **private)
     parts.wall.select(pick, None, parts.style, **private)
     gr.on(
-        [component.change for component in choice],
+        [component.change for component in [parts.shown_photo, *choice]],
         explained(work.preview),
         [parts.shown_photo, *choice],
-        parts.compare,
-        **live,
-    )
-    gr.on(
-        [component.change for component in [*choice, parts.shown_photo]],
-        explained(work.snippets),
-        [parts.shown_photo, *choice],
-        parts.code,
+        [parts.compare, *parts.code],
         **live,
     )
     paint.click(explained(work.paint), [parts.photos, parts.style, parts.kind, *choice[1:]], None, **private)
