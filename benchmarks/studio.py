@@ -24,7 +24,7 @@ from playwright.sync_api import sync_playwright
 from perceptual import Stylizer, keep_memory
 
 STYLES = 11
-SIDE = 640  # pixels of the preview
+SIDE = 576  # pixels of the preview
 
 
 def started(folder: Path) -> tuple[subprocess.Popen, str]:
@@ -59,15 +59,12 @@ def one_round(browser, photo: Path) -> tuple[float, float, float]:
 def moved(page, strength: float) -> float:
     """Seconds from a new strength to the new picture."""
     script = """strength => new Promise(done => {
-        const shown = () => [...document.querySelectorAll('#paint-compare img')].map(image => image.src).join();
-        const slider = document.querySelector('#paint-strength input[type=range]');
-        const before = shown(), began = performance.now();
+        const slider = document.querySelector('#paint-strength input[type=range]'), began = performance.now();
+        const field = document.querySelector('#paint-compare');
+        const watch = new MutationObserver(() => { watch.disconnect(); done(performance.now() - began); });
+        watch.observe(field, {subtree: true, attributes: true, attributeFilter: ['src']});
         slider.value = strength;
         slider.dispatchEvent(new Event('input', {bubbles: true}));
-        slider.dispatchEvent(new Event('change', {bubbles: true}));
-        slider.dispatchEvent(new Event('pointerup', {bubbles: true}));
-        const look = () => shown() !== before ? done(performance.now() - began) : setTimeout(look, 2);
-        look();
     })"""
     seconds = page.evaluate(script, strength) / 1000
     page.wait_for_timeout(700)

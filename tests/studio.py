@@ -23,8 +23,9 @@ def server(folder: Path, **settings: Any) -> Generator[Any, None, None]:
     """The page, served from this process on a free port; yields its Address."""
     pytest.importorskip("gradio")
     from perceptual.studio import running
+    from perceptual.studio.server import SETTINGS
 
-    kept = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE")}
+    kept = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", *SETTINGS)}
     try:
         with running(StudioConfig(folder=folder, port=0, **settings)) as address:
             yield address

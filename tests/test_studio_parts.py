@@ -349,8 +349,8 @@ def test_choices_become_options_by_hand() -> None:
     choice = choice_of("wave", [0.5, 2, True, 0, "udnie", 0.5, "", 0.5, "wave", 0.5])
     assert choice.styles == {"wave": 0.75, "udnie": 0.25}
     assert choice.options(600, 400) == PaintOptions(strength=0.5, keep_colors=True, style_scale=2)
-    assert choice.options(1280, 1000).style_scale == 4  # twice the strokes of a picture of 640 px
-    assert Paint(size=2560).options(100, 50).style_scale == 4
+    assert choice.options(1152, 1000).style_scale == 4  # twice the strokes of a picture of 576 px
+    assert Paint(size=2304).options(100, 50).style_scale == 4
     assert Paint(strokes=4).options(20_000, 20_000).style_scale == 16
     with pytest.raises(ConfigError, match="Choose a style"):
         choice_of(None, [1, 1, False, 0])

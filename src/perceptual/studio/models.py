@@ -21,7 +21,7 @@ from perceptual.errors import ConfigError, PerceptualError
 from perceptual.studio.folder import Folder
 
 GALLERY = "gallery"
-PAINTED_SIDE = 640
+PAINTED_SIDE = 576
 """Longer side in pixels at which strokes have size 1 in the page."""
 THUMBNAIL = 224
 """Longer side of the pictures of the wall."""
@@ -37,7 +37,7 @@ class Paint:
     """The choices of a painting in the page.
 
     styles: {style by name: weight, above 0}, at least one. strength: 0 to 1. strokes: their size, 0.25 to 4; 1 is that
-    on a picture of 640 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
+    on a picture of 576 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
     """
 
     styles: Mapping[str, float] = field(default_factory=lambda: {"starry_night": 1.0})

@@ -73,6 +73,7 @@ def build(studio: Studio) -> Any:
 
         seen, outputs = [state for _, state, _ in looks], [output for _, _, each in looks for output in each]
         gr.on([gr.Timer(CLOCK).tick, page.load], look, seen, outputs, **HIDDEN)
+        page.load(studio.models.warm_up, None, None, **HIDDEN)
     return page
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import secrets
 import socket
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perceptual.config import StudioConfig
 from perceptual.errors import ConfigError, OutputError
@@ -18,6 +19,13 @@ from perceptual.studio.guard import App, Guard
 if TYPE_CHECKING:
     from perceptual.studio.studio import Studio
 
+SETTINGS = {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "GRADIO_ANALYTICS_CACHE_FREQUENCY": "1000000000",  # no statistics of all events after each event
+    "GRADIO_ANALYTICS_MAX_EVENTS": "100",
+    "HF_HUB_OFFLINE": "1",
+}
+"""Environment of gradio: it sends nothing, and measures nothing."""
 PORTS = 20
 """Ports that are tried from the wished one on."""
 
@@ -32,9 +40,7 @@ class Address:
 
 def application(studio: Studio, *, token: str | None) -> App:
     """The page as an ASGI application behind its guard."""
-    os.environ["GRADIO_TEMP_DIR"] = str(studio.folder.uploads)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.update(SETTINGS, GRADIO_TEMP_DIR=str(studio.folder.uploads))
     import fastapi
     import gradio as gr
 
@@ -61,7 +67,8 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
         OutputError: the folder cannot be written to.
     """
     try:
-        import gradio  # noqa: F401
+        with _without_stubs():
+            import gradio  # noqa: F401
         import uvicorn
     except ImportError as error:
         raise ConfigError("The studio needs gradio: pip install 'perceptual[studio]'.") from error
@@ -80,12 +87,28 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
                 thread.join(0.02)
                 if not thread.is_alive():
                     raise OutputError("The server did not start: choose another --port.")
-            threading.Thread(target=studio.models.warm_up, name="warm up", daemon=True).start()
             host, port = f"[{config.host}]" if ":" in config.host else config.host, listening.getsockname()[1]
             yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@contextlib.contextmanager
+def _without_stubs() -> Generator[None, None, None]:
+    """Let gradio be imported without the .pyi file that it makes for each of its components: that takes a second."""
+    getfile = inspect.getfile
+
+    def only_others(thing: Any) -> str:
+        if isinstance(thing, type) and thing.__module__.startswith("gradio."):
+            raise OSError  # gradio then makes no file
+        return getfile(thing)
+
+    inspect.getfile = only_others  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        inspect.getfile = getfile
 
 
 def _listen(config: StudioConfig) -> socket.socket:

@@ -62,7 +62,7 @@ def _connect(work: _Work, parts: list[Any]) -> None:
     photos, photo, overview, scale, loss, compare, code, go = parts
     centre = gr.State((0.5, 0.5))
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    live: dict[str, Any] = {**private, "trigger_mode": "always_last"}
+    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "queue": False}
     photos.change(explained(work.opened), photos, photo, **private)
     photo.change(explained(work.overview), photo, [overview, centre], **private)
     overview.select(explained(work.pointed), photo, centre, **private)

@@ -202,7 +202,7 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     work = _Work(studio)
     choice = [parts.style, *parts.sliders, *parts.blend]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    live: dict[str, Any] = {**private, "trigger_mode": "always_last"}
+    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "queue": False}
 
     def pick(event: gr.SelectData) -> Any:
         return event.value["caption"]

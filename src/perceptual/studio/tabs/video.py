@@ -82,7 +82,7 @@ class Choice(NamedTuple):
         )
 
     def config(self, studio: Studio, info: Info | None) -> VideoConfig:
-        """The settings of `perceptual video` that do the same. info: of the clip, None for one of 640 px.
+        """The settings of `perceptual video` that do the same. info: of the clip, None for one of 576 px.
 
         Raises:
             ConfigError: the settings do not fit together.
