@@ -42,13 +42,15 @@ def build(studio: Studio) -> Panel:
                 x="step",
                 y="value",
                 color="term",
-                title="Losses, as a share of the first value",
+                title="Losses, log10 of the share of the first value",
                 height=220,
                 visible=False,
                 elem_id="optimize-plot",
             )
             code = panel.code()
-    panel.add([preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job), networks(studio)])
+    panel.add(
+        [preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job, log=True), networks(studio)]
+    )
     fields: list[Any] = [photo, painting, network, size, steps, weight]
     gr.on([field.change for field in fields], explained(work.snippets), fields, code, **PRIVATE)
     go.click(explained(work.optimise), fields, None, **PRIVATE)
