@@ -18,7 +18,7 @@ from perceptual.studio.jobs import Job
 from perceptual.studio.optimizing import Explorer, available, optimising
 from perceptual.studio.shown import explained
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, network_field, networks, newest
+from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, loss_plot, network_field, networks, newest
 from perceptual.studio.tabs.panel import Panel
 
 SIDE = 320
@@ -47,15 +47,7 @@ def build(studio: Studio) -> Panel:
                 gram = gr.Image(label="Gram matrix", interactive=False, buttons=[], elem_id="explore-gram")
             preview = gr.Image(label="Reconstruction", interactive=False, buttons=[], elem_id="explore-preview")
             panel = Panel(studio, "explore", results="Reconstructions", stop="Stop and keep")
-            plot = gr.LinePlot(
-                x="step",
-                y="value",
-                color="term",
-                title="Losses, log10 of the share of the first value",
-                height=220,
-                visible=False,
-                elem_id="explore-plot",
-            )
+            plot = loss_plot("explore")
             code = panel.code()
     panel.add(
         [preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job, log=True), networks(studio)]
