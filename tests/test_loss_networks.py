@@ -16,6 +16,7 @@ from perceptual.losses.architectures import ARCHITECTURES, Fire
 from perceptual.losses.networks import (
     LossNetwork,
     LossNetworks,
+    held_layers,
     split_layer,
     split_scale,
     trim,
@@ -259,6 +260,20 @@ def test_the_weights_are_those_of_the_file(vgg_file: Path) -> None:
 def test_a_file_that_ends_too_early_is_an_error_that_names_the_layer(vgg_file: Path) -> None:
     with pytest.raises(WeightsError, match=r"made_up\.safetensors does not include conv2_2"):
         LossNetwork("vgg16", ("relu3_3",), path=vgg_file)
+
+
+def test_the_layers_of_a_file_that_ends_early(tmp_path: Path) -> None:
+    state = {"features.0.weight": torch.rand(64, 3, 3, 3), "features.0.bias": torch.zeros(64)}
+    safetensors.torch.save_file(state, tmp_path / "one.safetensors")
+    assert held_layers("vgg16", tmp_path / "one.safetensors") == ["conv1_1", "relu1_1"]
+    state |= {"features.2.weight": torch.rand(64, 64, 3, 3), "features.2.bias": torch.zeros(64)}
+    safetensors.torch.save_file(state, tmp_path / "two.safetensors")
+    layers = held_layers("vgg16", tmp_path / "two.safetensors")
+    assert layers == ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1"]
+    with pytest.raises(ConfigError, match="no loss network 'vgg'"):
+        held_layers("vgg")
+    with pytest.raises(WeightsError, match="no weights file"):
+        held_layers("vgg16", tmp_path / "none.safetensors")
 
 
 def test_weights_of_another_shape_are_an_error_that_names_the_tensor(tmp_path: Path) -> None:

@@ -351,6 +351,9 @@ def test_a_taken_port_leads_to_the_next_one(tmp_path: Path) -> None:
         (["--port", "99999"], "port is 99999"),
         (["--token", "short"], "give 16 characters or more"),
         (["--folder", "file.txt"], "file.txt"),
+        (["--weights", "vgg16"], "--weights takes NAME=FILE"),
+        (["--weights", "vgg=file.txt"], "There are no weights called 'vgg'"),
+        (["--weights", "vgg16=none.pth"], "There is no weights file none.pth"),
     ],
 )
 def test_what_cannot_work_is_one_sentence(

@@ -14,13 +14,14 @@ from studio import browser, count, failure, give, page, server, text  # noqa: F4
 
 pytest.importorskip("gradio")
 
-from perceptual.config import StudioConfig
+from perceptual.config import StudioConfig, weight_paths
 from perceptual.errors import ConfigError
 from perceptual.functional import gram_matrix
+from perceptual.losses import LossNetwork
 from perceptual.measure.features import activation_sheet, gram_picture
 from perceptual.studio import shown
 from perceptual.studio.jobs import Job
-from perceptual.studio.optimizing import available, baseline, features
+from perceptual.studio.optimizing import Explorer, available, baseline
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.optimize import _Work
 
@@ -80,11 +81,25 @@ def test_the_gram_matrix_is_shown_by_its_square_root() -> None:
     assert torch.equal(gram_picture(torch.zeros(1, 4, 6, 7)), torch.zeros(1, 3, 512, 512))
 
 
+def test_negative_numbers_of_a_gram_matrix_are_red() -> None:
+    """Two channels of one pixel, 2 and -1: the products are 4, -2 and 1, so the shares are 1, a half and a quarter."""
+    picture = gram_picture(torch.tensor([2.0, -1.0]).view(1, 2, 1, 1), side=2)
+    expected = [[[1, 0.5**0.5], [0.5**0.5, 0.5]], [[1, 0], [0, 0.5]], [[1, 0], [0, 0.5]]]
+    torch.testing.assert_close(picture[0], torch.tensor(expected))
+
+
 def test_networks_with_weights_are_found(tmp_path: Path, weights: tuple[str, ...]) -> None:
     assert available(StudioConfig(folder=tmp_path)) == []
     assert available(StudioConfig(folder=tmp_path, weights=weights)) == ["vgg16"]
-    config = StudioConfig(folder=tmp_path, weights=weights)
-    assert features(config, torch.rand(1, 3, 32, 48), "vgg16:relu2_2").shape == (1, 128, 16, 24)
+
+
+def test_the_explorer_knows_the_layers_of_the_file(tmp_path: Path, weights: tuple[str, ...]) -> None:
+    explorer, pixels = Explorer(StudioConfig(folder=tmp_path, weights=weights, device="cpu")), torch.rand(1, 3, 32, 48)
+    assert explorer.layers("vgg16")[-2:] == ["relu4_3", "pool4"]
+    found = explorer.features(pixels, "vgg16:relu2_2")
+    assert torch.equal(found, LossNetwork("vgg16", ["relu2_2"], path=weight_paths(weights)["vgg16"])(pixels)["relu2_2"])
+    with pytest.raises(ConfigError, match="hold no layer 'relu5_1'"):
+        explorer.features(pixels, "vgg16:relu5_1")
 
 
 def test_the_objective_moves_to_another_network() -> None:
@@ -102,6 +117,9 @@ def test_losses_are_drawn_as_shares_of_their_first_values() -> None:
     drawn = shown.curves(job).value
     assert drawn["data"] == [[1, 1.0, "style relu1_2"], [2, 0.25, "style relu1_2"]]
     assert not shown.curves(None).visible
+    job.losses[3] = {"style vgg16:relu1_2": 0.0}
+    drawn = shown.curves(job, log=True).value  # 0 has no logarithm
+    assert drawn["data"] == [[1, 0.0, "style relu1_2"], [2, pytest.approx(-0.60206, abs=1e-5), "style relu1_2"]]
 
 
 def test_a_stopped_optimisation_keeps_the_best(tmp_path: Path, picture: Path, weights: tuple[str, ...]) -> None:
@@ -144,6 +162,37 @@ def test_a_person_optimises_and_explores(tmp_path: Path, page: Any, picture: Pat
         text(page, "#explore-progress", "is finished")
         with Image.open(tmp_path / "s" / "results" / "photo_invert_relu3_3.png") as made:
             assert np.asarray(made).std() > 1
+
+
+def test_a_person_changes_network_and_layer(tmp_path: Path, page: Any, picture: Path, weights: tuple[str, ...]) -> None:
+    both = (*weights, weights[0].replace("vgg16=", "vgg16-torchvision="))  # another preprocessing, so other features
+    seen = "document.querySelector('#explore-activations img')?.src"
+    with server(tmp_path / "s", weights=both, device="cpu") as address:
+        page.goto(address.url)
+        page.get_by_role("tab", name="Loss explorer").click()
+        give(page, "explore-photo", picture)
+        count(page, "#explore-activations img", 1)
+        for field, option in (("network", "vgg16"), ("layer", "conv1_1")):
+            before = page.evaluate(seen)
+            page.click(f"#explore-{field} input")
+            page.get_by_role("option", name=option, exact=True).click()
+            page.wait_for_function(f"before => {seen} !== before", arg=before)
+        page.click("#explore-layer input")
+        assert page.get_by_role("option", name="pool4", exact=True).is_visible()
+        assert page.get_by_role("option", name="relu5_1", exact=True).count() == 0  # not in the file
+        page.keyboard.press("Escape")
+        page.locator("#tab-explore button, button", has_text="The same as a command").last.click()
+        command = text(page, "#explore-command", "perceptual optimize invert")
+        assert "--layer vgg16:conv1_1 --size 192 --iterations 100" in command
+
+
+def test_garbage_is_one_sentence_in_the_explorer(tmp_path: Path, page: Any, weights: tuple[str, ...]) -> None:
+    (tmp_path / "garbage.png").write_bytes(b"no picture" * 100)
+    with server(tmp_path / "s", weights=weights, device="cpu") as address:
+        page.goto(address.url)
+        page.get_by_role("tab", name="Loss explorer").click()
+        give(page, "explore-photo", tmp_path / "garbage.png")
+        assert "garbage.png" in failure(page)
 
 
 def test_without_weights_the_tabs_say_so(tmp_path: Path, page: Any, picture: Path) -> None:

@@ -126,6 +126,14 @@ def test_a_stopped_style_goes_on_as_if_it_had_not_been_stopped(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_style_that_waited_when_the_page_ended_can_begin(studio: Studio, painting: Path, photos: list[Path]) -> None:
+    out = prepare(studio, Choice(name="later", steps=2), painting, photos)
+    assert studio.folder.unfinished() == ["later"]
+    job = finished(Job("Learning", "own", learn(studio, out, resume=True)))
+    assert (job.status, sorted(job.losses)) == ("done", [1, 2])
+    assert studio.folder.unfinished() == []
+
+
 def test_without_photos_the_samples_are_taken(studio: Studio, painting: Path) -> None:
     out = prepare(studio, Choice(name="a"), painting, [])
     names = sorted(path.name for path in (run_folder(out) / "photos").iterdir())
@@ -196,6 +204,37 @@ def test_a_person_learns_renames_and_deletes_a_style(
         page.click("#own-delete")
         page.wait_for_selector("#own-delete", state="hidden")
         assert list((tmp_path / "s" / "styles").iterdir()) == []
+
+
+def test_a_person_stops_and_goes_on_after_a_restart(
+    tmp_path: Path, page: Any, painting: Path, photos: list[Path], weights: tuple[str, ...]
+) -> None:
+    styles = tmp_path / "s" / "styles"
+    with server(tmp_path / "s", weights=weights, device="cpu") as address:
+        page.goto(address.url)
+        page.get_by_role("tab", name="Own style").click()
+        give(page, "own-painting", painting)
+        give(page, "own-photos", *photos)
+        page.wait_for_function("document.querySelector('#own-name textarea, #own-name input').value === 'my_painting'")
+        page.fill("#own-steps input[type=number]", "2000")
+        page.keyboard.press("Tab")
+        page.click("#own-go")
+        text(page, "#own-progress", "of 2000")
+        page.click("#own-stop")
+        text(page, "#own-progress", "was stopped")
+        steps = checkpoints.read_card(styles / "my_painting.safetensors").steps
+        assert 0 < steps < 2000
+    with server(tmp_path / "s", weights=weights, device="cpu") as address:
+        page.goto(address.url)
+        page.get_by_role("tab", name="Own style").click()
+        page.click("#own-style input")
+        page.get_by_role("option", name="my_painting").click()
+        page.click("#own-resume")
+        text(page, "#own-progress", "of 2000")
+        page.click("#own-stop")
+        text(page, "#own-progress", "was stopped")
+        assert checkpoints.read_card(styles / "my_painting.safetensors").steps > steps
+        assert (styles / "my_painting.state").is_file()
 
 
 def test_a_style_file_is_added_and_garbage_is_refused(tmp_path: Path, page: Any, tiny_style: Path) -> None:

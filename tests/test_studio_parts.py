@@ -155,6 +155,11 @@ def test_the_time_left_is_in_proportion() -> None:
     job._began = time.monotonic() - 10
     job.report(Step(1, 5))
     assert job.seconds_left == pytest.approx(40, abs=2)
+    job.first = 100  # goes on with earlier work
+    job.report(Step(100, 150))
+    assert job.seconds_left is None
+    job.report(Step(110, 150))
+    assert job.seconds_left == pytest.approx(40, abs=2)
 
 
 # the folder

@@ -292,6 +292,25 @@ def layer_names(name: str) -> list[str]:
         return [stage for stage, _ in ARCHITECTURES[network](network)]
 
 
+def held_layers(name: str, path: str | Path | None = None) -> list[str]:
+    """The layers of a loss network that its weight file holds, in order; some files end after the first groups.
+
+    path: as in `LossNetwork`.
+
+    Raises:
+        ConfigError, WeightsError: as `LossNetwork`.
+    """
+    layer_names(name)  # raises a ConfigError for an unknown network
+    loaded, held = weights.load(name, path), list[str]()
+    with torch.device("meta"):
+        stages = ARCHITECTURES[loaded.network](loaded.network)
+    for index, (layer, stage) in enumerate(stages):
+        if any(f"{_prefix(loaded, index, layer)}.{key}" not in loaded.state for key, _ in stage.named_parameters()):
+            break
+        held.append(layer)
+    return held
+
+
 def check_layer(layer: str) -> None:
     """Check that a layer, as NETWORK:LAYER, exists.
 
@@ -319,10 +338,15 @@ def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
     return stages[: 1 + max(names.index(layer) for layer in layers)]
 
 
+def _prefix(loaded: weights.LoadedWeights, index: int, layer: str) -> str:
+    """What the keys of a stage begin with: torchvision's features.N, or the layer's name in the distilled file."""
+    return layer.replace("_", "") if loaded.network == "vgg19_distilled" else f"features.{index}"
+
+
 def _fill(stages: list[Stage], loaded: weights.LoadedWeights) -> None:
-    """Copy weights into the stages. Keys are torchvision's (features.N), or the layer names of the distilled file."""
+    """Copy weights into the stages."""
     for index, (name, stage) in enumerate(stages):
-        prefix = name.replace("_", "") if loaded.network == "vgg19_distilled" else f"features.{index}"
+        prefix = _prefix(loaded, index, name)
         state = {}
         for key, parameter in stage.named_parameters():
             value = loaded.state.get(f"{prefix}.{key}")

@@ -34,12 +34,14 @@ def activation_sheet(features: Tensor, count: int = 16, side: int = 160) -> Tens
 
 
 def gram_picture(features: Tensor, side: int = 512) -> Tensor:
-    """The Gram matrix of a layer (paper, equation 3) as a grey picture: (1, 3, H, H) in [0, 1].
+    """The Gram matrix of a layer (paper, equation 3) as a picture: (1, 3, H, H) in [0, 1].
 
     features: (1, C, h, w). side: H is the multiple of C that is nearest to it, or C. Row and column k belong to channel
-    k. The largest value is white, 0 is black; values are shown by their square root, so that small ones can be seen.
+    k. 0 is black, positive numbers go to white, and negative ones, which layers before a ReLU have, to red. Values are
+    divided by the largest absolute value and shown by their square root, so that small ones can be seen.
     """
-    gram = gram_matrix(features).clamp_min(0)[None]
-    shown = (gram / gram.max().clamp_min(torch.finfo(gram.dtype).tiny)).sqrt()
+    gram = gram_matrix(features)[:, None]
+    shown = (gram.abs() / gram.abs().max().clamp_min(torch.finfo(gram.dtype).tiny)).sqrt()
+    red, others = shown, torch.where(gram < 0, 0.0, shown)
     times = max(1, round(side / gram.shape[-1]))
-    return F.interpolate(shown, scale_factor=times, mode="nearest-exact").expand(-1, 3, -1, -1).contiguous()
+    return F.interpolate(torch.cat([red, others, others], dim=1), scale_factor=times, mode="nearest-exact")

@@ -89,8 +89,9 @@ class Folder:
         return {path.stem: path for path in sorted(self.styles.glob("*.safetensors")) if path.is_file()}
 
     def unfinished(self) -> list[str]:
-        """Names of own styles whose training was stopped and can be resumed."""
-        return [path.stem for path in sorted(self.styles.glob("*.state"))]
+        """Names of own styles that are not learned to the end: training was stopped, or it has not begun yet."""
+        waiting = {path.stem for path in self.styles.glob("*.run") if not path.with_suffix(".safetensors").exists()}
+        return sorted(waiting | {path.stem for path in self.styles.glob("*.state")})
 
     def rename(self, old: str, new: str) -> str:
         """Rename an own style and the files beside it; returns the new name.

@@ -33,9 +33,10 @@ class Job:
     work: does it, and returns the files that it wrote. It calls `report` with a Step often; `report` raises Stopped
         when the user has stopped the job.
 
-    Attributes: `status`; `index` and `total`, the progress in the units of its Steps; `losses`, {step: loss terms};
-    `preview`, the newest picture (1, 3, H, W) or None; `message`, one sentence or more for the user; `results`, the
-    files; `notes`, what else `work` wants to show; `seconds` that it has run.
+    Attributes: `status`; `index` and `total`, the progress in the units of its Steps; `first`, the progress that it
+    began with, when it goes on with earlier work; `losses`, {step: loss terms}; `preview`, the newest picture
+    (1, 3, H, W) or None; `message`, one sentence or more for the user; `results`, the files; `notes`, what else `work`
+    wants to show; `seconds` that it has run.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Job:
     status: Status = "waiting"
     index: int = 0
     total: int | None = None
+    first: int = 0
     losses: dict[int, dict[str, float]] = field(default_factory=dict)
     preview: Tensor | None = None
     message: str = ""
@@ -67,9 +69,10 @@ class Job:
     @property
     def seconds_left(self) -> float | None:
         """Estimate of the seconds until the end; None if it is not known yet."""
-        if self.status != "running" or not self.index or not self.total:
+        done = self.index - self.first
+        if self.status != "running" or done <= 0 or not self.total:
             return None
-        return self.seconds * (self.total - self.index) / self.index
+        return self.seconds * (self.total - self.index) / done
 
     def report(self, step: Step) -> None:
         """Take over the progress of a Step.

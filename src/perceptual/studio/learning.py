@@ -123,7 +123,8 @@ def learn(studio: Studio, out: Path, *, resume: bool = False) -> Callable[[Job],
         task = Style(paintings, recipe, dataset, label=card, paths=paths).start_from(BASE)
         trainer = Trainer(task, train, out, device=studio.config.device)
         trainer.begin(resume=resume)
-        job.index, job.total = trainer.step, train.steps
+        job.first = job.index = trainer.step
+        job.total = train.steps
         job.follow(trainer.run(dataset))
         return [out]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from perceptual import images
 from perceptual.config import BASELINE_LOSS, LossConfig, StudioConfig, weight_paths
+from perceptual.devices import choose_device
 from perceptual.errors import ConfigError
 from perceptual.losses import LossNetwork
-from perceptual.losses.networks import layer_names, split_layer
+from perceptual.losses.networks import held_layers, layer_names, split_layer
 from perceptual.losses.weights import PRETRAINED, locate
 from perceptual.studio.jobs import Job
 
@@ -58,15 +60,43 @@ def baseline(network: str, style_weight: float) -> LossConfig:
     )
 
 
-def features(config: StudioConfig, pixels: Tensor, layer: str) -> Tensor:
-    """The activations (1, C, h, w) of one layer, NETWORK:LAYER, for a picture (1, 3, H, W) in [0, 1].
+class Explorer:
+    """Features of loss networks. The network that was used last stays loaded. Several threads may call the methods."""
 
-    Raises:
-        ConfigError, WeightsError, ImageError: as `LossNetwork`.
-    """
-    network, name = split_layer(layer)
-    found: Tensor = LossNetwork(network, [name], path=weight_paths(config.weights).get(network))(pixels)[name].detach()
-    return found
+    def __init__(self, config: StudioConfig) -> None:
+        self.config = config
+        self._busy = threading.Lock()
+        self._key: object = None
+        self._network: LossNetwork | None = None
+
+    def layers(self, network: str) -> list[str]:
+        """The layers of a loss network that its weight file holds, in order.
+
+        Raises:
+            ConfigError, WeightsError: as `LossNetwork`.
+        """
+        return list(self._loaded(network).layers)
+
+    def features(self, pixels: Tensor, layer: str) -> Tensor:
+        """The activations (1, C, h, w) of one layer, NETWORK:LAYER, for a picture (1, 3, H, W) in [0, 1], on the CPU.
+
+        Raises:
+            ConfigError, WeightsError, ImageError: as `LossNetwork`.
+        """
+        name, layer = split_layer(layer)
+        network = self._loaded(name)
+        if layer not in network.layers:
+            raise ConfigError(f"The weights of {name} hold no layer {layer!r}: choose another layer.")
+        found: Tensor = network(pixels.to(network.mean.device), [layer])[layer]
+        return found.detach().cpu()
+
+    def _loaded(self, name: str) -> LossNetwork:
+        path = weight_paths(self.config.weights).get(name)
+        with self._busy:
+            if self._network is None or self._key != (name, path):
+                network = LossNetwork(name, held_layers(name, path), path=path)
+                self._network, self._key = network.to(choose_device(self.config.device)), (name, path)
+            return self._network
 
 
 def optimising(begin: Callable[[], Optimization], out: Path, picture: Picture) -> Callable[[Job], list[Path]]:

@@ -64,6 +64,7 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
 
     Raises:
         ConfigError: gradio is missing, no port is free, or the host is no address of this computer.
+        ConfigError, WeightsError: `config.weights` names an unknown network or a file that is missing.
         OutputError: the folder cannot be written to.
     """
     try:

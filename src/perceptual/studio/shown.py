@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import math
 import re
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -86,16 +87,20 @@ def files(job: Job | None) -> list[str] | None:
     return [str(path) for path in job.results] if job and job.results else None
 
 
-def curves(job: Job | None) -> Any:
-    """The losses of a job as the lines of a plot, each as a share of its first value; hidden if there are none."""
+def curves(job: Job | None, *, log: bool = False) -> Any:
+    """The losses of a job as the lines of a plot, each as a share of its first value; hidden if there are none.
+
+    log: show the decimal logarithm of the share. Optimisation lowers some losses a thousand times.
+    """
     import pandas
 
     losses = job.losses if job else {}
     first = {term: value for terms in list(losses.values())[:1] for term, value in terms.items()}
     rows = [
-        {"step": step, "value": value / first[term], "term": re.sub(r"\S+:", "", term)}
-        for step, terms in losses.items()
+        {"step": step, "value": math.log10(value / first[term]) if log else value / first[term], "term": name}
+        for step, terms in list(losses.items())
         for term, value in terms.items()
-        if first.get(term)
+        if first.get(term) and (value > 0 or not log)
+        for name in [re.sub(r"\S+:", "", term)]
     ]
     return gr.LinePlot(value=pandas.DataFrame(rows) if rows else None, visible=bool(rows))

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from perceptual.apply import Model
 from perceptual.apply.files import Outcome, convert_files
-from perceptual.config import StudioConfig
+from perceptual.config import StudioConfig, weight_paths
 from perceptual.events import Step
+from perceptual.losses.weights import locate
 from perceptual.studio.folder import Folder
 from perceptual.studio.jobs import Job, Jobs
 from perceptual.studio.models import Models
@@ -35,8 +36,11 @@ class Studio:
         """The studio for these settings.
 
         Raises:
+            ConfigError, WeightsError: `config.weights` has no "=", a name that is unknown, or a file that is missing.
             OutputError: the folder cannot be written to.
         """
+        for name, path in weight_paths(config.weights).items():
+            locate(name, path)
         folder = Folder(config.folder)
         models = Models(folder, device=config.device, max_pixels=config.max_megapixels * 1_000_000)
         return cls(config, folder, models, Jobs())

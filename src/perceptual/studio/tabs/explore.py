@@ -15,10 +15,10 @@ from perceptual.losses.networks import layer_names, split_layer
 from perceptual.measure.features import activation_sheet, gram_picture
 from perceptual.studio import shown, snippets
 from perceptual.studio.jobs import Job
-from perceptual.studio.optimizing import available, features, optimising
+from perceptual.studio.optimizing import Explorer, available, optimising
 from perceptual.studio.shown import explained
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, network_field, networks, newest
+from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, loss_plot, network_field, networks, newest
 from perceptual.studio.tabs.panel import Panel
 
 SIDE = 320
@@ -47,21 +47,18 @@ def build(studio: Studio) -> Panel:
                 gram = gr.Image(label="Gram matrix", interactive=False, buttons=[], elem_id="explore-gram")
             preview = gr.Image(label="Reconstruction", interactive=False, buttons=[], elem_id="explore-preview")
             panel = Panel(studio, "explore", results="Reconstructions", stop="Stop and keep")
-            plot = gr.LinePlot(
-                x="step",
-                y="value",
-                color="term",
-                title="Losses, as a share of the first value",
-                height=220,
-                visible=False,
-                elem_id="explore-plot",
-            )
+            plot = loss_plot("explore")
             code = panel.code()
-    panel.add([preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job), networks(studio)])
-    chosen = [photo, network, layer]
-    network.change(explained(_layer), network, layer, **PRIVATE)
-    gr.on([part.change for part in (photo, layer)], explained(work.look), chosen, [sheet, gram], **PRIVATE)
-    gr.on([part.change for part in (photo, layer)], explained(work.snippets), chosen, code, **PRIVATE)
+    panel.add(
+        [preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job, log=True), networks(studio)]
+    )
+    chosen: list[Any] = [photo, network, layer]
+    look: Any = (explained(work.look), chosen, [sheet, gram])
+    live: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}
+    gr.on([photo.change, network.change], explained(work.layers), chosen, layer, **live).then(*look, **PRIVATE)
+    layer.input(*look, **live)
+    fields = [*chosen, size, steps]
+    gr.on([part.change for part in fields], explained(work.snippets), fields, code, **PRIVATE)
     invert.click(explained(work.invert), [*chosen, size, steps], None, **PRIVATE)
     texture.click(explained(work.texture), [*chosen, size, steps], None, **PRIVATE)
     return panel
@@ -78,28 +75,48 @@ class _Work:
     """The handlers of the tab."""
 
     def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+        self.studio, self.explorer = studio, Explorer(studio.config)
+
+    def layers(self, photo: str | None, network: str | None, layer: str | None) -> Any:
+        """The list of layers of a network: with a picture, those that its weights hold. The chosen one stays if it can.
+
+        The page starts without reading weights, because a file of 553 MB takes seconds.
+        """
+        names = self.explorer.layers(network) if photo and network else layer_names(network) if network else []
+        return gr.Dropdown(choices=names, value=next((name for name in (layer, FIRST, *names) if name in names), None))
 
     def look(self, photo: str | None, network: str | None, layer: str | None) -> Any:
         """Activations and Gram matrix of the layer."""
         if not photo or not network or not layer:
             return None, None
         pixels = images.unit(self.studio.models.photo(Path(photo), SIDE))
-        found = features(self.studio.config, pixels, f"{network}:{layer}")
+        found = self.explorer.features(pixels, f"{network}:{layer}")
         return images.to_array(activation_sheet(found)), images.to_array(gram_picture(found))
 
-    def snippets(self, photo: str | None, network: str | None, layer: str | None) -> tuple[str, str]:
-        """Command line of the reconstruction, and Python code for the activations."""
-        name = Path(photo).name if photo else "photo.jpg"
-        lines = [
-            "from perceptual import LossNetwork, gram_matrix, images",
-            "",
-            f"network = LossNetwork({network!r}, [{layer!r}])",
-            f"activations = network(images.read({name!r}).pixels)[{layer!r}]  # (1, C, h, w)",
-            "gram = gram_matrix(activations)",
+    def snippets(
+        self, photo: str | None, network: str | None, layer: str | None, size: float, iterations: float
+    ) -> tuple[str, str]:
+        """Command lines and Python code for what the layer sees, what it keeps, and its style."""
+        name, full = Path(photo or "photo.jpg").name, f"{network}:{layer}"
+        numbers = {"size": int(size), "iterations": int(iterations)}
+        shell = [
+            snippets.command("optimize invert", name, layer=full, **numbers, out="kept.png"),
+            snippets.command("optimize texture", name, layers=[full], **numbers, out="style.png"),
         ]
-        shell = snippets.command("optimize invert", name, layer=f"{network}:{layer}", size=192, out="out.png")
-        return shell, "\n".join(lines)
+        lines = [
+            "from perceptual import LossNetwork, OptimizeConfig, gram_matrix, images, invert, texture",
+            "",
+            f"pixels = images.read({name!r}).pixels",
+            f"activations = LossNetwork({network!r}, [{layer!r}])(pixels)[{layer!r}]  # (1, C, h, w)",
+            "gram = gram_matrix(activations)",
+            f"config = {snippets.call('OptimizeConfig', **numbers)}",
+            f"kept, style = invert(pixels, {full!r}, config=config), texture(pixels, ({full!r},), config=config)",
+            "for run, name in ((kept, 'kept.png'), (style, 'style.png')):",
+            "    for step in run.run():",
+            "        print(step.index, step.losses)",
+            "    images.write(name, run.best)",
+        ]
+        return "\n".join(shell), "\n".join(lines)
 
     def invert(self, photo: str | None, network: str | None, layer: str | None, *values: float) -> None:
         """Reconstruct the picture from the features of the layer, as a job (the paper's Figure 3)."""

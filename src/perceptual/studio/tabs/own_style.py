@@ -115,10 +115,10 @@ class _Work:
 
     def shown(self, job: Job | None) -> Sequence[Any]:
         """The newest preview of a job."""
-        from perceptual.train import preview_sheet
-
         if job is None or job.preview is None:
             return [gr.skip()]
+        from perceptual.train import preview_sheet  # slow to import, and only needed here
+
         return [self.studio.folder.show(preview_sheet(job.preview))]
 
     def state(self) -> Sequence[Any]:
