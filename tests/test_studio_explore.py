@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def test_a_stopped_optimisation_keeps_the_best(tmp_path: Path, picture: Path, we
     (job,) = studio.jobs.all()
     while job.index < 2:
         assert job.status in ("waiting", "running"), job.message
+        time.sleep(0.01)
     job.stop()
     studio.close()
     assert job.status == "stopped"

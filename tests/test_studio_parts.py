@@ -353,7 +353,7 @@ def test_a_short_token_is_refused(host: str, local: bool) -> None:
 def test_choices_become_options_by_hand() -> None:
     choice = choice_of("wave", [0.5, 2, True, 0, "udnie", 0.5, "", 0.5, "wave", 0.5])
     assert choice.styles == {"wave": 0.75, "udnie": 0.25}
-    assert choice.options(600, 400) == PaintOptions(strength=0.5, keep_colors=True, style_scale=2)
+    assert choice.options(500, 400) == PaintOptions(strength=0.5, keep_colors=True, style_scale=2)
     assert choice.options(1152, 1000).style_scale == 4  # twice the strokes of a picture of 576 px
     assert Paint(size=2304).options(100, 50).style_scale == 4
     assert Paint(strokes=4).options(20_000, 20_000).style_scale == 16

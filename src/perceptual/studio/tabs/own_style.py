@@ -21,7 +21,7 @@ from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
-"""Steps of a first try: about three minutes on two processor cores."""
+"""Steps of a first try: about two minutes on two processor cores."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Gradio's display of progress would cover the fields after an error."""
 
@@ -41,7 +41,7 @@ def build(studio: Studio) -> Panel:
                 elem_id="own-photos",
             )
             name = gr.Textbox(label="Name of the style", elem_id="own-name")
-            steps = gr.Slider(10, 2000, STEPS, step=10, label="Steps (150 take about 3 minutes)", elem_id="own-steps")
+            steps = gr.Slider(10, 2000, STEPS, step=10, label="Steps (150 take two minutes or more)", elem_id="own-steps")
             weight = gr.Slider(0.5, 5, 2, step=0.5, label="Strength of the style in training", elem_id="own-weight")
             go = gr.Button("Learn this style", variant="primary", elem_id="own-go")
         with gr.Column(scale=3, min_width=300):
