@@ -41,7 +41,9 @@ def build(studio: Studio) -> Panel:
                 elem_id="own-photos",
             )
             name = gr.Textbox(label="Name of the style", elem_id="own-name")
-            steps = gr.Slider(10, 2000, STEPS, step=10, label="Steps (150 take two minutes or more)", elem_id="own-steps")
+            steps = gr.Slider(
+                10, 2000, STEPS, step=10, label="Steps (150 take two minutes or more)", elem_id="own-steps"
+            )
             weight = gr.Slider(0.5, 5, 2, step=0.5, label="Strength of the style in training", elem_id="own-weight")
             go = gr.Button("Learn this style", variant="primary", elem_id="own-go")
         with gr.Column(scale=3, min_width=300):
