@@ -263,7 +263,7 @@ def test_a_folder_that_cannot_be_searched_is_reported_and_the_rest_is_written(
     monkeypatch.setattr(os, "scandir", refuse)
     outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda pixels: pixels))
     assert [(o.source.name, o.error is None) for o in outcomes] == [("a.jpg", True), ("c.gif", True), ("deep", False)]
-    assert outcomes[2].error == f"{tree / 'deep'} is a folder that cannot be searched: make it readable first."
+    assert outcomes[2].error == f"The folder {tree / 'deep'} cannot be read: change its permissions."
     assert [
         o.source.name
         for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), lambda pixels: pixels)

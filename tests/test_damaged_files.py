@@ -157,7 +157,7 @@ def test_a_style_keeps_the_size_of_a_picture(tmp_path: Path) -> None:
     config = NetworkConfig("c3s1-4 c3s1-3", norm="instance", padding="reflect", enlarge=2)
     path = tmp_path / "x.safetensors"
     checkpoints.save(path, TransformationNetwork(config), Card("style", config))
-    assert "makes pictures 2 times larger" in refusal(lambda: Stylizer.load(path))
+    assert "enlarges images 2 times" in refusal(lambda: Stylizer.load(path))
     checkpoints.save(path, TransformationNetwork(config), Card("upscale", config))
     assert checkpoints.load(path)[0].scale == 2
 
