@@ -41,16 +41,13 @@ def plan_outputs(
 ) -> list[tuple[Path, Path]]:
     """Choose the output file for every input image. Returns pairs (input file, output file).
 
-    If there is one input file and `out` has a file ending, `out` is the output file. Otherwise `out` is a folder. It
-    gets the same subfolders as the inputs. Formats that cannot be written (GIF, PPM and others) become PNG. Images in
-    `out` that a folder or a glob finds are results of an earlier run, so they are skipped. If `out` is None, all inputs
-    must be files, and each output is written next to its input.
-
-    If two inputs have the same output, `convert_files` reports an error for the second one.
-
-    inputs: files, folders and globs. mark: text that is added to each file name: "_wave" gives photo_wave.jpg.
-    ending: file ending of the outputs, such as ".png"; by default that of the input. existing: "refuse" raises an error
-    for outputs that exist in a folder, and adds a number to outputs next to their inputs (photo_wave_2.jpg).
+    inputs: files, folders and globs.
+    out: the output file if it has a file ending and there is one input file. Otherwise a folder, which gets the same
+        subfolders as the inputs; images in it that `inputs` finds are earlier results, so they are skipped. None: each
+        output is written next to its input, and all inputs must be files.
+    mark: text that is added to each file name: "_wave" gives photo_wave.jpg. ending: file ending of the outputs, such
+        as ".png"; by default that of the input, or .png if its format (GIF, PPM) cannot be written.
+    existing: "refuse" raises an error for outputs that exist in a folder, and numbers those next to their inputs.
 
     Raises:
         ImageError: an input matches no image. OutputError: an output would replace its input, or exists already.

@@ -15,12 +15,12 @@ from perceptual.losses.weights.table import LOOKS
 
 
 def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
-    """The content of a weight file by key. Code inside a pickle is never run.
+    """Read a weight file: its tensors by key. Code inside a pickle is never run.
 
-    kind: the ending that says the format, such as ".pth"; that of `path` when left out.
+    kind: a file ending for the format, such as ".pth"; by default the ending of `path`.
 
     Raises:
-        WeightsError: the file has another format, is damaged, or holds no named tensors.
+        WeightsError: the file has another format, is damaged, or contains no named tensors.
     """
     kind = kind or path.suffix.lower()
     if kind not in (".safetensors", ".pth", ".pt"):
@@ -47,7 +47,7 @@ def network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
     state = {}
     for key, value in raw.items():
         key = str(key).replace("module.", "")  # added by DataParallel
-        key = f"features.{key}" if key[:1].isdigit() else key  # as `vgg.features.state_dict()` gives them
+        key = f"features.{key}" if key[:1].isdigit() else key  # the keys of `vgg.features.state_dict()`
         if isinstance(value, Tensor) and value.is_floating_point() and key.startswith(prefix):
             state[key] = value.detach().to(torch.float32, copy=True)
     return state
