@@ -39,7 +39,7 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         info = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: delete it and train anew.") from error
+        raise CheckpointError(f"{path} is damaged: delete it and train again.") from error
     if not isinstance(info, dict):
-        raise CheckpointError(f"{path} is damaged: delete it and train anew.")
+        raise CheckpointError(f"{path} is damaged: delete it and train again.")
     return read(path), info

@@ -67,7 +67,7 @@ def read_state(path: str | Path) -> tuple[dict[str, Tensor], RunState]:
 
 def damaged(path: str | Path, reason: str) -> CheckpointError:
     """The error for a state file that cannot be resumed. reason: what is wrong with it."""
-    return CheckpointError(f"{path} is damaged ({reason.rstrip('.')}): delete it and train anew.")
+    return CheckpointError(f"{path} is damaged ({reason.rstrip('.')}): delete it and train again.")
 
 
 def slots(parameters: Sequence[Tensor], learnt: Sequence[int]) -> dict[str, Tensor]:

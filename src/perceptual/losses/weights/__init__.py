@@ -112,7 +112,7 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
 
     Raises:
         WeightsError: the name is unknown, there is no file, it has the wrong hash, it is damaged or cannot be read, or
-            it holds weights of another network.
+            it contains weights of another network.
     """
     entry, found = _entry(name), locate(name, path)
     if found is None:
@@ -120,15 +120,15 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     digest = sha256_of(found)
     owners = {k for k, known in PRETRAINED.items() for f in known.files if f.sha256 and digest.startswith(f.sha256)}
     if owners and name not in owners and path is not None:
-        raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
+        raise WeightsError(f"{found} contains the weights {min(owners)}, not {name}: use the name {min(owners)}.")
     if path is None and name not in owners and all(known.sha256 for known in entry.files):
         raise WeightsError(f"{found} does not have the hash of {name}: delete it. {how_to_get(name)}")
     state = network_state(read_tensors(found), entry.network)
     first, shape, foreign = LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
-        raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
+        raise WeightsError(f"{found} does not contain weights of {entry.network}: give another file, or another name.")
     if (path is None or entry.strict) and not any(_genuine(known, digest, state) for known in entry.files):
-        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {how_to_get(name)}")
+        raise WeightsError(f"{found} does not contain the tensors of {name}: use another file. {how_to_get(name)}")
     return LoadedWeights(name, digest, state, entry.preprocessing, entry.network, found.name)
 
 
@@ -137,8 +137,8 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
 
     Yields a Step every TICK bytes; its index and total are bytes. If the download is stopped, by Ctrl-C or by closing
     the generator, the received bytes stay in FILE.part, and the next call continues from there. If another process is
-    downloading the same file, this one waits for it. A smaller file that holds only the first layers, if there is one,
-    does not stop the download.
+    downloading the same file, this one waits for it. The download also starts if there is a
+    smaller file with only the first layers.
 
     Raises:
         WeightsError: the name is unknown, the file cannot be downloaded, there is no connection, or the server sends
@@ -257,7 +257,7 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
 
 
 def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
-    """Ask the server for the bytes after those in `part`; None if it answers that there are none (HTTP 416)."""
+    """Ask the server for the bytes after those in `part`; None if there are no more bytes (HTTP 416)."""
     url, start = source.url or "", _size(part)
     headers = {"User-Agent": "perceptual"} | ({"Range": f"bytes={start}-"} if start else {})
     try:

@@ -31,13 +31,13 @@ def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
         else:
             raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise WeightsError(f"{path} cannot be read as weights: it is damaged or incomplete, or holds other things than "
-                           "tensors; delete it and get it again.") from error  # fmt: skip
+        raise WeightsError(f"{path} cannot be read as weights: it is damaged or incomplete, or contains other values "
+                           "than tensors; delete it and get it again.") from error  # fmt: skip
     for group in ("state_dict", "model"):  # inside a training checkpoint
         if isinstance(raw, Mapping) and isinstance(raw.get(group), Mapping):
             raw = raw[group]
     if not isinstance(raw, Mapping):
-        raise WeightsError(f"{path} holds no named tensors: save `model.state_dict()` and give that file.")
+        raise WeightsError(f"{path} contains no named tensors: save `model.state_dict()` and give that file.")
     return raw
 
 
