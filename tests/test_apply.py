@@ -186,7 +186,7 @@ def test_of_two_files_with_one_output_the_first_is_written_and_the_second_report
     outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda x: x))
     (failed,) = [outcome for outcome in outcomes if outcome.error]
     assert failed.source.name == "cat.png"
-    assert "cat.gif was: give it another name or folder." in str(failed.error)
+    assert "cat.gif: give it another name or folder." in str(failed.error)
     assert all(outcome.target.exists() for outcome in outcomes)
 
 
@@ -230,7 +230,7 @@ def test_a_neighbour_of_the_input_is_not_replaced(tmp_path: Path, photograph: Im
     photograph.save(tmp_path / "a.gif")
     assert plan_outputs([tmp_path / "a.gif"], tmp_path) == [(tmp_path / "a.gif", tmp_path / "a.png")]
     (tmp_path / "a.png").write_text("mine")
-    with pytest.raises(OutputError, match="lies beside it: choose another -o"):
+    with pytest.raises(OutputError, match="choose another -o"):
         plan_outputs([tmp_path / "a.gif"], tmp_path)
     elsewhere = tmp_path / "out"
     elsewhere.mkdir()
