@@ -230,7 +230,7 @@ def test_a_neighbour_of_the_input_is_not_replaced(tmp_path: Path, photograph: Im
     photograph.save(tmp_path / "a.gif")
     assert plan_outputs([tmp_path / "a.gif"], tmp_path) == [(tmp_path / "a.gif", tmp_path / "a.png")]
     (tmp_path / "a.png").write_text("mine")
-    with pytest.raises(OutputError, match="would replace your file .*: choose another -o"):
+    with pytest.raises(OutputError, match=r"would replace your file .*: choose another -o"):
         plan_outputs([tmp_path / "a.gif"], tmp_path)
     elsewhere = tmp_path / "out"
     elsewhere.mkdir()
