@@ -274,5 +274,5 @@ def test_weights_too_large_to_add_are_refused(text: str) -> None:
 def test_a_file_that_names_more_styles_than_it_holds_is_refused(tmp_path: Path, tiny_style: Path) -> None:
     network, card = checkpoints.load(tiny_style)
     checkpoints.save(tmp_path / "bad.safetensors", network, dataclasses.replace(card, styles=("a", "b", "c")))
-    with pytest.raises(CheckpointError, match="names 3 styles and holds 2"):
+    with pytest.raises(CheckpointError, match="names 3 styles, but contains 2"):
         Stylizer.load(tmp_path / "bad.safetensors")

@@ -286,7 +286,7 @@ def test_read_card_refuses_settings_of_a_network_that_are_none(path: Path, netwo
 def test_tensors_that_do_not_fit_the_card_are_refused(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     rewrite(path, tensors=edit)
     assert read_card(path) == CARD
-    assert_refused(path, load, says="does not hold the network that its card describes")
+    assert_refused(path, load, says="does not contain the network that its card describes")
 
 
 def test_a_state_comes_back_bit_for_bit_with_its_info(tmp_path: Path) -> None:

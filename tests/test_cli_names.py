@@ -122,5 +122,5 @@ def test_safetensors_of_another_program_are_named_as_such(tmp_path: Path) -> Non
     path = tmp_path / "other.safetensors"
     header = b'{"__metadata__":{"format":"pt"}}'
     path.write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(CheckpointError, match="it has no card, so another program or a run in progress wrote it"):
+    with pytest.raises(CheckpointError, match="because it has no card: give a file that `perceptual train` wrote"):
         checkpoints.load(path)

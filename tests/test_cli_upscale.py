@@ -87,7 +87,7 @@ def test_without_a_name_the_output_says_its_width(capsys: Capture) -> None:
     [
         (["--width", "100px", "--scale", "2"], "--width and --scale both set the size"),
         (["--width", "10cm"], "--width 10cm needs the resolution of the print: add --dpi 300."),
-        (["--width", "241px"], "scale is 4.017; this network enlarges up to 4 times: take one for a larger scale"),
+        (["--width", "241px"], "scale is 4.017; this network enlarges up to 4 times: choose one for a larger scale"),
     ],
 )
 def test_bad_widths_are_one_sentence(capsys: Capture, words: list[str], part: str) -> None:
@@ -341,7 +341,7 @@ def test_the_shipped_network_of_a_loss_and_scale_is_taken(capsys: Capture, monke
         ("photos/0.png --network x4.safetensors -o x.png --tile -1", "tile is -1"),
         ("photos/0.png --network x4.safetensors -o x.png --device abacus", "no device 'abacus'"),
         ("photos/0.png --network whole.safetensors -o x.png --tile 16", "cannot be tiled"),
-        ("photos/0.png -o x.png", "No network"),
+        ("photos/0.png -o x.png", "There is no shipped network"),
     ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_1(capsys: Capture, words: str, parts: str) -> None:

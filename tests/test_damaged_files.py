@@ -150,14 +150,14 @@ def test_joined_networks_hold_as_many_styles_as_their_cards_name(good: Path) -> 
     network, card = checkpoints.load(good)
     short = dataclasses.replace(card, styles=("one",))
     said = refusal(lambda: checkpoints.join([(network, short), (network, card)]), kind=ConfigError)
-    assert "names 1 styles, and its network holds 2" in said
+    assert "names 1 styles, but its network has 2" in said
 
 
 def test_a_style_keeps_the_size_of_a_picture(tmp_path: Path) -> None:
     config = NetworkConfig("c3s1-4 c3s1-3", norm="instance", padding="reflect", enlarge=2)
     path = tmp_path / "x.safetensors"
     checkpoints.save(path, TransformationNetwork(config), Card("style", config))
-    assert "makes pictures 2 times larger" in refusal(lambda: Stylizer.load(path))
+    assert "enlarges images 2 times" in refusal(lambda: Stylizer.load(path))
     checkpoints.save(path, TransformationNetwork(config), Card("upscale", config))
     assert checkpoints.load(path)[0].scale == 2
 
@@ -227,7 +227,7 @@ def test_shapes_are_compared_before_weights_take_memory(
         tmp_path / "x.safetensors",
         values=lambda card: card["network"].update(architecture="c3s1-512 r512*13 c3s1-3"),
     )
-    assert "does not hold the network that its card describes" in refusal(lambda: checkpoints.load(path))
+    assert "does not contain the network that its card describes" in refusal(lambda: checkpoints.load(path))
 
 
 # --- states

@@ -261,7 +261,7 @@ def test_targets_are_kept_to_eleven_bits_of_the_largest_entry(tmp_path: Path, mo
 
 @pytest.mark.parametrize("style", ["no_such_style", "", "wav", "wave "])
 def test_targets_of_an_unknown_style_are_a_checkpoint_error(style: str) -> None:
-    with pytest.raises(CheckpointError, match=f"targets of '{style}' do not come with perceptual: give its painting"):
+    with pytest.raises(CheckpointError, match=f"no shipped style targets for '{style}': give the painting"):
         shipped.targets(style)
 
 

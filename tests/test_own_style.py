@@ -201,7 +201,7 @@ def test_a_style_file_away_from_its_base_says_what_is_missing_unless_that_is_shi
     (tmp_path / "away").mkdir()
     save(tmp_path / "away" / "another.safetensors", make(seed=1), "one", "two")  # of the same layers, but not the base
     moved = own[0].rename(tmp_path / "away" / "new.safetensors")
-    with pytest.raises(CheckpointError, match=r"holds a style only.*same folder") as caught:
+    with pytest.raises(CheckpointError, match=r"contains only gamma and beta.*same folder") as caught:
         checkpoints.load(moved)
     assert str(moved) in str(caught.value)
     assert checkpoints.read_card(moved).began_from in str(caught.value)

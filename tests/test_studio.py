@@ -346,8 +346,8 @@ def test_a_taken_port_leads_to_the_next_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["--host", "203.0.113.7"], "203.0.113.7 is no address of this computer: choose another --host."),
-        (["--host", "no such name"], "is no address of this computer"),
+        (["--host", "203.0.113.7"], "203.0.113.7 is not an address of this computer: choose another --host."),
+        (["--host", "no such name"], "is not an address of this computer"),
         (["--port", "99999"], "port is 99999"),
         (["--token", "short"], "give 16 characters or more"),
         (["--folder", "file.txt"], "file.txt"),

@@ -99,7 +99,7 @@ def test_the_explorer_knows_the_layers_of_the_file(tmp_path: Path, weights: tupl
     assert explorer.layers("vgg16")[-2:] == ["relu4_3", "pool4"]
     found = explorer.features(pixels, "vgg16:relu2_2")
     assert torch.equal(found, LossNetwork("vgg16", ["relu2_2"], path=weight_paths(weights)["vgg16"])(pixels)["relu2_2"])
-    with pytest.raises(ConfigError, match="hold no layer 'relu5_1'"):
+    with pytest.raises(ConfigError, match="do not contain the layer 'relu5_1'"):
         explorer.features(pixels, "vgg16:relu5_1")
 
 

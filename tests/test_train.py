@@ -363,7 +363,7 @@ def test_a_run_that_diverges_keeps_its_best_weights_and_says_so(tmp_path: Path, 
             seen[step.index] = {name: value.clone() for name, value in trainer.task.network.state_dict().items()}
 
     with pytest.raises(
-        TrainingError, match=r"rose from 49 to 291.*weights of step 10, the best; lower --learning-rate"
+        TrainingError, match=r"rose from 49 to 291.*best weights, those of step 10: lower --learning-rate"
     ):
         follow()
     for name, value in safetensors.torch.load_file(out).items():

@@ -185,7 +185,7 @@ def test_a_network_with_a_norm_over_the_whole_image_cannot_be_tiled(norm: str) -
     config = NetworkConfig("c3s1-4 u4 c3s1-3", norm=norm, padding="zero")  # type: ignore[arg-type]
     made = Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
     image = random(3, 20, 24)
-    with pytest.raises(ConfigError, match=r"^This network's norms look at the whole image, .*: give --tile 0\.$"):
+    with pytest.raises(ConfigError, match=r"^This network cannot be tiled, because .*: give --tile 0\.$"):
         made(image, tile=16)
     assert made(image, tile=0).shape == made(image).shape == (3, 40, 48)
 
@@ -442,14 +442,16 @@ def test_a_network_is_chosen_by_its_loss(shelf: dict[str, Path]) -> None:
     assert Upscaler.at_scale(2, "feature", device="cpu").network.scale == 4
     assert Upscaler.at_scale(4, "srcnn", device="cpu").scale == 4
     with pytest.raises(
-        ConfigError, match=r"^No network trained by 'l1' is shipped; choose one of feature, pixel, srcnn\.$"
+        ConfigError, match=r"^There is no shipped network with the loss 'l1'; choose one of feature, pixel, srcnn\.$"
     ):
         Upscaler.at_scale(4, "l1")
 
 
 @pytest.mark.parametrize("scale", [4.5, 64, 0, -2, math.nan, math.inf])
 def test_a_scale_that_no_network_makes_is_refused(shelf: dict[str, Path], scale: float) -> None:
-    with pytest.raises(ConfigError, match=r"^scale is .*; the networks by pixel enlarge up to 4 times\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^scale is .*; the shipped networks with the loss pixel enlarge up to 4 times\.$"
+    ):
         Upscaler.at_scale(scale)
 
 

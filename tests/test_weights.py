@@ -345,7 +345,7 @@ def test_a_forged_file_of_the_same_eight_digits_is_refused(
         list(fetch(name))
     assert not (cache / f"{FILE}.part").exists()
     (cache / FILE).write_bytes(forged)
-    with pytest.raises(WeightsError, match="does not hold the tensors of tiny"):
+    with pytest.raises(WeightsError, match="does not contain the tensors of tiny"):
         load(name)
 
 
@@ -359,7 +359,7 @@ def test_known_tensors_make_a_file_genuine_whatever_else_is_in_it(
     missing = packed({key: value for key, value in vgg_state().items() if key != "features.0.bias"})
     name = eight_digits(server, monkeypatch, missing, tensors=tensors_digest(vgg_state(), NAMES), names=NAMES)
     (cache / FILE).write_bytes(missing)
-    with pytest.raises(WeightsError, match="does not hold the tensors of tiny"):
+    with pytest.raises(WeightsError, match="does not contain the tensors of tiny"):
         load(name)
 
 
@@ -402,13 +402,15 @@ def test_the_distilled_network_is_known_by_its_tensors_in_any_layout(
     monkeypatch.setitem(PRETRAINED, "vgg19-distilled", replace(real, files=files))
     assert set(load("vgg19-distilled", write(distilled_state())).state) == set(distilled_state())
     sibling = write(distilled_state(0.25))
-    with pytest.raises(WeightsError, match=r"does not hold the tensors of vgg19-distilled: .*wct_se_16x_new/5SE\.pth"):
+    with pytest.raises(
+        WeightsError, match=r"does not contain the tensors of vgg19-distilled: .*wct_se_16x_new/5SE\.pth"
+    ):
         load("vgg19-distilled", sibling)
     monkeypatch.setenv("PERCEPTUAL_WEIGHTS", str(tmp_path))
     sibling.rename(tmp_path / "5SE.pth") if layout != "safetensors" else torch.save(
         distilled_state(0.25), tmp_path / "5SE.pth"
     )
-    with pytest.raises(WeightsError, match="does not hold the tensors"):
+    with pytest.raises(WeightsError, match="does not contain the tensors"):
         load("vgg19-distilled")
     torch.save({"model": distilled_state()}, tmp_path / "5SE.pth")
     loaded = load("vgg19-distilled")

@@ -242,7 +242,7 @@ def test_a_known_name_with_another_hash_is_refused(tiny: str, cache: Path) -> No
 def test_weights_with_other_preprocessing_are_refused(tiny: str, tmp_path: Path) -> None:
     path = tmp_path / "renamed.pth"
     path.write_bytes(BODY)
-    with pytest.raises(WeightsError, match="holds the weights tiny, not vgg16-torchvision"):
+    with pytest.raises(WeightsError, match="contains the weights tiny, not vgg16-torchvision"):
         load("vgg16-torchvision", path)
 
 
@@ -279,7 +279,7 @@ DAMAGED = {
 def test_damaged_files_are_refused(tiny: str, tmp_path: Path, kind: str, suffix: str) -> None:
     path = tmp_path / f"damaged{suffix}"
     path.write_bytes(DAMAGED[kind])
-    with pytest.raises(WeightsError, match=r"cannot be read as weights|holds no named tensors") as caught:
+    with pytest.raises(WeightsError, match=r"cannot be read as weights|contains no named tensors") as caught:
         load(tiny, path)
     assert "\n" not in str(caught.value)
 
@@ -311,7 +311,7 @@ def test_other_kinds_of_files_are_refused(tiny: str, tmp_path: Path) -> None:
 def test_another_network_is_refused(tiny: str, tmp_path: Path, change: dict[str, tuple[int, ...]]) -> None:
     path = tmp_path / "other.safetensors"
     safetensors.torch.save_file(vgg_state() | {key: torch.ones(shape) for key, shape in change.items()}, path)
-    with pytest.raises(WeightsError, match="is not weights of vgg16"):
+    with pytest.raises(WeightsError, match="does not contain weights of vgg16"):
         load(tiny, path)
 
 
@@ -319,7 +319,7 @@ def test_another_network_is_refused(tiny: str, tmp_path: Path, change: dict[str,
 def test_weights_that_are_no_floats_are_refused(tiny: str, tmp_path: Path, dtype: torch.dtype) -> None:
     path = tmp_path / "other.pth"
     torch.save({key: value.to(dtype) for key, value in vgg_state().items()}, path)
-    with pytest.raises(WeightsError, match="is not weights of vgg16"):
+    with pytest.raises(WeightsError, match="does not contain weights of vgg16"):
         load(tiny, path)
 
 
@@ -370,5 +370,5 @@ def test_the_real_files_are_not_taken_for_another_network(name: str, tmp_path: P
         if entry.network == PRETRAINED[name].network:
             assert load(other, path).network == entry.network
         else:
-            with pytest.raises(WeightsError, match="is not weights of"):
+            with pytest.raises(WeightsError, match="does not contain weights of"):
                 load(other, path)

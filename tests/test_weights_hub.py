@@ -140,7 +140,7 @@ def test_the_command_says_it_before_it_asks_the_server(
     fetch_missing(["vgg16:relu2_2"], {})
     assert len(seen) == 1
     assert "about 553 MB" in seen[0].replace("\n", " ")
-    assert "To bring it by hand" in seen[0].replace("\n", " ")
+    assert "To copy it by hand" in seen[0].replace("\n", " ")
 
 
 def test_offline_says_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Trained networks on images: in memory by `Model` and its subclasses, on files by `convert_files`."""
+"""Applies trained networks to images: `Model` and its subclasses in memory, `convert_files` on files."""
 
 from perceptual.apply.files import Outcome, convert_files, plan_outputs
 from perceptual.apply.model import Model

@@ -1,4 +1,4 @@
-"""Trained networks on files: which files a command reads and writes, and the conversion of one after the other."""
+"""Applies networks to image files: finds the files to read, chooses the files to write, and converts one by one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from perceptual.images import Picture, finding
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one input file: written, skipped because its output exists, or failed with a reason.
+    """The result for one input file: written, skipped, or failed.
 
-    frames: pictures in the file; only the first is converted.
+    source, target: the files to read and to write. skipped: True if the output existed and was kept. error: the reason
+    if the file failed, else None. frames: number of images in the input file; only the first one is converted.
     """
 
     source: Path
@@ -38,18 +39,18 @@ def plan_outputs(
     ending: str = "",
     existing: Existing = "replace",
 ) -> list[tuple[Path, Path]]:
-    """Pair every image that `inputs` name (files, folders, globs) with the file to write.
+    """Choose the output file for every input image. Returns pairs (input file, output file).
 
-    With one input file and an ending on `out`, `out` is that file. Otherwise `out` is a folder, which gets the folders
-    of the inputs; formats that are read but not written (GIF, PPM ...) become PNG. Images in `out` that a folder or
-    glob finds are outputs of an earlier run, so they are left out. If `out` is None, the inputs must be files, and each
-    output lies beside its input. `convert_files` reports the second of two images with the same output.
-
-    mark: added to each name: "_wave" for photo_wave.jpg. ending: of each name, such as ".png"; default: the input's.
-    existing: "refuse" outputs that exist in a folder; beside an input they get a number (photo_wave_2.jpg).
+    inputs: files, folders and globs.
+    out: the output file if it has a file ending and there is one input file. Otherwise a folder, which gets the same
+        subfolders as the inputs; images in it that `inputs` finds are earlier results, so they are skipped. None: each
+        output is written next to its input, and all inputs must be files.
+    mark: text that is added to each file name: "_wave" gives photo_wave.jpg. ending: file ending of the outputs, such
+        as ".png"; by default that of the input, or .png if its format (GIF, PPM) cannot be written.
+    existing: "refuse" raises an error for outputs that exist in a folder, and numbers those next to their inputs.
 
     Raises:
-        ImageError: an input matches nothing. OutputError: an output would overwrite its input, or exists already.
+        ImageError: an input matches no image. OutputError: an output would replace its input, or exists already.
     """
     out = None if out is None else Path(os.path.expanduser(out))
     names = [os.path.expanduser(str(entry)) for entry in inputs]
@@ -73,11 +74,11 @@ def plan_outputs(
 
 
 def _refuse_existing(there: Sequence[Path]) -> None:
-    """Refuse to replace these files, if there are any."""
+    """Raise an OutputError if `there`, the outputs that exist, is not empty."""
     if there:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise OutputError(
-            f"{there[0]} exists{more}: add --overwrite to replace, --skip-existing to leave what is there, or choose "
+            f"{there[0]} exists{more}: add --overwrite to replace, --skip-existing to keep existing files, or choose "
             "another -o."
         )
 
@@ -88,7 +89,7 @@ def _in_folder(
     """The pairs of `plan_outputs` for a folder."""
     single = len(inputs) == 1 and os.path.isfile(inputs[0])
     if out.suffix.lower() in finding.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
-        raise OutputError(f"{len(found)} images cannot go to the one file {out}: give a folder to write to.")
+        raise OutputError(f"{len(found)} images cannot be written to one file, {out}: give a folder to write to.")
     if os.path.isfile(out):
         raise OutputError(f"{out} is a file: give a folder to write to.")
     named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}
@@ -97,17 +98,17 @@ def _in_folder(
     if not mark:
         _refuse_neighbours(pairs)
     if not pairs:
-        raise ImageError(f"All images given lie in the output folder {out}: give other images or another folder.")
+        raise ImageError(f"All given images are in the output folder {out}: give other images or another folder.")
     return pairs
 
 
 def _beside(
     found: Sequence[finding.Found], inputs: list[str], *, mark: str, ending: str, number: bool
 ) -> list[tuple[Path, Path]]:
-    """The pairs of `plan_outputs` without `out`. number: give names that exist a number."""
+    """The pairs of `plan_outputs` without `out`. number: add a number to names that exist."""
     for entry in inputs:
         if not os.path.isfile(entry):
-            raise OutputError(f"{entry} is no single file: say where the results go with -o FOLDER.")
+            raise OutputError(f"{entry} is not a single file: give a folder for the results with -o FOLDER.")
     pairs, taken = list[tuple[Path, Path]](), set[Path]()
     for each in found:
         target, count = _named(each.path, mark, ending), 1
@@ -120,20 +121,20 @@ def _beside(
 
 
 def _named(path: Path, mark: str, ending: str) -> Path:
-    """The name of an output: with a mark, and in a format that can be written."""
+    """The path of an output: with the mark, and with an ending that can be written."""
     kept = path.suffix if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
     return path.with_name(f"{path.stem}{mark}{ending or kept}")
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for links in a circle
+    return Path(os.path.realpath(path))  # Path.resolve raises a RuntimeError for symbolic links in a loop
 
 
 def _refuse_neighbours(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Refuse to write a.png for a.gif where the user has another picture a.png beside it."""
+    """Refuse to write a.png for a.gif if the user has another image a.png in the same folder."""
     for source, target in pairs:
         if target.name != source.name and os.path.exists(target) and _real(target).parent == _real(source).parent:
-            raise OutputError(f"{source} would replace {target}, which lies beside it: choose another -o.")
+            raise OutputError(f"The output of {source} would replace your file {target}: choose another -o.")
 
 
 def _same_size(height: int, width: int) -> tuple[int, int]:
@@ -149,22 +150,27 @@ def convert_files(
     skip_existing: bool = False,
     write: Callable[[Path, Picture], None] = images.write,
 ) -> Iterator[Outcome]:
-    """Read, convert and write each pair in turn; a file that fails is reported in its Outcome and the rest go on.
+    """Read, convert and write each pair of files. A failed file does not stop the others.
 
-    convert: (1, 3, H, W) -> (1, 3, h, w), in [0, 1], or uint8 levels for files of 8 bits. size: height and width of the
-        picture -> those of the result. alpha: (1, 1, H, W) in [0, 1] -> the result's, or None for a result without; it
-        is scaled where sizes differ. write: writes a picture to a file; default: `images.write`.
+    The output has the colour profile, the EXIF data, the resolution and the alpha channel of the input.
 
-    Profile, EXIF, resolution and alpha of the input are kept; colours stay those of its profile.
+    pairs: (input file, output file), as `plan_outputs` returns them.
+    convert: a function from (1, 3, H, W) to (1, 3, h, w). Images are uint8 levels for files of 8 bits, else in [0, 1].
+    size: a function from height and width of an image to height and width of its result.
+    alpha: a function from the alpha channel, (1, 1, H, W) in [0, 1], to that of the result, or to None for a result
+        without alpha. By default alpha is kept, and scaled if the sizes differ.
+    skip_existing: keep outputs that exist already. write: writes an image to a file; default: `images.write`.
+
+    Yields an Outcome for each pair.
     """
     taken: dict[str, Path] = {}
     for source, target in pairs:
         first = taken.setdefault(os.path.normcase(os.path.abspath(target)), source)
         if first != source:
-            text = f"{source} would be written to {target} too, as {first} was: give it another name or folder."
+            text = f"{source} has the same output {target} as {first}: give it another name or folder."
             yield Outcome(source, target, error=text)
-        elif os.path.isdir(source):  # as `finding.find` lists those that it cannot search
-            text = f"{source} is a folder that cannot be searched: make it readable first."
+        elif os.path.isdir(source):  # `finding.find` returns folders that it cannot read
+            text = f"The folder {source} cannot be read: change its permissions."
             yield Outcome(source, target, error=text)
         elif skip_existing and os.path.exists(target):
             yield Outcome(source, target, skipped=True)
@@ -192,5 +198,5 @@ def _convert_file(
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return Outcome(source, target, error=f"{source} does not fit into memory: make it smaller first.")
+        return Outcome(source, target, error=f"{source} needs more memory than there is: make it smaller first.")
     return Outcome(source, target, frames=picture.frames)

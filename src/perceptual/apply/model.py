@@ -1,4 +1,4 @@
-"""Model: what every trained network needs to be applied to images of any kind and size."""
+"""Model: the base class of trained networks that are applied to images of any kind and size."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Device = torch.device | str | None
 
 
 class Model(Generic[Options]):
-    """A trained network that takes and gives images of any kind; load it once, call it often.
+    """A trained network for images: PIL images, numpy arrays or tensors. Load it once, and call it for each image.
 
-    A subclass names its `task`, as the cards of its networks do. One with options of its own names their frozen
-    dataclass, `options_type`, and overrides `size`, `picture` or `apply_alpha`.
+    A subclass sets `task`, the name of its task in cards. A subclass with its own options also sets `options_type`, a
+    frozen dataclass, and overrides `size`, `picture` or `apply_alpha`.
 
-    copy: work on a copy of the network, so that the caller's stays as it is. defaults: options for calls without them.
-    Attributes, not to be changed: `network`, `card`, `device`, `defaults`.
+    copy: copy the network, so that the caller's network is not changed. defaults: options that every call uses unless
+    it changes them. Attributes (do not change them): `network`, `card`, `device`, `defaults`.
     """
 
     task: ClassVar[str] = ""
@@ -47,28 +47,29 @@ class Model(Generic[Options]):
 
     @classmethod
     def load(cls, name: str | Path, *, device: Device = None, **defaults: Any) -> Self:
-        """Load a shipped network by name, or a trained one by path.
+        """Load a network. name: the name of a shipped network, or the path of a trained one.
 
         Raises:
-            CheckpointError: no such network or file, or it is damaged, or for another task.
+            CheckpointError: there is no such network or file, or the file is damaged or for another task.
         """
         network, card = checkpoints.load(checkpoints.find_network(name, task=cls.task), task=cls.task)
         return cls(network, card, device=device, copy=False, **defaults)
 
     def __call__(self, image: Image, options: Options | None = None, **changes: Any) -> Image:
-        """Apply the network to an image; the result is of the same kind.
+        """Apply the network to an image. The result has the same type.
 
         image: PIL image, numpy array (H, W, 3) uint8 or float [0, 1], or tensor (3, H, W) or (N, 3, H, W) in [0, 1].
-        options: the options as one object; or give them by name.
+        options: the options as one object. changes: single options by name, such as strength=0.8.
 
         Raises:
-            TypeError: an unknown option. ConfigError: an option out of range, or one that this network cannot do.
-            ImageError: not an image, or one too large for the free memory. CheckpointError: a damaged network.
+            TypeError: an option is unknown. ConfigError: an option is out of range or not possible for this network.
+            ImageError: this is not an image, or it is too large for the free memory.
+            CheckpointError: the network is damaged.
         """
         return finish(self.steps(image, options, **changes))
 
     def steps(self, image: Image, options: Options | None = None, **changes: Any) -> Generator[Step, None, Image]:
-        """As calling, with a Step after each tile or band; the last one carries the result."""
+        """The same as a call, as a generator of Steps: one after each tile or band. The last one has the result."""
         chosen, alpha = self.options(options, **changes), images.alpha_of(image)
         for step in self.run(images.from_any(image), chosen):
             if step.result is not None and alpha is not None:
@@ -77,14 +78,14 @@ class Model(Generic[Options]):
         return cast(Image, last.result)
 
     def apply(self, pixels: Tensor, options: Options | None = None, **changes: Any) -> Tensor:
-        """As calling, on a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU."""
+        """Apply the network to a tensor (N, 3, H, W), in [0, 1] or uint8 levels. Returns the same type, on the CPU."""
         return finish(self.run(pixels, options, **changes))
 
     @torch.no_grad()
     def run(self, pixels: Tensor, options: Options | None = None, **changes: Any) -> Generator[Step, None, Tensor]:
-        """As `apply`, with a Step after each tile or band; the last one carries the result."""
+        """The same as `apply`, as a generator of Steps: one after each tile or band. The last one has the result."""
         chosen, made, total = self.options(options, **changes), list[Tensor](), len(pixels)
-        for picture in torch.split(pixels, 1):  # one at a time: a batch would gain nothing and take the memory
+        for picture in torch.split(pixels, 1):  # one by one: a batch is not faster and needs more memory
             for step in self.picture(picture, chosen):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
@@ -96,28 +97,32 @@ class Model(Generic[Options]):
         return result
 
     def options(self, options: Options | None = None, **changes: Any) -> Options:
-        """The options of a call: `options`, or else `defaults`, changed by what is given by name; raises as calling."""
+        """The options of a call: `options` or `defaults`, with `changes`. Raises the same errors as a call."""
         return cast(Options, changed(self.options_type, self.defaults if options is None else options, changes))
 
     def size(self, height: int, width: int, options: Options) -> tuple[int, int]:
-        """Height and width of the result for a picture of that size."""
+        """Height and width of the result, for the height and width of an image in pixels."""
         return images.scaled_size(height, width, self.network.scale)
 
     def memory(self, height: int, width: int, options: Options) -> float:
-        """Bytes of memory that a picture of that size, of 8 bits, needs beside the picture itself."""
+        """Bytes of memory that the network needs for an 8-bit image of this size, without the image itself."""
         return tiles.plan(self.network, (height, width), cast(Any, options).tile, self.device)[1]
 
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
-        """One picture (1, 3, H, W) in [0, 1] or levels; the last Step carries the result, in [0, 1] or levels."""
+        """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result."""
         side = tiles.tile_side(self.network, picture, cast(Any, options).tile, self.device)
         yield from tiles.in_tiles(self.forward, self.network, picture, side)
 
     def apply_alpha(self, alpha: Tensor, options: Options) -> Tensor:
-        """The alpha channel, (1, 1, H, W) in [0, 1], of the result; it is scaled where the sizes differ."""
+        """The alpha channel of the result, (1, 1, h, w) in [0, 1], for that of the image. The caller resizes it."""
         return alpha
 
     def forward(self, x: Tensor, *style: Tensor | None) -> Tensor:
-        """The network on (1, 3, H, W), in [0, 1] or levels; refuses values that are not finite and clamps to [0, 1]."""
+        """Call the network on (1, 3, H, W), in [0, 1] or uint8 levels. The result is clamped to [0, 1].
+
+        Raises:
+            CheckpointError: the result has values that are not finite.
+        """
         x = images.unit(x.to(self.device)).contiguous(memory_format=torch.channels_last)
         made: Tensor = self.network(x, *style)
         if not made.isfinite().all():

@@ -1,4 +1,4 @@
-"""Stylizer: a trained style network that paints images of any kind."""
+"""Stylizer: applies a trained style network to images of any kind."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ from perceptual.functional import crossfade, luma, noise_field
 from perceptual.networks import DAMAGED, TransformationNetwork
 
 MARGIN = 16
-"""Pixels of mirror image around a picture for networks with noise, cut off from the painting. The loss networks of the
-training pad with zeros, so these networks learn dull edges."""
+"""Width in pixels of a mirrored margin around the image, for networks with noise. It is cut off from the result. The
+loss networks pad with zeros during training, so these networks learn pale edges."""
 WHOLE = 8 << 20
-"""Pixels up to which a picture is painted in one piece where the memory allows; a larger one is painted in bands."""
+"""Number of pixels up to which an image is painted in one piece if there is enough memory. Larger ones are painted in
+bands."""
 
 
 def parse_blend(text: str) -> dict[str, float]:
-    """The weights of "starry_night:0.7,wave:0.3", scaled to sum to 1; a name without a number weighs 1.
+    """Parse a blend: "starry_night:0.7,wave:0.3" -> {"starry_night": 0.7, "wave": 0.3}.
+
+    A name without a number has weight 1. The weights are scaled so that their sum is 1.
 
     Raises:
-        ConfigError: a part has no name, or a weight is not a number from 0 to 1e12, or all weights are 0.
+        ConfigError: a part has no name, a weight is not a number from 0 to 1e12, or all weights are 0.
     """
-    if os.path.isfile(os.path.expanduser(text)):  # a file's name may hold a comma
+    if os.path.isfile(os.path.expanduser(text)):  # a file name may contain a comma
         return {text: 1.0}
     found = named_weights(text, "blend of styles", "starry_night:0.7,wave:0.3")
     total = sum(found.values())
@@ -45,17 +48,17 @@ def parse_blend(text: str) -> dict[str, float]:
 
 
 class Stylizer(Model[PaintOptions]):
-    """A style network that takes and gives images of any kind; load it once, call it often.
+    """A style network for images: PIL images, numpy arrays or tensors. Load it once, and call it for each image.
 
-    >>> painting = Stylizer.load("starry_night")(photograph)    # PIL, numpy or tensor alike
+    >>> painting = Stylizer.load("starry_night")(photograph)    # a PIL image, numpy array or tensor
     >>> Stylizer.load("gallery")(photograph, style="wave", strength=0.8)
     >>> blended = Stylizer.load("starry_night:0.7,wave:0.3")(photograph)
 
-    The result has the size of the photograph, unless `size` is given. The options of a call are those of
+    The result has the size of the photo, unless `size` is given. The options of a call are those of
     `perceptual.config.PaintOptions`: style, strength, keep_colors, style_scale, size, noise and precision.
 
-    Attributes: `styles`, the names that it knows, in their order; `blend`, the share of each by its number, when a call
-    names no style.
+    Attributes: `styles`, the names of the styles in order; `blend`, {number of the style: share}, for calls without
+    `style`.
     """
 
     task = "style"
@@ -70,18 +73,18 @@ class Stylizer(Model[PaintOptions]):
 
     @classmethod
     def load(cls, name: str | Path, *, device: Device = None, video: bool = False, **defaults: Any) -> Self:
-        """Load a shipped style by name, a trained network by path, or a blend of styles that share one network.
+        """Load a shipped style by name, a trained network by path, or a blend of styles of one network.
 
-        video: take a shipped style from the network that was trained to be steady from frame to frame.
+        video: use the network that was trained for video, with less flicker, if a shipped style is in several networks.
 
         Raises:
-            CheckpointError: no such style or file, or it is damaged, or not a style network.
-            ConfigError: no blend, or one of styles of different networks.
+            CheckpointError: there is no such style or file, or the file is damaged or not a style network.
+            ConfigError: the blend is invalid, or its styles belong to different networks.
         """
         blend = parse_blend(str(name))
         try:
             return cls._load(blend, video=video, device=device, **defaults)
-        except ConfigError:  # a style of one's own blends only with the shipped network that it was learnt with
+        except ConfigError:  # a user's style can only be blended with styles of the network that it was trained from
             if len(blend) == 1:
                 raise
             return cls._load(blend, video=not video, device=device, **defaults)
@@ -95,12 +98,11 @@ class Stylizer(Model[PaintOptions]):
         for path, (network, card) in zip(files, loaded, strict=True):
             if network.scale != 1:
                 raise CheckpointError(
-                    f"{path} is a style network that makes pictures {network.scale} times larger, and a style keeps "
-                    "their size: get another file."
+                    f"{path} enlarges images {network.scale} times, but a style must keep their size: get another file."
                 )
             if card.styles and len(card.styles) != network.styles:
                 raise CheckpointError(
-                    f"{path} names {len(card.styles)} styles and holds {network.styles}: get the file again."
+                    f"{path} names {len(card.styles)} styles, but contains {network.styles}: get the file again."
                 )
         firsts = list(itertools.accumulate((each.styles for each, _ in loaded), initial=0))
         shares: dict[int, float] = {}
@@ -113,30 +115,30 @@ class Stylizer(Model[PaintOptions]):
 
     @property
     def precision(self) -> Precision:
-        """The precision where a call does not say it: "auto", what the processor computes fastest, int8 or float32."""
+        """The default precision: "int8", "float32", or "auto" for the faster one on this processor."""
         return self.defaults.precision
 
     def stylize(self, pixels: Tensor, options: PaintOptions | None = None, **changes: Any) -> Tensor:
-        """Paint a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
+        """Paint a tensor (N, 3, H, W), in [0, 1] or uint8 levels. The result has its dtype, on the CPU.
 
-        Levels take a quarter of the memory, which matters for large pictures. Raises as calling.
+        Levels need a quarter of the memory of floats. Raises the same errors as a call.
         """
         return self.apply(pixels, options, **changes)
 
     def size(self, height: int, width: int, options: PaintOptions) -> tuple[int, int]:
-        """Height and width of the painting for a picture of that size."""
+        """Height and width of the result, for the height and width of an image in pixels."""
         longer = options.size
         return (height, width) if longer is None else images.scaled_size(height, width, longer / max(height, width))
 
     def memory(self, height: int, width: int, options: PaintOptions) -> float:
-        """Bytes of memory that painting a picture of that size, of 8 bits, needs beside the picture itself."""
+        """Bytes of memory that painting an 8-bit image of this size needs, without the image itself."""
         size = self.size(height, width, options)
         return self._needed(size, options, in_levels=size == (height, width) and _stays_in_levels(options))
 
     def picture(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
-        """Paint one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the painting.
+        """Paint one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result.
 
-        At a style scale above 1 a smaller picture is painted and enlarged, see `_finish`.
+        With a style scale above 1, a reduced image is painted, and the result is enlarged, see `_finish`.
         """
         weights = self._weights(options.style)
         size = self.size(picture.shape[-2], picture.shape[-1], options)
@@ -152,7 +154,7 @@ class Stylizer(Model[PaintOptions]):
             yield step.then(partial(_finish, x, small, options=options))
 
     def _paint(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
-        """The painting of x, (1, 3, H, W), on the last Step; networks with noise get a margin of mirror image."""
+        """Paint x, (1, 3, H, W). For networks with noise, a mirrored margin is added first and cut off afterwards."""
         if not self.network.config.noise:
             yield from self._run(x, weights, options)
             return
@@ -161,7 +163,7 @@ class Stylizer(Model[PaintOptions]):
             yield step.then(lambda painted: painted[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
     def _run(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
-        """The network on (1, 3, H, W), clamped: as it is, or the fast way where there is one and it pays."""
+        """Call the network on (1, 3, H, W): by fast inference if that is possible and faster, else by PyTorch."""
         height, width = x.shape[-2:]
         fast = self._fast(options.precision)
         field = options.noise * noise_field(height, width) if self.network.config.noise else None
@@ -181,18 +183,18 @@ class Stylizer(Model[PaintOptions]):
             raise CheckpointError(DAMAGED)
         able = self.device.type == "cpu" and supports(self.network)
         if precision == "int8" and not (able and multiplies_bytes()):
-            what = "This processor has no instructions for int8" if able else "This network cannot paint in int8 here"
+            what = "This processor has no int8 instructions" if able else "This network cannot be computed in int8 here"
             raise ConfigError(f"{what}: choose --precision auto or float32.")
         if not able:
             return None
         return Inference(self.network, None if precision == "auto" else precision)
 
     def _fits_whole(self, height: int, width: int) -> bool:
-        """Whether a picture goes through in one piece, which is quicker than in bands."""
+        """Whether an image can be painted in one piece, which is faster than in bands."""
         return height * width <= WHOLE and self.network.memory(height, width) < free_memory(self.device) / 2
 
     def _weights(self, blend: str | None) -> Tensor:
-        """The share of each style, (1, styles)."""
+        """The share of each style, (1, styles). blend: as in `parse_blend`; None for the default."""
         shares = self.blend
         if blend is not None:
             shares = {}
@@ -204,18 +206,18 @@ class Stylizer(Model[PaintOptions]):
         return weights
 
     def _named(self, name: str) -> str:
-        """The style of this network that `name` means: "Starry Night" is starry_night."""
+        """The name of a style of this network, for another spelling of it: "Starry Night" -> starry_night."""
         found = name if name in self.styles else checkpoints.written_as(name, self.styles)
         if found is None:
-            known = ", ".join(self.styles) or "one without a name"
+            known = ", ".join(self.styles) or "one style without a name"
             hint = checkpoints.guess(name, self.styles)
             raise ConfigError(f"This network has no style {name!r}{hint}; it has {known}.")
         return found
 
     def _check_memory(self, picture: Tensor, size: tuple[int, int], options: PaintOptions) -> None:
-        """Refuse beforehand a painting of height and width `size` that will not fit, with a size that does.
+        """Raise an ImageError if painting at `size` (height, width) needs more memory than is free.
 
-        Without this the operating system would kill the process.
+        The message names a size that fits. Without this check the operating system would kill the process.
         """
         free, longer = free_memory(self.device), max(size)
         in_levels = picture.dtype == torch.uint8 and size == tuple(picture.shape[-2:]) and _stays_in_levels(options)
@@ -228,7 +230,7 @@ class Stylizer(Model[PaintOptions]):
             raise too_large(size, needed, free, f"make it smaller, for instance with --size {max(1, next(fits, 1))}")
 
     def _needed(self, size: tuple[int, int], options: PaintOptions, *, in_levels: bool) -> float:
-        """Bytes to paint a picture of this size; in_levels: without copies of it in float32."""
+        """Bytes of memory to paint an image of this size. in_levels: True if no float32 copies of it are made."""
         margin = 2 * MARGIN if self.network.config.noise else 0
         height, width = images.scaled_size(*size, 1 / options.style_scale)
         small = (height + margin, width + margin)
@@ -240,15 +242,18 @@ class Stylizer(Model[PaintOptions]):
 
 
 def _stays_in_levels(options: PaintOptions) -> bool:
-    """Whether a picture of 8 bits that keeps its size is painted without copies of it in float32."""
+    """Whether an 8-bit image that keeps its size is painted without float32 copies of it."""
     return options.style_scale == 1 and not options.keep_colors and options.strength == 1
 
 
 def _finish(x: Tensor, small: Tensor, y: Tensor, *, options: PaintOptions) -> Tensor:
-    """The painting that is asked for, from y, the network's painting of `small`; x is the photograph.
+    """Apply size, keep_colors and strength to the result of the network.
 
-    Where `small` is smaller than x, the fine detail that it lacks is taken from the photograph's luma: the strokes are
-    large, and the edges as sharp as the photograph's.
+    If `small` is smaller than x, the missing detail is added from the luma of the photo. So the strokes are large, and
+    the edges are as sharp as in the photo.
+
+    x: the photo, (1, 3, H, W). small: the image that the network painted, x or a reduced copy. y: the network's result
+    for `small`.
     """
     size = (x.shape[-2], x.shape[-1])
     if small.shape != x.shape:

@@ -1,4 +1,4 @@
-"""Super-resolution on images: Upscaler, whole or in tiles that leave no seams."""
+"""Upscaler: applies a super-resolution network to images, in one piece or in tiles without visible seams."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from perceptual.events import Step
 
 
 class Upscaler(Model[UpscaleOptions]):
-    """A super-resolution network that takes and gives images of any kind; load it once, call it often.
+    """A super-resolution network for images: PIL images, numpy arrays or tensors. Load it once, and call it often.
 
-    >>> large = Upscaler.load("x4_pixel")(small)    # PIL, numpy or tensor alike
+    >>> large = Upscaler.load("x4_pixel")(small)    # a PIL image, numpy array or tensor
     >>> Upscaler.load("x4_pixel")(small, scale=3, tile=256)
 
     The options of a call are those of `perceptual.config.UpscaleOptions`: scale, tile and match_histogram.
@@ -34,17 +34,17 @@ class Upscaler(Model[UpscaleOptions]):
 
     @classmethod
     def load(cls, name: str | Path = "x4_pixel", *, device: Device = None, **defaults: Any) -> Self:
-        """As `Model.load`: a shipped network by name, such as x4_feature, or a trained one by path."""
+        """Load a network, as `Model.load`. name: the name of a shipped network, such as x4_feature, or a path."""
         return super().load(name, device=device, **defaults)
 
     @classmethod
     def at_scale(cls, scale: float, loss: str = "pixel", *, device: Device = None, **defaults: Any) -> Self:
-        """Load the shipped network for a scale; between the networks' scales the next larger one, made smaller after.
+        """Load the shipped network for a scale. If there is none, the next larger one is used and its result reduced.
 
-        loss: pixel or feature, or srcnn, the baseline.
+        scale: above 0. loss: "pixel", "feature", or "srcnn" for the baseline.
 
         Raises:
-            ConfigError: no shipped network was trained by that loss, or none makes a picture that large.
+            ConfigError: no shipped network was trained with this loss, or the scale is too large.
         """
         found: dict[int, str] = {}
         losses: set[str] = set()
@@ -54,42 +54,46 @@ class Upscaler(Model[UpscaleOptions]):
             if trained_by == loss:
                 found[int(size)] = name
         if not found:
-            raise ConfigError(f"No network trained by {loss!r} is shipped; choose one of {', '.join(sorted(losses))}.")
+            raise ConfigError(
+                f"There is no shipped network with the loss {loss!r}; choose one of {', '.join(sorted(losses))}."
+            )
         fitting = [size for size in sorted(found) if size >= scale]
         if not fitting or not scale > 0:
             largest = max(found)
-            raise ConfigError(f"scale is {scale:g}; the networks by {loss} enlarge up to {largest} times.")
+            raise ConfigError(
+                f"scale is {scale:g}; the shipped networks with the loss {loss} enlarge up to {largest} times."
+            )
         return cls.load(found[fitting[0]], device=device, scale=scale, **defaults)
 
     @property
     def scale(self) -> float:
-        """How many times larger the result is where a call does not say it."""
+        """The default scale, for calls without `scale`."""
         return self.defaults.scale or self.network.scale
 
     def upscale(self, pixels: Tensor, options: UpscaleOptions | None = None, **changes: Any) -> Tensor:
-        """Enlarge a tensor (N, 3, H, W), in [0, 1] or uint8 levels; returns one of its dtype on the CPU.
+        """Enlarge a tensor (N, 3, H, W), in [0, 1] or uint8 levels. The result has its dtype, on the CPU.
 
-        Raises as calling.
+        Raises the same errors as a call.
         """
         return self.apply(pixels, options, **changes)
 
     def size(self, height: int, width: int, options: UpscaleOptions) -> tuple[int, int]:
-        """Height and width of the result for a picture of that size."""
+        """Height and width of the result, for the height and width of an image in pixels."""
         return images.scaled_size(height, width, options.scale or self.network.scale)
 
     def picture(self, picture: Tensor, options: UpscaleOptions) -> Generator[Step, None, None]:
-        """Enlarge one picture, (1, 3, H, W) in [0, 1] or levels; the last Step carries the result."""
+        """Enlarge one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result."""
         own = self.network.scale
         if (scale := options.scale or own) > own:
             raise ConfigError(
-                f"scale is {scale:.4g}; this network enlarges up to {own} times: take one for a larger scale, such as "
-                "x8_pixel, or enlarge twice."
+                f"scale is {scale:.4g}; this network enlarges up to {own} times: choose one for a larger scale, such "
+                "as x8_pixel, or enlarge twice."
             )
         finished = scale == own and not options.match_histogram
         picture = picture if finished else images.unit(picture)
 
         def finish(large: Tensor) -> Tensor:
-            if (picture == picture[:, :1]).all():  # the network would give grey a tint
+            if (picture == picture[:, :1]).all():  # the network would add colour to a grey image
                 large = images.like(images.unit(large).mean(1, keepdim=True).expand(-1, 3, -1, -1), large)
             large = (
                 large
@@ -102,10 +106,10 @@ class Upscaler(Model[UpscaleOptions]):
             yield step.then(finish)
 
     def apply_alpha(self, alpha: Tensor, options: UpscaleOptions) -> Tensor:
-        """Enlarge an alpha channel (1, 1, H, W) in [0, 1] as a grey picture, by the network.
+        """Enlarge an alpha channel (1, 1, H, W) in [0, 1] with the network, as a grey image.
 
-        A result lies between the least and the largest alpha of the 5 x 5 pixels around, so that areas that are wholly
-        opaque or wholly transparent stay so.
+        Each value is clamped to the range of alpha in the 5 x 5 pixels around it. So areas that are completely opaque
+        or completely transparent do not change.
         """
         large = self.apply(alpha.expand(-1, 3, -1, -1), replace(options, match_histogram=False))[:, :1]
         low, high = (-F.max_pool2d(-alpha, 5, 1, 2), F.max_pool2d(alpha, 5, 1, 2))
@@ -114,7 +118,9 @@ class Upscaler(Model[UpscaleOptions]):
 
 
 def match_histograms(image: Tensor, reference: Tensor) -> Tensor:
-    """Give each channel of (1, 3, H, W) the distribution of values of the reference's (paper, section 4.2).
+    """Change each channel of an image so that its histogram is that of the reference (paper, section 4.2).
+
+    image, reference: (1, 3, H, W) and (1, 3, h, w). Returns (1, 3, H, W) with the dtype of `image`.
 
     Raises:
         ConfigError: scikit-image is not installed.

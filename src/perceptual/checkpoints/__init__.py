@@ -1,4 +1,4 @@
-"""Trained networks on disk: safetensors with a readable card inside. Nothing in them is code, and reading runs none."""
+"""Files of trained networks: safetensors files with a card in the header. Reading a file never runs code."""
 
 from perceptual.checkpoints.card import Card, read_card
 from perceptual.checkpoints.file import body_digest, join, load, save, save_targets

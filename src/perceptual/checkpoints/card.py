@@ -1,4 +1,4 @@
-"""The card of a checkpoint: what a network is and how it was trained, as JSON in the header of its file."""
+"""The card of a checkpoint: a description of the network and its training, as JSON in the header of the file."""
 
 from __future__ import annotations
 
@@ -19,41 +19,44 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a network is, how it came to be and under which terms; JSON in the header of its file."""
+    """A description of a network: its architecture, its training and its licence. Stored as JSON in the file header."""
 
     task: str
-    """What the network does: the name of a task, such as style or upscale."""
+    """The name of the task of the network, such as style or upscale."""
     network: NetworkConfig
+    """The architecture."""
     styles: tuple[str, ...] = ()
-    """Names of the styles that it holds, in their order."""
+    """Names of the styles in the network, in order."""
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Painting, painter and year by style, for people."""
+    """{style: title of the painting, painter and year}, for display."""
     about: str = ""
-    """One line for people."""
+    """A description in one line."""
     steps: Annotated[int, Range(0, 1_000_000_000_000)] = 0
-    """Optimiser steps it was trained for."""
+    """Number of optimiser steps of the training."""
     recipe: str = ""
+    """Name of the recipe."""
     changed: tuple[str, ...] = ()
-    """Settings that were not the recipe's own."""
+    """Names of the settings that differ from the recipe."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The recipe's resolved settings: losses, training, sizes."""
+    """All settings of the training: losses, steps, sizes and so on."""
     began_from: str = ""
-    """Where its first weights came from, when not from chance: steps, recipe and SHA-256 of that file."""
+    """The network that the training started from: steps, recipe and SHA-256 of its file. "" for random weights."""
     base: str = ""
-    """For a file that holds only gamma and beta: `body_digest` of the network that the rest comes from."""
+    """For a file that contains only gamma and beta: `body_digest` of the network with the other weights."""
     loss_networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of the weight file of each loss network."""
     references: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    """Reference values of the relative weights, by term and style."""
+    """{term: reference values of relative weights, one for each style or one for all}."""
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """What each term counts: the objective is the sum of weight * term / reference."""
+    """{term: weight}. The objective is the sum of weight * term / reference."""
     paintings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """SHA-256 of the image file of each style."""
+    """{style: SHA-256 of the image file of the painting}."""
     software: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Versions it was trained with."""
+    """{package: version} at the time of the training."""
     data: str = ""
-    """What it was trained on, in words."""
+    """The training data, in words."""
     licence: str = ""
+    """The licence of the network."""
     pixels: str = "RGB float [0, 1], (N, 3, H, W), in and out; clamp the output"
     format: Annotated[int, Range(0, FORMAT)] = FORMAT
 
@@ -62,17 +65,21 @@ class Card:
 
 
 def read_card(path: str | Path) -> Card:
-    """The card of a checkpoint, without reading its tensors."""
+    """Read the card of a checkpoint. The tensors are not read.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, has no card, or was written by a newer version of perceptual.
+    """
     text = metadata(path).get(CARD_KEY)
     if text is None:
         raise CheckpointError(
-            f"{path} is not a network of perceptual: it has no card, so another program or a run in progress wrote it."
+            f"{path} is not a network of perceptual, because it has no card: give a file that `perceptual train` wrote."
         )
     try:
         values = json.loads(text)
         if values.get("format", 0) > FORMAT:
             raise CheckpointError(
-                f"{path} was written by a newer perceptual (format {shown(values['format'])}): upgrade to read it."
+                f"{path} was written by a newer perceptual (format {shown(values['format'])}): upgrade perceptual."
             )
         network = from_dict(NetworkConfig, values.pop("network"))
         known = {f.name for f in dataclasses.fields(Card)}

@@ -1,4 +1,4 @@
-"""Checkpoints: a network in safetensors with its card inside. Reading one runs no code."""
+"""Reads and writes checkpoints: safetensors files with a network and its card. Reading never runs code."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from perceptual.config import NetworkConfig, to_dict
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.networks import TransformationNetwork
 
-_FLOATS = ("F16", "BF16", "F32", "F64")  # what weights may be kept in
-_OTHER_NETWORK = "does not hold the network that its card describes: get the file again"
+_FLOATS = ("F16", "BF16", "F32", "F64")  # allowed types of weights
+_OTHER_NETWORK = "does not contain the network that its card describes: get the file again"
 
 
 def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: bool = False) -> None:
-    """Write a network and its card; `half` stores float16, which is read back as float32.
+    """Write a network and its card to a file.
 
-    With a `base` in the card only gamma and beta are written, a few kilobytes; reading needs the base again.
+    If the card has a `base`, only gamma and beta are written, which takes a few kilobytes. To read such a file, `load`
+    needs the file of the base network too.
+
+    half: store the weights as float16. `load` converts them to float32.
 
     Raises:
-        OutputError: the file cannot be written; an older file of that name is still there.
+        OutputError: the file cannot be written. An existing file with this name is not changed.
     """
     tensors = network.style_parameters() if card.base else network.state_dict()
     state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -41,11 +44,13 @@ def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: 
 
 
 def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNetwork, Card]:
-    """Read a network, in float32 and evaluation mode, and its card.
+    """Read a network and its card. The network is in float32, on the CPU and in evaluation mode.
+
+    task: if given, the network must be for this task.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a checkpoint of ours, or for another task than `task`; or it
-            holds a style only, and the network that it was learnt with is neither shipped nor beside it.
+        CheckpointError: the file is missing, damaged, not a checkpoint of perceptual, or for another task. Or it
+            contains only gamma and beta, and the base network is neither shipped nor in the same folder.
     """
     card = read_card(path)
     if task and card.task != task:
@@ -65,7 +70,7 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, list[int]]:
 
 
 def _described(path: str | Path, card: Card) -> TransformationNetwork:
-    """The network of a card, without memory for its weights, once the file's header has the same tensors."""
+    """The network of a card, on the meta device. Checks that the header of the file has the same tensors."""
     try:
         with torch.device("meta"):
             network = TransformationNetwork(card.network)
@@ -73,19 +78,22 @@ def _described(path: str | Path, card: Card) -> TransformationNetwork:
         raise CheckpointError(f"{path} {_OTHER_NETWORK} ({str(error).rstrip('.')}).") from error
     wanted = network.style_parameters() if card.base else network.state_dict()
     with safetensors.safe_open(str(path), "pt") as file:
-        held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (this is not a dict)
         if {name: each.get_shape() for name, each in held.items()} != _shapes(wanted):
             raise CheckpointError(f"{path} {_OTHER_NETWORK}.")
         for name, value in wanted.items():
             if held[name].get_dtype() not in (_FLOATS if value.is_floating_point() else ("I64",)):
                 raise CheckpointError(
-                    f"{path} holds {name} as {held[name].get_dtype()}, which is no type of weights: get the file again."
+                    f"{path} stores {name} as {held[name].get_dtype()}, not a type of weights: get the file again."
                 )
     return network
 
 
 def body_digest(network: TransformationNetwork) -> str:
-    """SHA-256 of a network's layers and weights in float32, gamma and beta left out: styles of one body can blend."""
+    """SHA-256 of the architecture and of all weights in float32 except gamma and beta.
+
+    Styles of networks with the same digest can be blended.
+    """
     config = network.config
     rest = (config.output, config.channels, config.enlarge)
     plain = (NetworkConfig.output, NetworkConfig.channels, NetworkConfig.enlarge)
@@ -101,27 +109,32 @@ def body_digest(network: TransformationNetwork) -> str:
 
 
 def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[TransformationNetwork, Card]:
-    """One network that holds the styles of several, in their order; its card is the first one's with all names.
+    """Combine the styles of several networks in one network.
 
-    A name that is there already gets a number: a second "wave" is "wave 2".
+    loaded: networks with their cards, as `load` returns them. Returns the new network, and the card of the first one
+        with the names of all styles, in order. If a name is used twice, the second one gets a number: "wave 2".
 
     Raises:
-        ConfigError: they differ in more than gamma and beta, have none, or hold another number of styles than their
-            card names.
+        ConfigError: the networks differ in more than gamma and beta, they have no gamma and beta, or a card has another
+            number of styles than its network.
     """
     networks, cards = [network for network, _ in loaded], [card for _, card in loaded]
     names: list[str] = []
     for network, card in loaded:
         if card.styles and len(card.styles) != network.styles:
-            raise ConfigError(f"A card names {len(card.styles)} styles, and its network holds {network.styles}.")
+            raise ConfigError(
+                f"A card names {len(card.styles)} styles, but its network has {network.styles}: get the file again."
+            )
         for name in card.styles or ("style",) * network.styles:
             numbered = (f"{name} {k}" for k in itertools.count(2))
             names.append(next(n for n in itertools.chain([name], numbered) if n not in names))
     if not all(network.style_parameters() for network in networks):
-        raise ConfigError("Networks of batch norm cannot be blended: train with --norm conditional_instance.")
+        raise ConfigError("Networks with batch norm cannot be blended: train with --norm conditional_instance.")
     if len({body_digest(network) for network in networks}) > 1:
         held = " and ".join(", ".join(card.styles) or "a style without a name" for card in cards)
-        raise ConfigError(f"{held} cannot be blended: they are styles of different networks.")
+        raise ConfigError(
+            f"{held} cannot be blended, because they belong to different networks: choose styles of one network."
+        )
     config = dataclasses.replace(
         networks[0].config, norm="conditional_instance", styles=sum(network.styles for network in networks)
     )
@@ -133,7 +146,7 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
 
 
 def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
-    """The network that a file of gamma and beta was learnt with: a shipped one, or one in the same folder."""
+    """The base network of a file that contains only gamma and beta: a shipped one, or one in the same folder."""
     for candidate in (*shipped.networks("style").values(), *sorted(Path(path).parent.glob("*.safetensors"))):
         try:
             if not read_card(candidate).base:
@@ -143,13 +156,19 @@ def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
         except CheckpointError:
             continue
     raise CheckpointError(
-        f"{path} holds a style only, and the whole network that it was learnt with is not here: put that file into the "
-        f"same folder, or train the style again with --from gallery (it began with {card.began_from})."
+        f"{path} contains only gamma and beta, and the network that it was trained from was not found: put the file of "
+        f"that network into the same folder, or train again with --from gallery (it started from {card.began_from})."
     )
 
 
 def save_targets(path: str | Path, targets: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write Gram matrices by style and layer, each (1, C, C), in float16 relative to its largest entry."""
+    """Write Gram matrices as float16, each divided by its largest absolute entry.
+
+    targets: {style: {NETWORK:LAYER: (1, C, C)}}.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     state: dict[str, Tensor] = {}
     for style, grams in targets.items():
         for layer, gram in grams.items():

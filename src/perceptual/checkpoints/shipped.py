@@ -1,4 +1,4 @@
-"""The networks and style targets that come with the package, found by name."""
+"""Finds the networks and style targets that are shipped with the package."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from perceptual.images.finding import IMAGE_SUFFIXES
 
 
 def networks(task: str) -> dict[str, Path]:
-    """The networks for a task, "style" or "upscale", that come with the package, by name."""
+    """The shipped networks for a task, such as "style" or "upscale": {name: file}."""
     folder = Path(str(resources.files("perceptual"))) / "models" / task
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def gallery(*, video: bool = False) -> dict[str, Path]:
-    """The styles that come with the package, by name, with the file of the network that holds each.
+    """The shipped styles: {name: file of the network}.
 
-    video: where several networks hold a style, the one that was trained for video, and else one that was not.
+    video: if several networks have a style, choose one that was trained for video; otherwise one that was not.
     """
     cards = {path: read_card(path) for path in networks("style").values()}
     found: dict[str, Path] = {}
@@ -37,29 +37,33 @@ def gallery(*, video: bool = False) -> dict[str, Path]:
 
 
 def written_as(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` spells in another way: "Starry Night" and "starry-night" are starry_night.
+    """Find a name in another spelling: "Starry Night" and "starry-night" find starry_night.
 
-    Upper case counts as lower case, and blanks and hyphens count as underscores. None if there is no such name.
+    Upper and lower case are the same; spaces and hyphens are the same as underscores.
+
+    Returns the name in `known`; None if there is no such name.
     """
     plain = re.sub(r"[\s_-]+", "_", name.strip().lower())
     return next((each for each in known if plain == re.sub(r"[\s_-]+", "_", each.lower())), None)
 
 
 def guess(name: str, known: Iterable[str]) -> str:
-    """ " (did you mean starry_night?)" for stary_night: the known name that is most alike; empty if none is."""
+    """The text " (did you mean starry_night?)" with the most similar name in `known`; "" if no name is similar."""
     by_plain = {each.lower(): each for each in known}
     close = difflib.get_close_matches(re.sub(r"[\s-]+", "_", name.strip().lower()), by_plain, n=1)
     return f" (did you mean {by_plain[close[0]]}?)" if close else ""
 
 
 def find_style(name: str | Path, *, video: bool = False) -> tuple[Path, str | None]:
-    """(file of the network, name of the style in it) of a shipped style; (file, None) of a shipped network or a path.
+    """Find a shipped style, a shipped network or a file.
 
-    name: "Starry Night" and "starry-night" find starry_night too, if there is no file of that name.
-    video: as `gallery`.
+    name: the name of a style or a network, or a path. "Starry Night" and "starry-night" also find starry_night, if
+        there is no file with that name. video: as in `gallery`.
+
+    Returns (file of the network, name of the style) for a style, and (file, None) for a network or a path.
 
     Raises:
-        CheckpointError: none of them is there; the text lists the shipped styles.
+        CheckpointError: nothing was found; the message lists the shipped styles.
     """
     styles = gallery(video=video)
     if str(name) in styles:
@@ -71,17 +75,17 @@ def find_style(name: str | Path, *, video: bool = False) -> tuple[Path, str | No
 
 
 def find_network(name: str | Path, *, task: str) -> Path:
-    """The file of a shipped network of a task, by name, or a path.
+    """Find the file of a network. name: the name of a shipped network for this task, or a path.
 
     Raises:
-        CheckpointError: none of them is there; the text lists what is shipped for the task.
+        CheckpointError: nothing was found; the message lists the shipped networks for the task.
     """
     named = networks(task)
     if str(name) in named:
         return named[str(name)]
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise CheckpointError(f"{path} is a picture, not a trained network: make one with `perceptual train {task}`.")
+        raise CheckpointError(f"{path} is a picture, not a trained network: train one with `perceptual train {task}`.")
     if path.suffix.lower() in FOREIGN:
         raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
@@ -98,14 +102,16 @@ def find_network(name: str | Path, *, task: str) -> Path:
 
 
 def targets(style: str) -> dict[str, Tensor]:
-    """The Gram matrices (eq. 3) of a gallery painting by NETWORK:LAYER, for measuring without the painting.
+    """The shipped Gram matrices (paper, eq. 3) of a gallery painting: {NETWORK:LAYER: (1, C, C)}.
+
+    With them, a style can be measured without the image of the painting.
 
     Raises:
-        CheckpointError: no matrices of that style come with the package.
+        CheckpointError: there are no shipped matrices for this style.
     """
     state = read(Path(str(resources.files("perceptual"))) / "targets" / "gallery.safetensors")
     tops = {name: value for name, value in state.items() if name.startswith(f"{style} ") and name.endswith(" top")}
     if not tops:
-        raise CheckpointError(f"The style targets of {style!r} do not come with perceptual: give its painting.")
+        raise CheckpointError(f"There are no shipped style targets for {style!r}: give the painting.")
     names = {name: name.removesuffix(" top") for name in tops}
     return {name.removeprefix(f"{style} "): state[name].float() * tops[top] for top, name in names.items()}

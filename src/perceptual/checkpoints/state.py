@@ -1,4 +1,4 @@
-"""The state of a training run: what `--resume` needs to go on exactly."""
+"""State files of training runs, for --resume."""
 
 from __future__ import annotations
 
@@ -16,16 +16,22 @@ STATE_KEY = "perceptual_state"
 
 
 def save_state(path: str | Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Write what a run needs to go on exactly: named tensors and a JSON-able `info`."""
+    """Write a state file.
+
+    tensors: by name. info: further values that JSON supports.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     state = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     write(path, state, {"format": "pt", STATE_KEY: json.dumps(dict(info))})
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_state` wrote.
+    """Read a state file. Returns `tensors` and `info`, as in `save_state`.
 
     Raises:
-        CheckpointError: missing, damaged, or not a training state.
+        CheckpointError: the file is missing, damaged, or not a state file.
     """
     text = metadata(path).get(STATE_KEY)
     if text is None:
@@ -33,7 +39,7 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         info = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: delete it and train anew.") from error
+        raise CheckpointError(f"{path} is damaged: delete it and train again.") from error
     if not isinstance(info, dict):
-        raise CheckpointError(f"{path} is damaged: delete it and train anew.")
+        raise CheckpointError(f"{path} is damaged: delete it and train again.")
     return read(path), info

@@ -1,4 +1,4 @@
-"""Safetensors files: read, their metadata, and written beside and renamed. Reading runs no code."""
+"""Reads and writes safetensors files. Reading never runs code. Writing is atomic."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from perceptual.files import write_beside
 _FOREIGN = """.pth .pt .ckpt .t7 .model .onnx .bin .pkl .pickle .npz .npy .h5 .hdf5 .keras .pb .tflite .caffemodel
     .mlmodel .gguf .params .weights"""
 FOREIGN = frozenset(_FOREIGN.split())
-"""Endings of networks that other programs write."""
+"""File endings of networks that other programs write."""
 
 
 def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and text metadata, sorted, so that equal contents give equal bytes.
+    """Write tensors and text metadata. The metadata is sorted, so equal contents give equal bytes.
 
     Raises:
-        OutputError: the file cannot be written; an older file of that name is still there.
+        OutputError: the file cannot be written. An existing file with this name is not changed.
     """
     data = safetensors.torch.save(state, metadata)
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes it in an order by chance
+    header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes the metadata in random order
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with write_beside(path) as temporary, open(temporary, "wb") as file:
@@ -38,10 +38,10 @@ def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) 
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """The text metadata in a safetensors header; checks that the file is one.
+    """Read the text metadata in the header of a safetensors file.
 
     Raises:
-        CheckpointError: no file, or damaged.
+        CheckpointError: the file is missing or damaged, or not a safetensors file.
     """
     if not os.path.isfile(path):
         raise CheckpointError(f"There is no file {path}: check the name.")
@@ -56,7 +56,7 @@ def metadata(path: str | Path) -> dict[str, str]:
 
 
 def read(path: str | Path) -> dict[str, Tensor]:
-    """All tensors of a file, by name.
+    """Read all tensors of a safetensors file, by name.
 
     Raises:
         CheckpointError: the file cannot be read, or is damaged.

@@ -22,9 +22,9 @@ Networks = Mapping[str, LossNetwork]
 
 @dataclass(frozen=True)
 class Materials:
-    """What terms depend on beside the output and the target image.
+    """Further inputs of terms, besides the output and the target image.
 
-    scale: how many times the network enlarges. grams: Gram matrices (styles, C, C) of the paintings by NETWORK:LAYER.
+    scale: factor by which the network enlarges. grams: Gram matrices (styles, C, C) of the paintings by NETWORK:LAYER.
     convention: scaling of Gram matrices, a key of `STYLE_CONVENTIONS`.
     """
 
@@ -34,9 +34,9 @@ class Materials:
 
 
 class Term(nn.Module):
-    """Base class of losses. A term is a loss of its own, or one of several in a `PerceptualLoss`.
+    """Base class of losses. A term is used alone, or with others in a `PerceptualLoss`.
 
-    Called alone it reads like a loss of PyTorch: `loss(output, target)`, for images (N, 3, H, W), RGB, float, [0, 1].
+    Alone, it is called like a loss of PyTorch: `loss(output, target)`, for images (N, 3, H, W), RGB, float, [0, 1].
     A target of batch size 1 is compared with every output. A term that needs no target ignores it. Gradients flow to
     the output, and to the target if it requires them. The loss network is loaded at the first call, and moves with
     `.to(device)`. It is not in `parameters()` and not in `state_dict()`.

@@ -41,8 +41,8 @@ def check_target(output: Tensor, target: object) -> Tensor:
     """Check that a target fits an output (N, 3, H, W): (N, 3, H, W) or (1, 3, H, W). Returns the target.
 
     Raises:
-        TypeError: not a tensor of floats. ConfigError: there is none, or its size or number differs. ImageError: as
-            `check_image`.
+        TypeError: not a tensor of floats. ConfigError: there is no target, or its size or number is wrong.
+        ImageError: as `check_image`.
     """
     if target is not None:
         check_image(target, "target")
@@ -65,10 +65,10 @@ def check_style(style: Tensor | None, count: int, styles: int) -> None:
 
 
 class ValueCheck:
-    """`check_image` with limits for the values, as rarely as a training loop wants it.
+    """`check_image` with limits for the values, but not at every call, because it takes time in a training loop.
 
-    The values of outputs, and of all images on a GPU, are looked at only once, because a GPU has to finish its work for
-    that. Other images are looked at in each call. While a model is compiled, no values are looked at.
+    The values of outputs, and of all images on a GPU, are checked only at the first call, because the check has to wait
+    for the GPU. Other images are checked at each call. In a compiled model, no values are checked.
     """
 
     def __init__(self) -> None:

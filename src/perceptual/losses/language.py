@@ -107,7 +107,7 @@ def objective_of(config: LossConfig) -> tuple[TermSpec, ...]:
 
 
 def layers_of(specs: Sequence[TermSpec], kind: str | None = None) -> tuple[str, ...]:
-    """The layers that the terms compare, as NETWORK:LAYER; of the terms of one kind where it is given.
+    """The layers that the terms compare, as NETWORK:LAYER. kind: only terms of this kind, such as "style".
 
     Raises:
         ConfigError: an unknown network or layer.
@@ -125,7 +125,7 @@ def build_terms(
     relative: the weight of a kind is shared among its layers, and multiplied by the kind's `relative_weight`.
 
     Raises:
-        ConfigError: an unknown layer, or a term lacks what it compares with.
+        ConfigError: an unknown layer, or `materials` does not have the inputs of a term.
     """
     terms: dict[str, tuple[Term, float]] = {}
     for spec in specs:

@@ -34,7 +34,7 @@ class LPIPS(DistanceLoss):
         trunk = lpips_network(network)
         super().__init__(trunk, LPIPS_LAYERS[trunk][1], reduction=reduction, paths=paths)
         for k, value in enumerate(load_heads(trunk, (paths or {}).get("lpips"))):
-            self.register_buffer(f"channels{k}", value, persistent=False)  # stored in a file of its own
+            self.register_buffer(f"channels{k}", value, persistent=False)  # stored in its own file
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         total = output[self.layers[0]].new_zeros(())

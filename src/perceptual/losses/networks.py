@@ -102,7 +102,7 @@ class LossNetwork(nn.Module):
         channels_last(self.stages.to(dtype))
 
     def train(self, mode: bool = True) -> LossNetwork:
-        """Does nothing: loss networks always stay in evaluation mode."""
+        """Has no effect, because loss networks always stay in evaluation mode. Returns the network."""
         return super().train(False)
 
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
@@ -293,7 +293,7 @@ def layer_names(name: str) -> list[str]:
 
 
 def held_layers(name: str, path: str | Path | None = None) -> list[str]:
-    """The layers of a loss network that its weight file holds, in order; some files end after the first groups.
+    """The layers of a loss network in its weight file, in order. Some files contain only the first layers.
 
     path: as in `LossNetwork`.
 
@@ -339,7 +339,7 @@ def trim(name: str, stages: list[Stage], layers: Sequence[str]) -> list[Stage]:
 
 
 def _prefix(loaded: weights.LoadedWeights, index: int, layer: str) -> str:
-    """What the keys of a stage begin with: torchvision's features.N, or the layer's name in the distilled file."""
+    """The prefix of the keys of a stage: features.N as in torchvision, or the layer name in the distilled file."""
     return layer.replace("_", "") if loaded.network == "vgg19_distilled" else f"features.{index}"
 
 

@@ -158,7 +158,7 @@ class PerceptualLoss(nn.Module):
         return {**values, "total": total}
 
     def _goal_for(self, output: Tensor, target: Tensor | Features | None) -> Features:
-        """The features of the target, which may already be features."""
+        """The features of the target. It is an image, or already the result of `goal`."""
         if isinstance(target, dict):
             if missing := [layer for layer in self.target_layers if layer not in target]:
                 raise ConfigError(f"The target lacks {missing[0]}: give an image, or the result of this loss's `goal`.")

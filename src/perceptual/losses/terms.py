@@ -1,6 +1,6 @@
 """The terms of perceptual losses: small modules that compare an output and a target, by pixels or by features.
 
-Images are RGB, float, [0, 1]. What each term gives for one image is in its docstring; see `Term` for a call.
+Images are RGB, float, in [0, 1]. The docstring of each term describes its value for one image. See `Term` for a call.
 """
 
 from __future__ import annotations
@@ -190,10 +190,10 @@ class StyleLoss(Term):
     def build(cls, layer: str | None, materials: Materials) -> Self:
         """Compares with the Gram matrices in `materials`."""
         if not materials.grams:
-            raise ConfigError("The loss style compares with paintings, and there are none here: choose texture.")
+            raise ConfigError("The loss style needs a painting, but this task has none: choose texture.")
         (full,) = cls.needs(layer)
         if full not in materials.grams:
-            raise ConfigError(f"A style lacks the Gram matrix of {full}: make it by style_targets.")
+            raise ConfigError(f"A style lacks the Gram matrix of {full}: make it with style_targets.")
         return cls(full if layer is None else layer, materials.grams[full], convention=materials.convention)
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How well the content of a photo survives in paintings of it, to compare styles with each other."""
+"""Measures how well paintings of a photo keep its content, to compare styles."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from perceptual.losses.weights import PRETRAINED, locate
 from perceptual.measure.metrics import ssim
 
 LAYERS = ("relu3_3", "fire5")
-"""Layers for the content, in VGG as in the authors' code, and one of similar depth in SqueezeNet."""
+"""Content layers: relu3_3 of VGG as in the authors' code, and a layer of similar depth in SqueezeNet."""
 
 
 @torch.no_grad()
 def content_distances(
     photograph: Tensor, paintings: Mapping[str, Tensor], *, paths: Mapping[str, str | Path] | None = None
 ) -> tuple[dict[str, float], str]:
-    """The distance of each painting from the photograph by name, smallest first; and the measure in words.
+    """The distance of each painting from the photo, {name: distance} with the smallest first, and the measure in words.
 
     The distance is the feature reconstruction loss (paper, eq. 2) in the smallest loss network with weights on this
-    computer, divided by that of the photograph turned by 180 degrees: 0 is the photograph itself. Without any weights
-    it is 1 - SSIM of luma. Nothing is downloaded.
+    computer. It is divided by the loss of the photo turned by 180 degrees, so 0 is the photo itself and 1 is as far as
+    the turned photo. Without weights, the distance is 1 - SSIM of luma. Nothing is downloaded.
 
-    photograph, paintings: (1, 3, H, W) in [0, 1], of one size. paths: weight files by loss network.
+    photograph, paintings: (1, 3, H, W) in [0, 1], all of the same size. paths: weight files by name of the loss
+        network.
 
     Raises:
-        ImageError: without weights, pictures below 11 x 11 px.
+        ImageError: there are no weights, and the images are smaller than 11 x 11 px.
     """
     loss, layer = _loss(paths or {})
     if loss is None:
@@ -46,7 +47,7 @@ def content_distances(
 
 
 def _loss(paths: Mapping[str, str | Path]) -> tuple[PerceptualLoss | None, str]:
-    """The content term in the smallest loss network with weights on this computer, and its layer; None if none is."""
+    """The content loss and its layer, in the smallest loss network that has weights here; None without weights."""
     files = {name: Path(paths[name]) if name in paths else locate(name) for name in PRETRAINED}
     sizes = {name: file.stat().st_size for name, file in files.items() if file is not None and file.is_file()}
     for name in sorted(sizes, key=lambda name: (name not in paths, sizes[name])):
@@ -54,6 +55,6 @@ def _loss(paths: Mapping[str, str | Path]) -> tuple[PerceptualLoss | None, str]:
         for layer in (f"{name}:{each}" for each in LAYERS if each in layers):
             try:
                 return PerceptualLoss({"content": (FeatureLoss(layer), 1.0)}, paths=paths), layer
-            except WeightsError:  # a file with the first layers only
+            except WeightsError:  # the file contains only the first layers
                 continue
     return None, ""

@@ -1,4 +1,4 @@
-"""Features of a loss network as pictures to look at."""
+"""Shows features of a loss network as images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from perceptual.functional import gram_matrix
 
 
 def activation_sheet(features: Tensor, count: int = 16, side: int = 160) -> Tensor:
-    """The most active channels of a layer, as grey pictures in a square grid: (1, 3, H, W) in [0, 1].
+    """Show the most active channels of a layer as grey images in a square grid: (1, 3, H, W) in [0, 1].
 
-    features: (1, C, h, w), C at least 1. count: how many channels are shown, at most. side: longer side of each picture
-    in pixels; pictures are enlarged without smoothing. Each channel is scaled so that its least value is black and its
-    largest one white. They are sorted by their mean, the largest first; a channel of one value is black.
+    In each channel, the smallest value is black and the largest value is white. A constant channel is black. The
+    channels are sorted by their mean value, the largest first. They are enlarged without smoothing.
+
+    features: (1, C, h, w), C at least 1. count: maximum number of channels. side: longer side of each channel in the
+    grid, in pixels.
     """
     order = features.mean((0, 2, 3)).argsort(descending=True, stable=True)[:count]
     chosen = features[0, order][:, None]
@@ -34,11 +36,13 @@ def activation_sheet(features: Tensor, count: int = 16, side: int = 160) -> Tens
 
 
 def gram_picture(features: Tensor, side: int = 512) -> Tensor:
-    """The Gram matrix of a layer (paper, equation 3) as a picture: (1, 3, H, H) in [0, 1].
+    """Show the Gram matrix of a layer (paper, equation 3) as an image: (1, 3, H, H) in [0, 1].
 
-    features: (1, C, h, w). side: H is the multiple of C that is nearest to it, or C. Row and column k belong to channel
-    k. 0 is black, positive numbers go to white, and negative ones, which layers before a ReLU have, to red. Values are
-    divided by the largest absolute value and shown by their square root, so that small ones can be seen.
+    Row k and column k belong to channel k. 0 is black, large positive values are white, and large negative values are
+    red (only layers before a ReLU have them). Values are divided by the largest absolute value. The image shows their
+    square root, so that small values are visible.
+
+    features: (1, C, h, w). side: H is the multiple of C that is closest to this number of pixels, at least C.
     """
     gram = gram_matrix(features)[:, None]
     shown = (gram.abs() / gram.abs().max().clamp_min(torch.finfo(gram.dtype).tiny)).sqrt()

@@ -61,7 +61,7 @@ def ssim(output: object, target: object, *, border: int = 0, color: Color = "y")
     """Structural similarity (Wang et al., 2004), the mean over the images of a batch; 1 for equal images.
 
     As in the authors' ssim_index.m: a Gaussian window of 11 x 11 pixels with sigma 1.5, only where it fits completely,
-    K1 = 0.01, K2 = 0.03, L = 255, without down-sampling; computed in float64. Parameters and errors as in `psnr`.
+    K1 = 0.01, K2 = 0.03, L = 255, without down-sampling; computed in float64. The parameters are those of `psnr`.
 
     Raises:
         ImageError: as `psnr`, and if fewer than 11 x 11 pixels are left inside the border.

@@ -1,4 +1,4 @@
-"""Measuring super-resolution by the usual protocol: every method enlarges every image of some data sets.
+"""Measures super-resolution by the usual protocol: every method enlarges every image of some data sets.
 
 Images are cropped to multiples of the scale, reduced by MATLAB's imresize and enlarged. The result is compared with the
 original by PSNR and SSIM on Y without a border of `scale` pixels (see `metrics`), and by perceptual distances.
@@ -159,7 +159,7 @@ def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, 
 def distances_at_hand(
     names: Sequence[str] = (), *, paths: Mapping[str, str | Path] | None = None, device: str = "cpu"
 ) -> dict[str, PerceptualDistance]:
-    """The perceptual distances with these names, or those of every loss network that has its weights on this computer.
+    """The perceptual distances with these names. By default those of all loss networks with weights here.
 
     names: loss networks, or "lpips". paths: weight files by network name, for networks that are not in the cache.
 

@@ -239,7 +239,7 @@ class Lab:
         If the weight file does not include a layer, the layer of the same name of torchvision's VGG-16 or of the
         distilled VGG-19 is used. Layers that no file includes are left out. `notes` gets a sentence about each.
 
-        known: the layers that style targets come with the package for, where others cannot be used.
+        known: the layers with shipped style targets, if only these can be used.
 
         Raises:
             WeightsError: the weights are missing, damaged or of another network, or no layer can be used.

@@ -57,18 +57,20 @@ class Report:
 
 
 def check_out(name: str, out: Path, *, overwrite: bool) -> None:
-    """Say before the work that a report would replace files that no earlier report of this name left in `out`.
+    """Check, before the work, that a report will not replace files of other programs in `out`.
 
     Raises:
-        OutputError: it would, and `overwrite` was not given; as `files.exists`.
+        OutputError: there are such files and `overwrite` is False, or as in `files.exists`.
     """
     there = [path for path in (out / f"{name}.{end}" for end in ENDS) if exists(path)]
     if there and not overwrite and not _is_report(out / f"{name}.json", name):
-        raise OutputError(f"{there[0]} exists and is not of this command: choose another --out, or add --overwrite.")
+        raise OutputError(
+            f"{there[0]} exists, and this command did not write it: choose another --out, or add --overwrite."
+        )
 
 
 def _is_report(path: Path, name: str) -> bool:
-    """Whether a file is the numbers of a report of this name, as `write` leaves them."""
+    """True if a file is the JSON file of a report with this name, as `write` makes it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,7 +1,7 @@
 """Figures 6 and 7: photo, painting, and the results of the baseline and of our network side by side, at 256 and 512 px.
 
-Where a whole VGG-16 is on this computer, both results are measured at its deeper layers too. These layers are not part
-of the content target, so neither result was made for them.
+If the complete weights of VGG-16 are on this computer, both results are also measured at its deeper layers. These
+layers are not in the content loss, so neither method optimises them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from perceptual.losses import FeatureLoss, PerceptualLoss
 from perceptual.reproduce.lab import Comparison, Lab, Work
 from perceptual.reproduce.report import Report, sheet
 
-NETWORK = "gallery_video"  # the shipped style targets are of its layers; those of `gallery` would take 15 MB
+NETWORK = "gallery_video"  # its style targets are shipped; those of `gallery` would need 15 MB
 DEEP = ("relu4_3", "relu5_1", "relu5_3")
 STYLES = ("starry_night", "wave", "the_scream", "composition_vii")
 
 TABLE_ABOUT = "The table shows the objective (eq. 5) of each image. Judge the quality of the images by eye."
 DEEP_ABOUT = (
-    " The last columns have the feature reconstruction loss (eq. 2) at deeper layers of VGG-16, the baseline's / our "
-    "network's. 0 is the photograph, and 1 is as far from it as the photograph turned by 180 degrees."
+    " The last columns show the feature loss (eq. 2) at deeper layers of VGG-16: baseline / our network. "
+    "0 is the photograph, and 1 is as far away as the photograph turned by 180 degrees."
 )
 
 
 def compare(
     lab: Lab, name: str, plan: Sequence[Work], *, styles: Sequence[str], paper: str
 ) -> Generator[Step, None, Report]:
-    """Paint the k-th photo in the k-th style by both methods, or with --full all photos in all styles.
+    """Paint photo k in style k by both methods; with --full, paint all photos in all styles.
 
     A generator of Steps that returns the Report.
     """
@@ -54,7 +54,7 @@ def compare(
     return Report(
         name,
         f"Figure {name[-1]}: style transfer at {work.size} px",
-        sheet(lines, inches=max(2.6, work.size / 150)),  # at 150 dpi no image is reduced
+        sheet(lines, inches=max(2.6, work.size / 150)),  # wide enough for full resolution at 150 dpi
         rows,
         rows,
         paper,
@@ -87,7 +87,7 @@ def _row(
 
 
 def _deep_loss(lab: Lab) -> PerceptualLoss | None:
-    """The feature reconstruction loss at the deeper layers of VGG-16; None where no whole VGG-16 is at hand."""
+    """The feature reconstruction loss at deeper layers of VGG-16; None without its complete weights."""
     network = next((name for name in ("vgg16", "vgg16-torchvision") if lab.has_layer(name, DEEP[-1])), None)
     if network is None:
         return None
@@ -97,7 +97,10 @@ def _deep_loss(lab: Lab) -> PerceptualLoss | None:
 
 @torch.no_grad()
 def _distances(deep: PerceptualLoss | None, photograph: Tensor, baselines: Tensor, ours: Tensor) -> dict[str, str]:
-    """By layer, how far both paintings are from the photograph, all (1, 3, H, W), as shares of its half turn's."""
+    """{layer: "baseline / ours"}: distances from the photo, divided by that of the photo turned by 180 degrees.
+
+    All images are (1, 3, H, W) in [0, 1].
+    """
     if deep is None:
         return {}
     goal = deep.goal(photograph)

@@ -114,7 +114,7 @@ def run(lab: Lab, scale: int, *, choose: Callable[[Sets], Sets] = lambda sets: s
 
 
 def report_name(scale: int) -> str:
-    """The name of the report of a scale: of the paper's figure where it has one."""
+    """The name of the report for a scale: that of the paper's figure if there is one."""
     return {4: "figure8", 8: "figure9"}.get(scale, f"super-resolution-x{scale}")
 
 

@@ -1,6 +1,7 @@
-"""The page in the browser: paint, learn styles, enlarge, videos, camera. Start it with `perceptual studio`.
+"""The page in the browser: paint photos, train styles, enlarge, convert videos, use the camera.
 
-Models and jobs are those of the command: `Stylizer`, `Upscaler` and Steps. The page itself does no image mathematics.
+`perceptual studio` starts it. The page uses the same classes as the commands: `Stylizer`, `Upscaler` and Steps. It
+computes nothing on images itself.
 """
 
 from perceptual.studio.server import Address, running

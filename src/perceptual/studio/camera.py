@@ -1,4 +1,4 @@
-"""The cameras of the open pages: each page sends its newest camera image and gets it back painted."""
+"""The cameras of the open pages. Each page sends its newest camera image, and gets the painted image back."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ LONGEST = 300.0
 IDLE = 10.0
 """Seconds without a frame after which a recording ends, for instance because the page was closed."""
 CLIENTS = 64
-"""Pages whose state is kept; the page that was opened first is forgotten first."""
+"""Maximum number of open pages. If there are more, the state of the oldest page is deleted."""
 LARGEST = 1920
 """Longer side of the largest painted frame in pixels."""
 SMALLEST = 240
-"""Longer side of the smallest one. A smaller frame of 16:9 is not painted faster: it is below the size from which fast
-inference pays."""
+"""Longer side of the smallest painted frame in pixels. Smaller frames of 16:9 are not painted faster, because fast
+inference is not used for them."""
 _BYTES = 12_000_000
 
 
@@ -46,8 +46,8 @@ _BYTES = 12_000_000
 class Look:
     """How the camera image is painted.
 
-    style: by name. strength: 0 to 1. keep_colors: keep the colours of the camera. steady: share of the frame before,
-    0 to 0.9. size: longer side in pixels; None for as large as this computer paints often enough.
+    style: the name of the style. strength: 0 to 1. keep_colors: keep the colours of the camera. steady: share of the
+    previous frame, 0 to 0.9. size: longer side in pixels; None for the largest size that still runs smoothly.
     """
 
     style: str = "starry_night"
@@ -57,16 +57,17 @@ class Look:
     size: int | None = None
 
     def config(self, style: str) -> WebcamConfig:
-        """The settings of `perceptual webcam` that do the same. style: as --style takes it."""
+        """The same settings for `perceptual webcam`. style: as for --style."""
         return WebcamConfig(**{**asdict(self), "style": style})
 
 
 class Client:
     """The camera of one open page. All methods may be called from any thread.
 
-    models, folder: of the studio.
+    models, folder: those of the studio.
 
-    Attributes: `look`, which may be replaced at any time; `files`, the pictures and recordings of this page.
+    Attributes: `look`, the current settings (it may be replaced at any time); `files`, the pictures and recordings that
+    were saved by this page.
     """
 
     def __init__(self, models: Models, folder: Folder) -> None:
@@ -85,14 +86,14 @@ class Client:
     def paint(self, picture: str, longest: float, took: float | None) -> dict[str, Any]:
         """Paint a camera image.
 
-        picture: a JPEG as a data URL. longest: longer side of the camera's images in pixels. took: seconds from taking
-        the image before this one to showing its painting; None if there was none.
+        picture: a JPEG as a data URL. longest: longer side of the camera's images in pixels. took: for the previous
+        image, the seconds between the camera image and its display in the page; None for the first image.
 
-        Returns the painting as `picture`, the longer side of the next image to send as `side`, and the seconds of the
-        running recording as `recording`, None if there is none.
+        Returns a dictionary: `picture`, the painted image as a data URL; `side`, the longer side of the next image to
+        send; `recording`, the seconds of the running recording, None if there is none.
 
         Raises:
-            PerceptualError: this is no picture, or it cannot be painted or recorded.
+            PerceptualError: this is not a JPEG, or it cannot be painted or recorded.
         """
         pixels = _decoded(picture)
         with self._busy:
@@ -119,7 +120,7 @@ class Client:
         """Save the newest painted frame as PNG.
 
         Raises:
-            ConfigError: there is none. OutputError: it cannot be written.
+            ConfigError: there is no painted frame yet. OutputError: the file cannot be written.
         """
         with self._busy:
             if self._painted is None:
@@ -130,7 +131,7 @@ class Client:
             return path
 
     def record(self) -> None:
-        """Begin a recording, unless one is running.
+        """Start a recording, unless one is running.
 
         Raises:
             ConfigError: the camera is not running. VideoError: PyAV is not installed.
@@ -145,16 +146,16 @@ class Client:
                 self._seen = time.monotonic()
 
     def stop(self) -> None:
-        """End the recording; the file is complete then. Nothing happens if there is none.
+        """End the recording and complete its file. Does nothing if there is no recording.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         with self._busy:
             self._stop()
 
     def check(self) -> None:
-        """End the recording if no frame has come for a while."""
+        """End the recording if there was no frame for IDLE seconds."""
         with self._busy:
             if time.monotonic() - self._seen > IDLE:
                 self._stop()
@@ -182,7 +183,7 @@ class Client:
 
 
 class Cameras:
-    """The clients of all open pages, by a name that nobody can guess."""
+    """The clients of all open pages. Each has a secret random name."""
 
     def __init__(self, models: Models, folder: Folder) -> None:
         self._models, self._folder = models, folder
@@ -192,7 +193,7 @@ class Cameras:
         self._watching: threading.Thread | None = None
 
     def new(self) -> str:
-        """Make the client of a page that was opened, and return its name."""
+        """Register a page that was opened, and return the name of its client."""
         name, forgotten = secrets.token_urlsafe(18), None
         with self._changed:
             self._clients[name] = None
@@ -204,10 +205,10 @@ class Cameras:
         return name
 
     def find(self, name: object) -> Client:
-        """The client of that name.
+        """The client with this name.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such client.
         """
         with self._changed:
             if not isinstance(name, str) or name not in self._clients:
@@ -217,14 +218,14 @@ class Cameras:
             return client
 
     def watch(self) -> None:
-        """End recordings of pages that were closed, from now on."""
+        """Start the thread that ends the recordings of closed pages."""
         with self._changed:
             if self._watching is None and not self._closed:
                 self._watching = threading.Thread(target=self._watch, name="cameras", daemon=True)
                 self._watching.start()
 
     def close(self) -> None:
-        """End all recordings. The files are complete then."""
+        """End all recordings and complete their files."""
         with self._changed:
             self._closed = True
             clients = self._used()
@@ -251,10 +252,10 @@ class Cameras:
 
 
 def _decoded(url: object) -> Tensor:
-    """A picture from a data URL, as levels (1, 3, H, W).
+    """Decode a data URL: uint8 levels (1, 3, H, W).
 
     Raises:
-        ImageError: it is none.
+        ImageError: this is not a JPEG in a data URL, or it is damaged, too small or too large.
     """
     if not isinstance(url, str) or not url.startswith("data:image/jpeg;base64,") or len(url) > _BYTES:
         raise ImageError("The browser sent no camera image: load the page again.")

@@ -1,4 +1,4 @@
-"""The folder of the page: results, own styles and uploads. A name from the page never becomes a path by itself."""
+"""The folder of the page: results, the user's styles and uploads. File names are made safe by `plain_name`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from perceptual.errors import ConfigError, OutputError
 from perceptual.files import check_folder, write_beside
 
 SHOWN = 500
-"""Pictures for the page that are kept."""
+"""Maximum number of images for display that are kept."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
 
 
 def plain_name(text: str, *, otherwise: str = "picture") -> str:
-    """A file name without an ending, from any text: letters, digits, "-" and "_", at most 60 characters."""
+    """Make a safe file name without an ending from any text: letters, digits, "-" and "_", at most 60 characters.
+
+    otherwise: the name if nothing is left of the text.
+    """
     name = re.sub(r"[^\w-]+", "_", text).strip("_-")[:60].strip("_-")
     return f"{name}_" if name.lower() in _RESERVED else name or otherwise
 
@@ -30,8 +33,8 @@ def plain_name(text: str, *, otherwise: str = "picture") -> str:
 class Folder:
     """The folder that the page writes to.
 
-    Attributes: `path`; `results`, `styles` and `uploads`, the folders in it. `uploads` is emptied at the start and at
-    the end.
+    Attributes: `path`, the folder; `results`, `styles` and `uploads`, its subfolders. `uploads` is emptied when the
+    server starts and when it ends.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -53,9 +56,9 @@ class Folder:
         shutil.rmtree(self.uploads, ignore_errors=True)
 
     def new(self, name: str, ending: str) -> Path:
-        """A path in `results` that no file has and that no other call was given: name.png, name_2.png and so on.
+        """A new path in `results`: name.png, name_2.png and so on. Each call returns a different path.
 
-        name: any text. ending: such as ".png".
+        name: any text. ending: the file ending, such as ".png".
         """
         stem, count = plain_name(name), 1
         with self._lock:
@@ -67,9 +70,9 @@ class Folder:
         return path
 
     def show(self, pixels: Tensor) -> str:
-        """Write a picture (1, 3, H, W), in [0, 1] or levels, as a JPEG for the page; returns its path.
+        """Write an image (1, 3, H, W), in [0, 1] or uint8 levels, as a JPEG for the page. Returns its path.
 
-        The last SHOWN of them are kept. Gradio's own WebP files would take 20 times as long.
+        Only the last SHOWN files are kept. Gradio would write WebP, which takes 20 times as long.
         """
         with self._lock:
             self._shown += 1
@@ -81,23 +84,23 @@ class Folder:
         return str(path)
 
     def style(self, name: str) -> Path:
-        """The file of an own style by its name."""
+        """The file of a style of the user, by name."""
         return self.styles / f"{plain_name(name, otherwise='style')}.safetensors"
 
     def own_styles(self) -> dict[str, Path]:
-        """The finished own styles by name."""
+        """The finished styles of the user: {name: file}."""
         return {path.stem: path for path in sorted(self.styles.glob("*.safetensors")) if path.is_file()}
 
     def unfinished(self) -> list[str]:
-        """Names of own styles that are not learned to the end: training was stopped, or it has not begun yet."""
+        """Names of the user's styles with an unfinished training: it was stopped, or has not started yet."""
         waiting = {path.stem for path in self.styles.glob("*.run") if not path.with_suffix(".safetensors").exists()}
         return sorted(waiting | {path.stem for path in self.styles.glob("*.state")})
 
     def rename(self, old: str, new: str) -> str:
-        """Rename an own style and the files beside it; returns the new name.
+        """Rename a style of the user and all its files. Returns the new name.
 
         Raises:
-            ConfigError: there is no such style, or the new name is taken.
+            ConfigError: there is no such style, or the new name is used already.
         """
         source, target = self.style(old), self.style(new)
         if not source.is_file():
@@ -113,7 +116,7 @@ class Folder:
         return target.stem
 
     def delete(self, name: str) -> None:
-        """Delete an own style, its training state, log and previews.
+        """Delete a style of the user, and its training state, log and previews.
 
         Raises:
             ConfigError: there is no such style.
@@ -128,15 +131,15 @@ class Folder:
                 path.unlink(missing_ok=True)
 
     def _files(self, name: str) -> list[Path]:
-        """The files of an own style: network, state, log, settings, previews, painting, photos."""
+        """The files of a style of the user: network, state, log, settings, previews, painting, photos."""
         stem = self.style(name).stem
         return [path for path in self.styles.iterdir() if path.name.partition(".")[0] == stem]
 
     def keep(self, source: str | Path, name: str) -> Path:
-        """Copy an uploaded file into `styles`, under a name that `name` gives, with the ending of the upload.
+        """Copy an uploaded file to `styles` as NAME.painting, with the ending of the upload. Returns the new path.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         ending = re.sub(r"[^\w.]", "", Path(source).suffix.lower())[:10]
         target = self.styles / f"{plain_name(name)}.painting{ending}"
@@ -145,18 +148,18 @@ class Folder:
         return target
 
     def zip(self, files: Iterable[Path], name: str) -> Path:
-        """Put files into a new ZIP file in `results`; returns its path.
+        """Write files to a new ZIP file in `results`. Returns its path.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the file cannot be written.
         """
         target = self.new(name, ".zip")
         with write_beside(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for path in files:
-                archive.write(path, path.name)  # pictures are compressed already
+                archive.write(path, path.name)  # not compressed, because image files are compressed already
         return target
 
 
 def paths_of(files: str | Sequence[str] | None) -> list[Path]:
-    """The paths that a file field of the page holds."""
+    """The paths of a file field of the page."""
     return [Path(each) for each in ([files] if isinstance(files, str) else files or [])]

@@ -1,4 +1,4 @@
-"""What a request to the page must satisfy, checked before anything else reads it."""
+"""Checks every request to the page, before any other code reads it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADERS = [
 
 
 class Guard:
-    """ASGI middleware that refuses requests from other sites, without the token, or too large.
+    """ASGI middleware. It refuses requests that are from other sites, without the token, or too large.
 
     app: the application behind it. host: the address that the server listens on. token: the secret, or None.
     limit: largest body of a request, in bytes.
@@ -40,14 +40,14 @@ class Guard:
     - Host must be an address of this server. Otherwise another site could point its own name at this computer (DNS
       rebinding).
     - Origin, if there is one, must be that same host. Requests that another site starts are refused.
-    - With a token, the first address must contain ?token=...; after that a cookie holds it.
+    - With a token, the first address must contain ?token=... Later requests have it in a cookie.
     """
 
     def __init__(self, app: App, *, host: str, token: str | None, limit: int) -> None:
         self.app, self.host, self.token, self.limit = app, host, token, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: pass it on, or refuse it."""
+        """Handle one request: refuse it, or pass it to the application."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -65,7 +65,7 @@ class Guard:
         await self.app(scope, _limited(receive, self.limit), _with_headers(send))
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
-        """(status, sentence) if the request must be refused whatever its token is."""
+        """(HTTP status, sentence) if the request must be refused, with or without the token; else None."""
         host = _name(headers.get("host", ""))
         if not self._is_own(host):
             return 403, "This name is not an address of this page: open the address that the command printed."
@@ -76,7 +76,7 @@ class Guard:
             return 403, "Requests from other sites are refused."
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            return 400, "The length of the request is no number."
+            return 400, "The Content-Length of the request is not a number."
         if int(length[:20]) > self.limit:
             return 413, f"The file is larger than {self.limit / 1e6:.0f} MB: start the page with a larger --max-upload."
         return None
@@ -87,7 +87,7 @@ class Guard:
         if self.host in LOCAL or self.token is None:
             return False
         try:
-            ipaddress.ip_address(host)  # a number cannot be pointed elsewhere
+            ipaddress.ip_address(host)  # DNS rebinding needs a name, not an IP address
         except ValueError:
             return False
         return True
@@ -129,7 +129,7 @@ async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """`receive`, which ends a request that sends more than `limit` bytes without saying so in its header."""
+    """Wrap `receive`, to end a request with a body of more than `limit` bytes. Its Content-Length may be missing."""
     seen = 0
 
     async def counted() -> Message:
@@ -145,7 +145,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 def _with_headers(send: Send) -> Send:
-    """`send`, with the headers of this page in every answer."""
+    """Wrap `send`, to add HEADERS to every response."""
 
     async def added(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Long work of the page: one job runs at a time, the others wait in a queue. Closing the page does not stop a job."""
+"""The job queue of the page. One job runs at a time, and the others wait. Closing the page does not stop a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perceptual.events import Step
 
 Status = Literal["waiting", "running", "done", "failed", "stopped"]
 KEPT = 100
-"""Finished jobs that are remembered."""
+"""Maximum number of finished jobs in the list."""
 
 
 class Stopped(Exception):
@@ -27,16 +27,21 @@ class Stopped(Exception):
 
 @dataclass(eq=False)
 class Job:
-    """One piece of long work.
+    """One long task of the page.
 
-    title: what it does, for the user. kind: the tab that it belongs to, such as "paint".
-    work: does it, and returns the files that it wrote. It calls `report` with a Step often; `report` raises Stopped
-        when the user has stopped the job.
+    title: a description for the user. kind: the tab of the job, such as "paint".
+    work: a function that does the work and returns the files that it wrote. It must call `report` often. `report`
+        raises Stopped if the user has stopped the job.
 
-    Attributes: `status`; `index` and `total`, the progress in the units of its Steps; `first`, the progress that it
-    began with, when it goes on with earlier work; `losses`, {step: loss terms}; `preview`, the newest picture
-    (1, 3, H, W) or None; `message`, one sentence or more for the user; `results`, the files; `notes`, what else `work`
-    wants to show; `seconds` that it has run.
+    Attributes:
+        status: waiting, running, done, failed or stopped.
+        index, total: the progress, in units of the Steps; total is None if it is not known.
+        first: the value of `index` at the start; above 0 if the job continues earlier work.
+        losses: {step: {term: value}}.
+        preview: the newest image, (1, 3, H, W), or None.
+        message: sentences for the user.
+        results: the files that were written.
+        notes: further values that `work` gives to its tab.
     """
 
     title: str
@@ -63,19 +68,19 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the job has run, up to now or up to its end."""
+        """The running time of the job in seconds, until now or until its end."""
         return (self._ended or time.monotonic()) - self._began if self._began else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds until the end; None if it is not known yet."""
+        """The estimated seconds until the end; None if there is no estimate yet."""
         done = self.index - self.first
         if self.status != "running" or done <= 0 or not self.total:
             return None
         return self.seconds * (self.total - self.index) / done
 
     def report(self, step: Step) -> None:
-        """Take over the progress of a Step.
+        """Update the job from a Step.
 
         Raises:
             Stopped: the user has stopped the job.
@@ -109,13 +114,13 @@ class Job:
                 self.report(step)
 
     def stop(self) -> None:
-        """Ask the job to stop; it does so after its present step."""
+        """Ask the job to stop. It stops after the current step."""
         self._stopping = True
         if self.status == "waiting":
             self.status = "stopped"
 
     def run(self) -> None:
-        """Do the work in this thread, and record how it ended."""
+        """Run `work` in this thread, and set `status`, `results` and `message`."""
         if self.status != "waiting":
             return
         self.status, self._began = "running", time.monotonic()
@@ -129,7 +134,7 @@ class Job:
             self.say(str(error))
         except MemoryError:
             self.say("The memory ran out: choose a smaller size.")
-        except Exception as error:  # a bug: the queue goes on with the next job, and the user sees what happened
+        except Exception as error:  # a bug: the user sees the error, and the queue continues with the next job
             memory = isinstance(error, RuntimeError) and out_of_memory(error)
             bug = f"Unexpected error, please report it: {type(error).__name__}: {error}"
             self.say("The memory ran out: choose a smaller size." if memory else bug)
@@ -139,7 +144,7 @@ class Job:
 
 
 class Jobs:
-    """The queue. Jobs run one after the other in one thread of their own."""
+    """The queue. One background thread runs the jobs one after the other."""
 
     def __init__(self) -> None:
         self._jobs: list[Job] = []
@@ -149,7 +154,7 @@ class Jobs:
         self._thread: threading.Thread | None = None
 
     def add(self, job: Job) -> Job:
-        """Put a job at the end of the queue and return it."""
+        """Add a job to the end of the queue, and return it."""
         with self._changed:
             self._count += 1
             job.number = self._count
@@ -163,21 +168,21 @@ class Jobs:
         return job
 
     def all(self) -> list[Job]:
-        """All jobs that are remembered, the newest first."""
+        """All jobs in the list, the newest first."""
         with self._changed:
             return self._jobs[::-1]
 
     def find(self, number: int) -> Job | None:
-        """The job of that number."""
+        """The job with this number; None if there is none."""
         return next((job for job in self.all() if job.number == number), None)
 
     def latest(self, kind: str) -> Job | None:
-        """The running job of a kind, or else its newest one."""
+        """The running job of a kind; if none is running, the newest one; None if there are no jobs of this kind."""
         jobs = [job for job in self.all() if job.kind == kind]
         return next((job for job in jobs if job.status == "running"), jobs[0] if jobs else None)
 
     def ahead(self, job: Job) -> int:
-        """Number of active jobs that come before a waiting one."""
+        """Number of active jobs that run before a waiting job."""
         return sum(other.active and other.number < job.number for other in self.all())
 
     def close(self, wait: float = 60.0) -> None:

@@ -1,4 +1,4 @@
-"""Learning an own style in the page: what a run needs is kept in a folder of its own, so that it can be resumed."""
+"""Training of a user's style in the page. The files of each run are kept in one folder, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from perceptual.tasks.style_recipes import StyleRecipe
 
 BASE = "gallery"
-"""The shipped network that own styles are learned with."""
+"""The shipped network that the training starts from."""
 PREVIEW_EVERY, SAVE_EVERY = 10, 20
 """Steps between two previews, and between two saves of the state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the user chose. name: of the style. steps: optimiser steps, 1 to 100,000. style_weight: 0 to 1000."""
+    """The user's settings. name: of the style. steps: optimiser steps, 1 to 100,000. style_weight: 0 to 1000."""
 
     name: str
     steps: Annotated[int, Range(1, 100_000)] = 150
@@ -40,7 +40,7 @@ class Choice:
         check(self)
 
     def recipe(self) -> StyleRecipe:
-        """The settings of the training: the recipe `own`, with gamma and beta alone."""
+        """The settings of the training: the recipe `own`, which trains only gamma and beta."""
         from perceptual.tasks.style import Style, recipe_from
 
         recipe = recipe_from(Style.recipe("own"), BASE)
@@ -56,7 +56,7 @@ class Choice:
 
 
 def missing_weights(config: StudioConfig) -> list[str]:
-    """The loss networks that learning needs and that are not on this computer.
+    """The loss networks that the training needs and that are not on this computer.
 
     Raises:
         WeightsError: a file of `config.weights` does not exist.
@@ -67,13 +67,14 @@ def missing_weights(config: StudioConfig) -> list[str]:
 
 
 def prepare(studio: Studio, choice: Choice, painting: Path, photos: Sequence[Path]) -> Path:
-    """Keep what a run needs in a new folder `NAME.run` beside the style; returns the file that it will write.
+    """Copy the painting, the photos and the settings of a run to a new folder, `NAME.run`.
 
-    photos: to learn with; if there are none, those of `config.photos`, or the sample photos of scikit-image.
+    photos: the training photos. If there are none, the photos of `config.photos` or the sample photos of scikit-image
+    are used. Returns the style file that the run will write.
 
     Raises:
-        ConfigError: no photos are there. ImageError: the painting cannot be read. OutputError: the folder cannot be
-            written.
+        ConfigError: there are no photos. ImageError: the painting or a photo cannot be read. OutputError: the folder
+            cannot be written.
     """
     images.size_of(painting)
     out = _free(studio.folder, choice.name)
@@ -98,12 +99,12 @@ def prepare(studio: Studio, choice: Choice, painting: Path, photos: Sequence[Pat
 
 
 def run_folder(out: Path) -> Path:
-    """The folder with the painting, the photos and the choices of the run that writes `out`."""
+    """The folder with the painting, the photos and the settings of the run that writes `out`."""
     return out.with_name(f"{out.stem}.run")
 
 
 def learn(studio: Studio, out: Path, *, resume: bool = False) -> Callable[[Job], list[Path]]:
-    """The work of a job that learns the style of a prepared run, or goes on with one."""
+    """The `work` function of a job that trains a prepared run. out: from `prepare`. resume: continue a stopped run."""
 
     def work(job: Job) -> list[Path]:
         from perceptual.data import Photographs
@@ -132,10 +133,10 @@ def learn(studio: Studio, out: Path, *, resume: bool = False) -> Callable[[Job],
 
 
 def choice_of(out: Path) -> Choice:
-    """The choices of a prepared run.
+    """The user's settings of a prepared run.
 
     Raises:
-        ConfigError: the run has no folder, or it is damaged.
+        ConfigError: the file with the settings is missing or damaged.
     """
     file = run_folder(out) / "choice.json"
     try:
@@ -145,7 +146,7 @@ def choice_of(out: Path) -> Choice:
 
 
 def _free(folder: Folder, name: str) -> Path:
-    """The file of a new style: NAME, or NAME_2 and so on where that is taken."""
+    """The file of a new style: NAME, or NAME_2 and so on if the name is used already."""
     first = folder.style(name).stem
     taken, count = {path.name.partition(".")[0] for path in folder.styles.iterdir()}, 1
     while (stem := first if count == 1 else f"{first}_{count}") in taken:
@@ -154,7 +155,7 @@ def _free(folder: Folder, name: str) -> Path:
 
 
 def _write_samples(folder: Path) -> None:
-    """Write the sample photos of scikit-image that need no download.
+    """Write the sample photos that are installed with scikit-image.
 
     Raises:
         ConfigError: scikit-image is not installed.

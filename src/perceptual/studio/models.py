@@ -1,4 +1,4 @@
-"""The networks behind the page, loaded once each, and quick previews of what they make."""
+"""The networks of the page. Each is loaded once. Also makes quick previews of their results."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from perceptual.studio.folder import Folder
 
 GALLERY = "gallery"
 PAINTED_SIDE = 576
-"""Longer side in pixels at which strokes have size 1 in the page."""
+"""Longer side in pixels of an image with strokes of size 1, in the page."""
 THUMBNAIL = 224
-"""Longer side of the pictures of the wall."""
+"""Longer side in pixels of the small images, one for each style."""
 MAGNIFIED, AROUND = 512, 32
-"""Side in pixels of an enlarged part, and pixels of the picture around it that are computed too."""
+"""Side in pixels of an enlarged part, and width in pixels of the margin that is computed with it."""
 _KEPT_BYTES, _KEPT_MODELS = 400_000_000, 24
 
 _T = TypeVar("_T")
@@ -34,10 +34,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Paint:
-    """The choices of a painting in the page.
+    """The settings for painting a photo in the page.
 
-    styles: {style by name: weight, above 0}, at least one. strength: 0 to 1. strokes: their size, 0.25 to 4; 1 is that
-    on a picture of 576 px. keep_colors: keep the colours of the photo. size: longer side of the result, or None.
+    styles: {name of a style: weight above 0}, at least one. strength: 0 to 1. strokes: size of the strokes, 0.25 to 4;
+    1 is the size on an image of 576 px. keep_colors: keep the colours of the photo. size: longer side of the result in
+    pixels; None for that of the photo.
     """
 
     styles: Mapping[str, float] = field(default_factory=lambda: {"starry_night": 1.0})
@@ -47,7 +48,7 @@ class Paint:
     size: int | None = None
 
     def options(self, height: int, width: int) -> PaintOptions:
-        """The options for painting a photo of that size in pixels."""
+        """The options of `Stylizer` for a photo of this height and width in pixels."""
         longer = self.size or max(height, width)
         scale = min(16.0, max(0.0625, self.strokes * max(1.0, longer / PAINTED_SIDE)))
         return PaintOptions(
@@ -58,7 +59,7 @@ class Paint:
 class Models:
     """Loads networks, keeps them, and makes previews. All methods may be called from any thread.
 
-    folder: where own styles are. device: as in `Stylizer`. max_pixels: of the largest picture that is read.
+    folder: contains the user's styles. device: as in `Stylizer`. max_pixels: maximum number of pixels of an image.
     """
 
     def __init__(self, folder: Folder, *, device: str = "auto", max_pixels: int = images.MAX_PIXELS) -> None:
@@ -69,13 +70,13 @@ class Models:
         self._closed = False
 
     def close(self) -> None:
-        """Wait until the present preview is made, and make no more: a thread that computes can crash Python's end."""
+        """Wait for the current preview, and refuse new ones: a thread that still computes can crash Python at exit."""
         with self._busy:
             self._closed = True
 
     @contextlib.contextmanager
-    def _alone(self) -> Generator[None, None, None]:
-        """One preview at a time: two would only slow each other down.
+    def _one_at_a_time(self) -> Generator[None, None, None]:
+        """Make one preview at a time, because two at once are not faster.
 
         Raises:
             ConfigError: the page is closed.
@@ -86,14 +87,18 @@ class Models:
             yield
 
     def styles(self) -> dict[str, str]:
-        """{style by name: its title} of the shipped styles, then of the own ones."""
+        """{name: title} of the shipped styles, then of the user's styles."""
         shipped_styles = {}
         for name, file in shipped.gallery().items():
             shipped_styles[name] = checkpoints.read_card(file).titles.get(name, "")
         return {**shipped_styles, **{name: "your own style" for name in self.folder.own_styles()}}
 
     def text(self, styles: Mapping[str, float]) -> str:
-        """The styles as `Stylizer.load` and --style take them; own styles are files."""
+        """The styles as text for `Stylizer.load` and --style. The user's styles are given as files.
+
+        Raises:
+            ConfigError: no style is given, or there is no such style.
+        """
         own = self.folder.own_styles()
         known = self.styles()
         if not styles:
@@ -111,7 +116,7 @@ class Models:
         video: as `Stylizer.load`.
 
         Raises:
-            ConfigError: no style, an unknown one, or a blend of styles of different networks.
+            ConfigError: no style or an unknown style is given, or the styles belong to different networks.
         """
         text = self.text(styles)
         own = self.folder.own_styles()
@@ -119,15 +124,15 @@ class Models:
         return self._kept(("style", text, video, stamps), lambda: Stylizer.load(text, device=self.device, video=video))
 
     def upscaler(self, scale: float, loss: str) -> Upscaler:
-        """The shipped network for a scale.
+        """The shipped network for a scale. loss: "pixel" or "feature".
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no network for this scale and loss.
         """
         return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
 
     def _kept(self, key: object, load: Callable[[], _T]) -> _T:
-        with self._alone():
+        with self._one_at_a_time():
             if key not in self._models:
                 self._models[key] = load()  # type: ignore[assignment]
                 while len(self._models) > _KEPT_MODELS:
@@ -136,10 +141,10 @@ class Models:
             return self._models[key]  # type: ignore[return-value]
 
     def photo(self, path: Path, side: int) -> Tensor:
-        """A photo as uint8 levels (1, 3, H, W), its longer side at most `side`; small copies are kept.
+        """Read a photo as uint8 levels (1, 3, H, W), scaled down to a longer side of `side` pixels. Results are cached.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: the file cannot be read.
         """
         key = (path, path.stat().st_mtime_ns if path.exists() else 0, side)
         with self._busy:
@@ -157,15 +162,15 @@ class Models:
         return levels
 
     def wall(self, path: Path) -> Iterator[tuple[str, Tensor]]:
-        """(style, small painting of the photo in it) for every style."""
+        """Paint a photo in every style at a small size. Yields (style, uint8 levels (1, 3, h, w))."""
         photo = self.photo(path, THUMBNAIL)
         for name in self.styles():
             yield name, self._painted(photo, {name: 1.0}, PaintOptions())
 
     def preview(self, path: Path, choice: Paint) -> Tensor:
-        """The painting of a photo at a size that takes a fraction of a second, as levels (1, 3, h, w).
+        """Paint a photo at a reduced size, in a fraction of a second: uint8 levels (1, 3, h, w).
 
-        Strokes are as large, relative to the picture, as they will be in the full painting.
+        The size of the strokes, relative to the image, is the same as at full size.
         """
         longer = choice.size or max(self.size(path))
         side = max(16, min(PAINTED_SIDE, round(min(longer, PAINTED_SIDE) / choice.strokes)))
@@ -173,8 +178,8 @@ class Models:
         return self._painted(self.photo(path, side), choice.styles, options)
 
     def _painted(self, photo: Tensor, styles: Mapping[str, float], options: PaintOptions) -> Tensor:
-        """A painting of levels (1, 3, H, W). All shipped styles share one network, which is loaded once."""
-        with self._alone():
+        """Paint uint8 levels (1, 3, H, W). All shipped styles are in one network, which is loaded once."""
+        with self._one_at_a_time():
             gallery = self._kept(GALLERY, lambda: Stylizer.load(GALLERY, device=self.device))
             own = self.folder.own_styles()
             if all(name in gallery.styles and name not in own for name in styles):
@@ -182,37 +187,38 @@ class Models:
             return self.stylizer(styles).stylize(photo, options)
 
     def warm_up(self) -> None:
-        """Load the gallery and paint a small picture, so that the first preview is quick."""
+        """Load the gallery and paint a small image, so that the first preview is quick."""
         with contextlib.suppress(PerceptualError):
             self._painted(torch.zeros(1, 3, THUMBNAIL, THUMBNAIL, dtype=torch.uint8), {"wave": 1.0}, PaintOptions())
 
     def frame(self, pixels: Tensor, choice: Paint) -> Tensor:
-        """The painting of one frame of a video, levels (1, 3, H, W), at its own size; strokes and size are left out."""
+        """Paint one frame of a video, uint8 levels (1, 3, H, W), at its size. `strokes` and `size` are ignored."""
         stylizer = self.stylizer(choice.styles, video=True)
-        with self._alone():
+        with self._one_at_a_time():
             return stylizer.stylize(pixels, strength=choice.strength, keep_colors=choice.keep_colors)
 
     def enlarged(self, pixels: Tensor, scale: float, loss: str) -> tuple[Tensor, Tensor]:
-        """Levels (1, 3, H, W), enlarged by bicubic interpolation and by a network. scale, loss: as in `upscaler`."""
+        """Enlarge uint8 levels (1, 3, H, W) by bicubic interpolation and by a network. Arguments as in `upscaler`."""
         upscaler = self.upscaler(scale, loss)
-        with self._alone():
+        with self._one_at_a_time():
             by_network = upscaler.upscale(pixels)
         size = (by_network.shape[-2], by_network.shape[-1])
         return images.like(images.resize(images.unit(pixels), size=size), pixels), by_network
 
     def size(self, path: Path) -> tuple[int, int]:
-        """Height and width of a photo, upright, from its header.
+        """Height and width of a photo after its EXIF rotation, from the file header.
 
         Raises:
-            ImageError: it is no picture, or it is too large.
+            ImageError: the file is not an image, or the image is too large.
         """
         return images.size_of(path, max_pixels=self.max_pixels)
 
     def magnified(self, path: Path, centre: tuple[float, float], scale: float, loss: str) -> tuple[Tensor, Tensor]:
-        """A part of a picture, enlarged by bicubic interpolation and by a network, as levels (1, 3, h, w).
+        """Enlarge a part of an image by bicubic interpolation and by a network: two uint8 levels (1, 3, h, w).
 
-        centre: of the part, as shares of height and width, 0 to 1. scale, loss: as in `upscaler`. The part is computed
-        with the pixels around it, so that it looks as in the whole picture.
+        The part is computed with a margin, so that it is the same as in the whole image.
+
+        centre: the centre of the part, as shares of height and width, 0 to 1. scale, loss: as in `upscaler`.
         """
         picture = self.photo(path, max(self.size(path)))
         sides = [min(length, max(8, round(MAGNIFIED / scale))) for length in picture.shape[-2:]]

@@ -1,4 +1,4 @@
-"""Jobs that optimise the pixels of one picture, and the loss networks that they can use."""
+"""Jobs that optimise the pixels of one image, and the loss networks for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PREFERRED = ("vgg16-torchvision", "vgg16")
 
 
 def available(config: StudioConfig) -> list[str]:
-    """The loss networks that have weights on this computer, those that suit best first.
+    """The loss networks with weights on this computer, those in PREFERRED first.
 
     Raises:
         WeightsError: a file of `config.weights` does not exist.
@@ -38,10 +38,10 @@ def available(config: StudioConfig) -> list[str]:
 
 
 def baseline(network: str, style_weight: float) -> LossConfig:
-    """The objective of `perceptual optimize style` in another loss network.
+    """The objective of `perceptual optimize style`, with the same layers of another loss network.
 
     Raises:
-        ConfigError: it has no layers of these names.
+        ConfigError: the loss network has no layers with these names.
     """
     names = set(layer_names(network))
 
@@ -61,7 +61,7 @@ def baseline(network: str, style_weight: float) -> LossConfig:
 
 
 class Explorer:
-    """Features of loss networks. The network that was used last stays loaded. Several threads may call the methods."""
+    """Computes features of loss networks. The last network stays in memory. Methods may be called from any thread."""
 
     def __init__(self, config: StudioConfig) -> None:
         self.config = config
@@ -70,7 +70,7 @@ class Explorer:
         self._network: LossNetwork | None = None
 
     def layers(self, network: str) -> list[str]:
-        """The layers of a loss network that its weight file holds, in order.
+        """The layers of a loss network that its weight file contains, in order.
 
         Raises:
             ConfigError, WeightsError: as `LossNetwork`.
@@ -86,7 +86,7 @@ class Explorer:
         name, layer = split_layer(layer)
         network = self._loaded(name)
         if layer not in network.layers:
-            raise ConfigError(f"The weights of {name} hold no layer {layer!r}: choose another layer.")
+            raise ConfigError(f"The weights of {name} do not contain the layer {layer!r}: choose another layer.")
         found: Tensor = network(pixels.to(network.mean.device), [layer])[layer]
         return found.detach().cpu()
 
@@ -100,9 +100,9 @@ class Explorer:
 
 
 def optimising(begin: Callable[[], Optimization], out: Path, picture: Picture) -> Callable[[Job], list[Path]]:
-    """The work of a job that optimises, and writes the best picture also when it is stopped or fails.
+    """The `work` function of a job that optimises an image. It writes the best image, also if it is stopped or fails.
 
-    begin: starts the optimisation. picture: gives the metadata of the result.
+    begin: a function that starts the optimisation. out: the file to write. picture: its metadata is used for the file.
     """
 
     def work(job: Job) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The page: its tabs, the list of jobs, and the clock that brings their progress."""
+"""The page: its tabs, the list of jobs, and the timer that updates them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABS = {
 }
 """{title of a tab: module in `studio.tabs` that has `build`}."""
 CLOCK = 1.0
-"""Seconds between two looks at the jobs."""
+"""Seconds between two updates of the page."""
 
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """For events that work in the background."""
@@ -50,17 +50,19 @@ PASTE = """
 
 
 def theme() -> gr.themes.Base:
-    """Colours and fonts; the fonts are those of the computer."""
+    """The colours and fonts of the page. The fonts are those of the user's computer."""
     fonts = ["system-ui", "sans-serif"]
     return gr.themes.Soft(primary_hue="indigo", font=fonts, font_mono=["ui-monospace", "monospace"])
 
 
 Look = tuple[Callable[[Any], Sequence[Any]], Any, Sequence[Any]]
-"""What the clock updates: (function of the state that the page shows, that state, [state, other outputs ...])."""
+"""Something that the timer updates: (function, state, [state, other outputs ...]).
+
+The function gets the state that the page shows now, and returns the new values of all outputs."""
 
 
 def build(studio: Studio) -> Any:
-    """The page with all its tabs, as `gradio.Blocks`."""
+    """Make the page with all its tabs, as `gradio.Blocks`."""
     with gr.Blocks(title="perceptual studio", analytics_enabled=False, fill_width=True) as page:
         gr.Markdown("# perceptual studio")
         with gr.Tabs(elem_id="tabs"):
@@ -102,7 +104,7 @@ def _jobs(studio: Studio) -> Look:
 
 
 def _styles(studio: Studio, panels: Sequence[Panel]) -> Look:
-    """The lists of styles in all tabs, which follow the own styles."""
+    """The lists of styles in all tabs. They are updated when the user adds or deletes a style."""
     known = gr.State("\n".join(studio.models.styles()))
     fields = [field for panel in panels for field in panel.style_fields]
 

@@ -1,4 +1,4 @@
-"""The server of the page: one address on this computer, guarded, with everything the page needs."""
+"""The HTTP server of the page."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SETTINGS = {
     "GRADIO_ANALYTICS_MAX_EVENTS": "100",
     "HF_HUB_OFFLINE": "1",
 }
-"""Environment of gradio: it sends nothing, and measures nothing."""
+"""Environment variables for gradio: no analytics and no requests to other computers."""
 PORTS = 20
-"""Ports that are tried from the wished one on."""
+"""Number of further ports that are tried if the port is used already."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is. url: to open, with the token if there is one."""
+    """The address of the page. url: the URL to open; it contains the token if there is one. port: the TCP port."""
 
     url: str
     port: int
 
 
 def application(studio: Studio, *, token: str | None) -> App:
-    """The page as an ASGI application behind its guard."""
+    """The page as an ASGI application, with `Guard` as its middleware. token: the secret, or None."""
     os.environ.update(SETTINGS, GRADIO_TEMP_DIR=str(studio.folder.uploads))
     import fastapi
     import gradio as gr
@@ -60,10 +60,10 @@ def application(studio: Studio, *, token: str | None) -> App:
 
 @contextlib.contextmanager
 def running(config: StudioConfig) -> Generator[Address, None, None]:
-    """Run the server in a thread until the block ends; then jobs save their states, and uploads are deleted.
+    """Run the server in a thread until the `with` block ends. Then the jobs save their states, and uploads are deleted.
 
     Raises:
-        ConfigError: gradio is missing, no port is free, or the host is no address of this computer.
+        ConfigError: gradio is not installed, no port is free, or the host is not an address of this computer.
         ConfigError, WeightsError: `config.weights` names an unknown network or a file that is missing.
         OutputError: the folder cannot be written to.
     """
@@ -97,7 +97,7 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
 
 @contextlib.contextmanager
 def _without_stubs() -> Generator[None, None, None]:
-    """Let gradio be imported without the .pyi file that it makes for each of its components: that takes a second."""
+    """Stop gradio from writing a .pyi file for each of its components at import. This saves a second."""
     getfile = inspect.getfile
 
     def only_others(thing: Any) -> str:
@@ -124,7 +124,11 @@ def _listen(config: StudioConfig) -> socket.socket:
         except OSError as error:
             listening.close()
             if isinstance(error, socket.gaierror) or error.errno not in (98, 13, 48, 10048, 10013):
-                raise ConfigError(f"{config.host} is no address of this computer: choose another --host.") from error
+                raise ConfigError(
+                    f"{config.host} is not an address of this computer: choose another --host."
+                ) from error
         else:
             return listening
-    raise ConfigError(f"The ports from {config.port} on are taken: choose another --port, or 0 for any.")
+    raise ConfigError(
+        f"The ports from {config.port} on are used already: choose another --port, or 0 for any free port."
+    )

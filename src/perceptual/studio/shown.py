@@ -1,4 +1,4 @@
-"""What the page shows: pictures for the browser, progress of jobs, errors as sentences."""
+"""Values for the page: images for the browser, the progress of jobs, and error messages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ STATUS = {
 
 
 def data_url(pixels: Tensor) -> str:
-    """A picture (1, 3, H, W), in [0, 1] or levels, as a JPEG in a data URL."""
+    """An image (1, 3, H, W), in [0, 1] or uint8 levels, as a JPEG in a data URL."""
     return "data:image/jpeg;base64," + base64.b64encode(images.as_jpeg(pixels)).decode()
 
 
 def explained(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A handler whose PerceptualError appears in the page as one sentence."""
+    """Wrap an event handler, so that the page shows the message of a PerceptualError."""
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -75,7 +75,7 @@ def progress(job: Job | None, jobs: Jobs) -> str:
 
 
 def version(job: Job | None, jobs: Jobs) -> str:
-    """Text that changes when what `progress` shows changes."""
+    """A text that changes when the result of `progress` changes."""
     if job is None:
         return "no job"
     second = int(job.seconds) if job.status == "running" else 0
@@ -83,7 +83,7 @@ def version(job: Job | None, jobs: Jobs) -> str:
 
 
 def files(job: Job | None) -> list[str] | None:
-    """The results of a job as the file field takes them."""
+    """The results of a job, as values of the file field."""
     return [str(path) for path in job.results] if job and job.results else None
 
 

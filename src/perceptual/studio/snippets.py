@@ -1,4 +1,4 @@
-"""The command line and the Python code that do the same as the page."""
+"""Makes the command line and the Python code that give the same result as the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from perceptual.config import VideoConfig, WebcamConfig
 
 
 def command(name: str, *words: str | Path, **flags: Any) -> str:
-    """A command line for the shell: perceptual, `name`, `words`, then each flag with its value.
+    """A command line for the shell: perceptual, the name of the command, its arguments, then its flags.
 
-    Flags that are None or False are left out; True is a flag without a value; `out` is -o.
+    flags: values by name. None and False: no flag. True: the flag without a value. `out` becomes -o.
     """
     parts = ["perceptual", *name.split(), *(str(word) for word in words)]
     for flag, value in flags.items():
@@ -36,7 +36,7 @@ def changes(options: Any) -> dict[str, Any]:
 
 
 def call(function: str, *arguments: str, **options: Any) -> str:
-    """A Python call. arguments: as code. options: as values."""
+    """The text of a Python call. arguments: Python code. options: values of keyword arguments."""
     return f"{function}({', '.join([*arguments, *(f'{name}={value!r}' for name, value in options.items())])})"
 
 

@@ -1,4 +1,4 @@
-"""The state behind the page: settings, folder, networks and jobs, shared by all who have the page open."""
+"""The state of the server: settings, folder, networks and jobs. All open pages share it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from perceptual.studio.models import Models
 
 @dataclass(frozen=True)
 class Studio:
-    """What the tabs of the page share."""
+    """The settings, the folder, the networks and the jobs. All tabs share them."""
 
     config: StudioConfig
     folder: Folder
     models: Models
     jobs: Jobs
     closing: list[Callable[[], None]] = field(default_factory=list)
-    """What tabs do when the page ends."""
+    """Functions of the tabs to call when the server ends."""
 
     @classmethod
     def open(cls, config: StudioConfig) -> Studio:
-        """The studio for these settings.
+        """Make the studio for these settings.
 
         Raises:
-            ConfigError, WeightsError: `config.weights` has no "=", a name that is unknown, or a file that is missing.
+            ConfigError, WeightsError: a part of `config.weights` has no "=", an unknown name, or a missing file.
             OutputError: the folder cannot be written to.
         """
         for name, path in weight_paths(config.weights).items():
@@ -46,7 +46,7 @@ class Studio:
         return cls(config, folder, models, Jobs())
 
     def close(self) -> None:
-        """Stop all jobs, which save their states, close the tabs' own work, and delete the uploads."""
+        """Stop all jobs (they save their states), call `closing`, and delete the uploads."""
         self.jobs.close()
         self.models.close()
         for close in self.closing:
@@ -54,8 +54,7 @@ class Studio:
         self.folder.clear_uploads()
 
     def kept(self, uploads: Sequence[Path]) -> list[Path]:
-        """The uploaded files under names of their own, which stay when the page is closed. They are hard links or
-        copies; `release` deletes them."""
+        """Copy uploaded files, so that a job can read them after the page was closed. Returns the copies."""
         kept = []
         for path in uploads:
             folder = self.folder.uploads / f"job-{path.parent.name}"
@@ -68,10 +67,10 @@ class Studio:
 
 
 def apply_to_files(job: Job, model: Model[Any], pairs: Sequence[tuple[Path, Path]], options_for: Any) -> list[Path]:
-    """Apply a model to files and keep their metadata, as the command does; the files that were written.
+    """Apply a model to files and keep their metadata, as the commands do. Returns the files that were written.
 
-    job: gets the progress, and a sentence for each file that failed. pairs: (file to read, file to write).
-    options_for: height and width in pixels -> the model's options.
+    job: its progress is updated, and each failed file adds a sentence to its message. pairs: (file to read, file to
+    write). options_for: a function from height and width in pixels to the options of the model.
     """
     total, done = len(pairs), 0
 
@@ -98,6 +97,6 @@ def apply_to_files(job: Job, model: Model[Any], pairs: Sequence[tuple[Path, Path
             job.notes["failed"] = True
             job.say(outcome.error.replace(str(outcome.source), outcome.source.name))
         if outcome.frames > 1:
-            job.say(f"{outcome.source.name} holds {outcome.frames} pictures: only the first is used.")
+            job.say(f"{outcome.source.name} contains {outcome.frames} images: only the first one is used.")
         job.report(Step(done, total))
     return list(job.results)

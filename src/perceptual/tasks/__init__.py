@@ -1,7 +1,7 @@
-"""The tasks that networks are trained for. Each is one file; this registry finds it by name.
+"""The registry of tasks. Each task is one file, found by its name.
 
-`TASKS` maps the name of a task, as cards and `perceptual train NAME` write it, to where its class is. A program of your
-own adds a task by one line: `perceptual.tasks.TASKS["denoise"] = TaskEntry("my_module:Denoise", "remove noise")`.
+`TASKS` maps the name of a task to the place of its class. Cards and `perceptual train NAME` use this name. Your own
+program adds a task with one line: `perceptual.tasks.TASKS["denoise"] = TaskEntry("my_module:Denoise", "remove noise")`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class TaskEntry(NamedTuple):
-    """Where a task is: "module:Class" of a `tasks.base.Task`, imported on first use, and a line for `--help`."""
+    """An entry of the registry.
+
+    home: "module:Class" of a subclass of `tasks.base.Task`; it is imported on first use. about: one line for `--help`.
+    """
 
     home: str
     about: str
@@ -29,7 +32,7 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def find_task(name: str) -> type[Task]:
-    """The class of a task by name.
+    """Import a task and return its class.
 
     Raises:
         ConfigError: there is no such task.

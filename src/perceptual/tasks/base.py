@@ -1,7 +1,7 @@
-"""What a task is: one kind of image transformation that networks are trained for.
+"""The base class of all tasks. A task is one kind of image transformation that networks are trained for.
 
-A task is a subclass of `Task` in a file of its own, named in `tasks.TASKS`. The training loop, checkpoints and the
-command know no more of it than stands here.
+Each task is a subclass of `Task` in its own file, with an entry in `tasks.TASKS`. The training loop, the checkpoints
+and the command use only the methods and attributes of this base class.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from perceptual.networks import TransformationNetwork
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 SAMPLES = 4
 HARMLESS = ("workers", "tick_every", "preview_every", "save_every", "compile")
-"""Settings of training that a resumed run may change."""
+"""Training settings that may be different in a resumed run."""
 
 Paths = Mapping[str, str | Path]
 
 
 class Settings(Protocol):
-    """What the settings of every task hold; `loss` is an objective (see `losses.language`) unless a task reads more."""
+    """The fields that the settings of every task have."""
 
     @property
     def network(self) -> NetworkConfig:
@@ -42,48 +42,51 @@ class Settings(Protocol):
 
     @property
     def loss(self) -> Any:
-        """The objective."""
+        """The objective: text as in `losses.language`, unless the task has its own type for it."""
 
     @property
     def train(self) -> TrainConfig:
-        """How it is trained."""
+        """Steps, batch size, learning rate and so on."""
 
 
 class Task:
     """One training run of a task: its network, objective, previews and card.
 
-    Class attributes, which a task sets:
-        name: the task in cards, in `perceptual train NAME` and in the package's folder models/NAME.
-        Settings: a frozen dataclass with `network`, `loss` and `train`, and what else the task needs.
-        recipes: named settings, {name: (one line for people, settings)}; the first is the default.
-        Command: the flags of `perceptual train NAME` beside the settings, a frozen dataclass.
+    Class attributes that a task sets:
+        name: the name of the task in cards, in `perceptual train NAME` and in the package's folder models/NAME.
+        Settings: a frozen dataclass with `network`, `loss`, `train`, and the task's other settings.
+        recipes: named settings, {name: (description in one line, settings)}; the first one is the default.
+        Command: a frozen dataclass with the other flags of `perceptual train NAME`.
         begins: help text of the flag --from.
         model: "module:Class" of the `apply.Model` that applies the trained network to images.
-        skip_flat: leave out training crops of a single colour.
-        needs: flags that `perceptual train NAME` cannot do without, in words.
+        skip_flat: skip training crops of a single colour.
+        needs: the required flags of `perceptual train NAME`, in words.
 
     Args:
         settings: an instance of Settings.
-        dataset: the photographs to learn from.
-        label: a card with what is known before training, such as the recipe's name.
-        paths: weight files by loss network, for those that are not in the cache.
+        dataset: the photos to learn from.
+        label: a card with the facts that are known before training, such as the name of the recipe.
+        paths: weight files by name of the loss network, for networks that are not in the cache.
 
-    Attributes: `network`, the one to train, with its first weights, which are a function of the seed; `loss`, the
-    frozen objective; `photographs`, the dataset; `began_from`, where the first weights came from, when not from the
-    seed.
+    Attributes:
+        network: the network to train. Its first weights depend only on the seed, unless `start_from` was called.
+        loss: the frozen objective.
+        photographs: the dataset.
+        samples: the first photos of the dataset for previews, (N, 3, size, size) in [0, 1], at most SAMPLES.
+        began_from: the source of the first weights; "" if they come from the seed.
 
     Raises:
-        ConfigError: settings that do not fit the task. WeightsError: the weights of a loss network are missing.
+        ConfigError: the settings do not fit the task. WeightsError: the weights of a loss network are missing.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[Any]]
     recipes: ClassVar[Mapping[str, tuple[str, Any]]]
     Command: ClassVar[type[TrainCommand]] = TrainCommand
-    begins: ClassVar[str] = "A trained network to begin with, shipped or a file."
+    begins: ClassVar[str] = "A trained network to start from: the name of a shipped one, or a file."
     model: ClassVar[str] = "perceptual.apply.model:Model"
     skip_flat: ClassVar[bool] = False
-    needs: ClassVar[str] = "--data FOLDER, a folder of photographs"
+    needs: ClassVar[str] = "--data FOLDER, a folder of photos"
 
     def __init__(
         self, settings: Any, dataset: Photographs, *, label: Card | None = None, paths: Paths | None = None
@@ -94,48 +97,60 @@ class Task:
         self.samples = torch.stack([dataset[k][0] for k in range(min(SAMPLES, len(dataset)))])
         self._label = label or Card(task=self.name, network=settings.network, data=f"{len(dataset)} photographs")
 
-    # --- what a task may change
+    # --- methods that a task may override
 
     @classmethod
     def new_network(cls, settings: Any) -> TransformationNetwork:
-        """The network of the settings; its first weights are a function of the seed.
+        """Make the network for these settings. Its first weights depend only on the seed.
 
         Raises:
-            ConfigError: it does not fit the task.
+            ConfigError: the network does not fit the task.
         """
         torch.manual_seed(settings.train.seed)
         return TransformationNetwork(settings.network)
 
     def new_loss(self, paths: Paths | None) -> PerceptualLoss:
-        """The frozen objective; here the one that `settings.loss` writes in the language of objectives."""
+        """Make the frozen objective. By default it is parsed from `settings.loss`.
+
+        paths: weight files by name of the loss network.
+
+        Raises:
+            ConfigError: an unknown term or layer. WeightsError: weights are missing.
+        """
         specs = parse_objective(self.settings.loss)
         return PerceptualLoss(build_terms(specs, Materials(scale=self.network.scale)), paths=paths)
 
     def inputs(self, pixels: Tensor, index: int) -> Tensor:
-        """What the network gets for photographs (N, 3, H, W), as a function of the seed and of index alone.
+        """The inputs of the network for these photos. By default they are the photos themselves.
 
-        index: the number of the first photograph in the stream. Here the photographs themselves.
+        Random changes must depend only on the seed and on `index`, so that a run can be resumed exactly.
+
+        pixels: photos (N, 3, H, W) in [0, 1]. index: the number of the first photo in the training stream, from 0.
         """
         return pixels
 
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        """The named terms and "total" of one step, each a scalar; here output and photograph are compared.
+        """Compute the terms of the objective for one step: {term: scalar}, and "total", their weighted sum.
 
-        forward: the network as the training loop runs it. pixels, index: as in `inputs`.
+        By default the output of the network is compared with the photo.
+
+        forward: the network, as the training loop calls it. pixels, index: as in `inputs`.
         """
         terms: dict[str, Tensor] = self.loss(forward(self.inputs(pixels, index)), pixels)
         return terms
 
     def preview(self) -> Tensor:
-        """Pictures worth looking at, (N, 3, H, W): inputs, then what the network makes of them."""
+        """Images for the preview, (2 N, 3, H, W) in [0, 1]: N inputs, then the N outputs of the network."""
         inputs = self.inputs(self.samples, 0)
         return torch.cat([inputs, self.shown(inputs)])
 
     @classmethod
     def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
-        """The flags' defaults, by field of Command, which may hang on flags that were typed: "recipe" and "settings".
+        """The default values of flags, by field of Command: at least "recipe" and "settings".
 
-        typed: gives the text of a flag such as "--recipe", or None.
+        They may depend on the flags that the user gave.
+
+        typed: a function that returns the text of a flag such as "--recipe", or None if it was not given.
 
         Raises:
             ConfigError: there is no such recipe.
@@ -145,20 +160,23 @@ class Task:
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """The command's flags with what follows from them, such as the name of --out."""
+        """Fill in flags that follow from other flags, such as the name of --out.
+
+        config: an instance of Command. Returns the complete one.
+        """
         return config
 
     @classmethod
     def files(cls, config: Any) -> Sequence[Path]:
-        """Files that the command reads beside the photographs; they are no photographs to learn from."""
+        """Files that the command reads besides the photos. They are not used as training photos."""
         return ()
 
     @classmethod
     def prepare(cls, config: Any) -> Any:
-        """Check the command's flags before any download, and read what `from_command` takes as `prepared`.
+        """Check the flags of the command before anything is downloaded. Returns `prepared` for `from_command`.
 
         Raises:
-            ConfigError, ImageError, CheckpointError: what is wrong, in one sentence.
+            ConfigError, ImageError, CheckpointError: a flag or a file is wrong.
         """
         cls.new_network(config.settings)
 
@@ -173,16 +191,22 @@ class Task:
 
     @classmethod
     def from_command(cls, config: Any, prepared: Any, dataset: Photographs, paths: Paths) -> Self:
-        """The run that the flags of the command describe. prepared: what `prepare` returned."""
+        """Make the run that the flags of the command describe.
+
+        config: an instance of Command. prepared: the result of `prepare`. dataset, paths: as in the class.
+        """
         return cls(config.settings, dataset, label=cls.label(config, dataset), paths=paths)
 
     def start_from(self, path: str | Path) -> Self:
-        """Begin with what a trained network has in common with this one, by name and shape; the card says so.
+        """Copy weights from a trained network: all tensors that have the same name and shape in both networks.
 
-        path: a shipped network by name, or a file. Returns the run itself.
+        The source is recorded in the card.
+
+        path: the name of a shipped network, or a file. Returns the run itself.
 
         Raises:
-            CheckpointError: not a checkpoint of ours, or one for another task. ConfigError: they share no layer.
+            CheckpointError: the file is not a checkpoint of perceptual, or it is for another task.
+            ConfigError: the networks have no layer in common.
         """
         file = checkpoints.find_network(path, task=self.name)
         network, card = checkpoints.load(file, task=self.name)
@@ -196,15 +220,15 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What is trained, for the line that the command prints when it begins."""
+        """A short description of the run. The command prints it at the start."""
         return f"{self.name} by {self.settings.loss}"
 
     @classmethod
     def plain(cls, config: Any) -> Any:
-        """The settings of the command's recipe as they were before any flag changed them."""
+        """The settings of the command's recipe, without the changes by other flags."""
         return cls.recipe(config.recipe)
 
-    # --- what all tasks share
+    # --- methods that are the same for all tasks
 
     @classmethod
     def recipe(cls, name: str) -> Any:
@@ -219,7 +243,7 @@ class Task:
 
     @classmethod
     def label(cls, config: Any, dataset: Photographs) -> Card:
-        """The part of the card that is known before training."""
+        """The card with the facts that are known before training. config: an instance of Command."""
         plain = cls.plain(config)
         return Card(
             task=cls.name,
@@ -232,7 +256,7 @@ class Task:
         )
 
     def card(self, step: int) -> Card:
-        """The card of the network after `step` steps."""
+        """The card of the network after `step` optimiser steps."""
         return replace(
             self._label,
             network=self.network.config,
@@ -247,7 +271,7 @@ class Task:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must share with this one, as a dictionary that JSON can hold."""
+        """Settings and hashes that must be the same in a resumed run, as values that JSON supports."""
         settings = to_dict(self.settings)
         for harmless in HARMLESS:
             settings["train"].pop(harmless)
@@ -257,7 +281,10 @@ class Task:
 
     @torch.no_grad()
     def shown(self, inputs: Tensor, *conditions: Tensor) -> Tensor:
-        """The network's output for a preview, (N, 3, H, W) in [0, 1], float32, on the CPU."""
+        """The output of the network for a preview: (N, 3, H, W) in [0, 1], float32, on the CPU.
+
+        inputs: (N, 3, h, w) in [0, 1]. conditions: further arguments of the network, such as style weights (N, styles).
+        """
         device = next(self.network.parameters()).device
         self.network.eval()
         output: Tensor = self.network(inputs.to(device), *(each.to(device) for each in conditions)).clamp(0, 1)
@@ -266,13 +293,16 @@ class Task:
 
 
 def origin(file: Path, card: Card) -> str:
-    """Where weights came from, for the card of the network that begins with them."""
+    """A description of a trained network, for the card of a network that starts from it."""
     text = f"{card.steps} steps of recipe {card.recipe!r}, file of SHA-256 {sha256_of(file)}"
     return f"{text}, itself from {card.began_from}" if card.began_from else text
 
 
 def calibrate(loss: PerceptualLoss, dataset: Photographs) -> dict[str, list[float]]:
-    """Measure the references of relative weights on the first pictures of the stream (32 at most)."""
+    """Measure the references of relative weights on the first photos of the dataset, at most 32.
+
+    loss: its references are set. Returns {term: reference values}.
+    """
     count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, max(2, len(dataset)))
     pictures = (dataset[k][0] for k in range(count))
     groups = iter(lambda: list(itertools.islice(pictures, CALIBRATION_BATCH)), [])

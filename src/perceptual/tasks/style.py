@@ -1,4 +1,4 @@
-"""Style transfer (paper, section 4.1): a network learns to paint photographs in the style of one painting or more."""
+"""Style transfer (paper, section 4.1): a network learns to paint photos in the style of one or more paintings."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from perceptual.tasks.base import Paths, Task, calibrate, origin
 from perceptual.tasks.style_recipes import STYLE_RECIPES, StyleRecipe
 
 NOISE = 8
-"""Largest spread of the noise between two frames of a video, in levels of 0..255."""
+"""Maximum standard deviation of the noise that is added to the moved photo, in levels of 0..255."""
 
 Paintings = Mapping[str, tuple[str, Tensor | Features]]
-"""{style: (SHA-256 of the painting's file, pixels (1, 3, h, w) or the Gram matrices of `losses.style_targets`)}."""
+"""{style: (SHA-256 of the painting's file, pixels (1, 3, h, w) or Gram matrices of `losses.style_targets`)}."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,10 @@ class TrainStyleCommand(TrainCommand):
 
 
 class Style(Task):
-    """One run of style transfer for one painting, or for several under conditional instance normalisation.
+    """One training run of style transfer: for one painting, or for several with conditional instance normalisation.
 
     Args:
-        paintings: what `read_paintings` gave.
+        paintings: the paintings by name, from `read_paintings`.
         dataset, settings, label, paths: as in `Task`.
     """
 
@@ -88,12 +88,12 @@ class Style(Task):
     recipes = STYLE_RECIPES
     Command = TrainStyleCommand
     begins: ClassVar[str] = (
-        "A trained network to begin with, shipped (gallery) or a file. Styles of the same name go on from there; "
-        "others begin with the mean of its styles, or with the one that is named here (wave)."
+        "A trained network to start from: the name of a shipped one (gallery), or a file. Styles of the same name "
+        "continue from there. New styles start from the mean of its styles, or from one style if you name it (wave)."
     )
     model = "perceptual.apply:Stylizer"
     skip_flat = True
-    needs = "--style PAINTING and --data FOLDER, a folder of photographs"
+    needs = "--style PAINTING and --data FOLDER, a folder of photos"
 
     def __init__(
         self,
@@ -111,18 +111,20 @@ class Style(Task):
 
     @classmethod
     def new_network(cls, settings: StyleRecipe) -> TransformationNetwork:
-        """The network of the settings.
+        """Make the network for these settings. Its first weights depend only on the seed.
 
         Raises:
-            ConfigError: it enlarges.
+            ConfigError: the settings are invalid, or the network enlarges images.
         """
         network = super().new_network(settings)
         if network.scale != 1:
-            raise ConfigError(f"A style network keeps the size, and this one enlarges {network.scale} times.")
+            raise ConfigError(
+                f"A style network must keep the image size, but this one enlarges it {network.scale} times."
+            )
         return network
 
     def new_loss(self, paths: Paths | None) -> PerceptualLoss:
-        """Equation 5 of the paper for all paintings, with references measured where weights are relative."""
+        """Make the objective (paper, eq. 5) for all paintings. With relative weights, the references are measured."""
         pixels = [painting for _, painting in self.paintings.values()]
         weight = self.settings.temporal_weight
         more = [TermSpec("temporal", weight=weight)] if weight else []
@@ -133,12 +135,12 @@ class Style(Task):
             if len(factors) != len(self.paintings):
                 raise ConfigError(f"Give --style-factors one number for each of the {len(self.paintings)} styles.")
             for _, term in loss.named_terms():
-                if isinstance(term, StyleLoss):  # a style that counts twice has half the reference
+                if isinstance(term, StyleLoss):  # a factor of 2 halves the reference
                     term.reference = term.reference / torch.tensor(factors).to(term.reference)
         return loss
 
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        """The terms of equation 5; with a temporal term the pictures are painted twice, the second time moved."""
+        """The terms of equation 5. With a temporal term, the network also paints a moved copy of each photo."""
         style = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.settings.train.seed, index, len(pixels)).to(pixels.device)
@@ -154,7 +156,7 @@ class Style(Task):
         return terms
 
     def _noise(self, pixels: Tensor, index: int) -> Tensor:
-        """The noise pattern for each picture, from a place of its own: a function of the seed and the index alone."""
+        """A noise pattern for each photo, at a random offset that depends only on the seed and the index."""
         fields = []
         for k in range(index, index + len(pixels)):
             rng = random.Random(f"noise {self.settings.train.seed} {k}")
@@ -163,7 +165,7 @@ class Style(Task):
         return torch.cat(fields).to(pixels.device)
 
     def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """A motion, and the pictures after it, with noise; a function of the seed and the index alone."""
+        """A random motion, and the photos moved by it, with noise. Both depend only on the seed and the index."""
         rng = random.Random(f"motion {self.settings.train.seed} {index}")
         motion = random_motion(rng, pixels.shape[-1])
         noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
@@ -171,7 +173,7 @@ class Style(Task):
         return motion, moved.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
     def preview(self) -> Tensor:
-        """Photographs, then their paintings, each style at least once."""
+        """Photos, then the results, as in `Task`. Each style is shown at least once."""
         styles = len(self.paintings)
         chosen = torch.arange(max(len(self.samples), styles))
         samples = self.samples[chosen % len(self.samples)]
@@ -188,7 +190,7 @@ class Style(Task):
         return layers_of(objective_of(settings.loss))
 
     def card(self, step: int) -> Card:
-        """The card, with the styles. As long as only gamma and beta differ from the first network, it is the base."""
+        """The card, with the styles. `base` is set while only gamma and beta differ from the network to start from."""
         card = super().card(step)
         hashes = {name: digest for name, (digest, _) in self.paintings.items()}
         same = self._base and checkpoints.body_digest(self.network) == self._base
@@ -196,17 +198,19 @@ class Style(Task):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As in `Task`, with the hashes of the paintings."""
+        """As in `Task`, and the hashes of the paintings."""
         return {**super().identity, "paintings": {name: digest for name, (digest, _) in self.paintings.items()}}
 
     def start_from(self, path: str | Path) -> Self:
-        """Begin with the weights of a trained network of the same architecture; the card says so.
+        """Copy the weights of a trained network with the same architecture. The source is recorded in the card.
 
-        A style that both networks hold, by name, keeps its gamma and beta; any other begins with those of the style
-        that `path` names ("wave"), or with the mean of all that are there.
+        A style with the same name in both networks keeps its gamma and beta. Every other style starts with the gamma
+        and beta of the style that `path` names ("wave"). If `path` names no style, it starts with the mean of all.
+
+        path: the name of a shipped network or style, or a file. Returns the run itself.
 
         Raises:
-            CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
+            CheckpointError: the file is not a checkpoint of perceptual. ConfigError: the architectures differ.
         """
         network, card = read_base(path, self.network.config)
         file, chosen = checkpoints.find_style(path)
@@ -225,7 +229,7 @@ class Style(Task):
 
     @classmethod
     def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
-        """The recipe, `own` with --from; the network that --from names settles the layers."""
+        """The recipe: `own` with --from. Then the layers are those of the network that --from names."""
         base = typed("--from")
         name = typed("--recipe") or ("own" if base else cls.Command.recipe)
         settings = cls.recipe(name)
@@ -233,7 +237,7 @@ class Style(Task):
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """With --out named after the first painting where it was left out."""
+        """Set --out to the name of the first painting if it was not given."""
         if config.style and config.out is None:
             return replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
         return config
@@ -246,7 +250,7 @@ class Style(Task):
 
     @classmethod
     def prepare(cls, config: Any) -> Paintings:
-        """The paintings, once the settings fit them and the network to begin with."""
+        """Read the paintings, and check that the settings fit them and the network to start from."""
         if not config.style:
             raise ConfigError(f"Training needs {cls.needs}.")
         if config.settings.train.style_steps and not config.start_from:
@@ -263,9 +267,9 @@ class Style(Task):
 
 
 def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
-    """One-hot style weights (count, styles) for pictures index, index + 1 ...; a function of the arguments alone.
+    """One-hot style weights (count, styles) for photos index, index + 1 ...; they depend only on the arguments.
 
-    Every run of `styles` pictures has each style once, in an order of its own, so that no style is trained less.
+    Each group of `styles` photos contains every style once, in random order, so that all styles are trained equally.
     """
     chosen = []
     for k in range(index, index + count):
@@ -276,35 +280,39 @@ def style_weights(styles: int, seed: int, index: int, count: int) -> Tensor:
 
 
 def style_name(path: str | Path) -> str:
-    """The name of a style from its file: "The Wave.jpg" -> "the_wave"."""
+    """The name of a style, from its file name: "The Wave.jpg" -> "the_wave"."""
     return re.sub(r"[^\w]+", "_", Path(path).stem.lower()).strip("_") or "style"
 
 
 def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[str, tuple[str, Tensor | Features]]:
-    """{name: (SHA-256 of the file, pixels at the recipe's size)}; checks the recipe against them before any work.
+    """Read paintings: {style: (SHA-256 of the file, pixels as in `read_painting`)}. The recipe is checked first.
+
+    styles: files of paintings; the file name gives the name of the style. recipe: the settings of the run.
 
     Raises:
-        ConfigError: several styles under another norm, two of one name, an architecture that is none, or gamma and beta
-            to be learnt alone in one that has none.
+        ConfigError: there are no paintings, two have the same name, or several are given without conditional instance
+            normalisation; the architecture is invalid; or `style_steps` is set for a network without gamma and beta.
         ImageError: a painting cannot be read.
     """
     names, norm = [style_name(path) for path in styles], recipe.network.norm
     layers = parse_architecture(recipe.network.architecture, 1 if recipe.network.channels == "luma" else 3)
     normed = len(layers) > 1 and "instance" in norm  # the last layer has no norm
     if recipe.train.style_steps and not normed:
-        raise ConfigError("Gamma and beta make a style under instance norm only: give --style-steps 0.")
+        raise ConfigError("Only networks with instance norm have gamma and beta for each style: give --style-steps 0.")
     if not names or len(set(names)) < len(names):
-        raise ConfigError("Give at least one style image, and no two of the same name.")
+        raise ConfigError("Give at least one --style, and give each painting a different file name.")
     if len(names) > 1 and norm != "conditional_instance":
         raise ConfigError(f"{len(names)} styles in one network need --norm conditional_instance, not {norm}.")
     if recipe.network.styles not in (1, len(names)):
-        raise ConfigError(f"--styles is {recipe.network.styles} but {len(names)} --style given: leave --styles out.")
+        raise ConfigError(
+            f"--styles is {recipe.network.styles}, but {len(names)} paintings are given: leave --styles out."
+        )
     pixels = [read_painting(path, recipe) for path in styles]
     return {name: (sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
 
 
 def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
-    """A painting (1, 3, H, W) of the recipe's size, or of its own when that is smaller.
+    """Read a painting: (1, 3, H, W) in [0, 1]. It is scaled down to `style_size` if its longer side is larger.
 
     Raises:
         ImageError: it cannot be read.
@@ -314,35 +322,38 @@ def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:
 
 
 def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNetwork, Card]:
-    """The network to begin with, when it has the layers of `config`.
+    """Load the network to start from, and its card. Check that its layers are those of `config`.
 
     Raises:
-        CheckpointError: not a checkpoint of ours. ConfigError: of another architecture.
+        CheckpointError: the file is not a checkpoint of perceptual. ConfigError: the architectures differ.
     """
     network, card = checkpoints.load(checkpoints.find_style(path)[0], task="style")
-    here, there = to_dict(_open_to_styles(config)), to_dict(_open_to_styles(network.config))
-    here["noise"] = there["noise"]  # the strength of noise is no property of the weights
+    here, there = to_dict(_with_conditional_norm(config)), to_dict(_with_conditional_norm(network.config))
+    here["noise"] = there["noise"]  # the weights do not depend on the strength of the noise
     for key, (ours, theirs) in differences(here, there).items():
-        raise ConfigError(f"{path} has {key} {theirs}, which differs from this recipe's {ours}.")
+        raise ConfigError(
+            f"{path} has {key} {theirs}, but the settings have {ours}: leave out the flags that change the network."
+        )
     return network, card
 
 
 def recipe_from(recipe: StyleRecipe, path: str | Path) -> StyleRecipe:
-    """The recipe with the layers of a trained network, ready for new styles of its own.
+    """The recipe with the layers of a trained network, for training new styles from it.
 
-    Without instance norm no steps train gamma and beta alone. A network that was trained for video keeps its temporal
-    term.
+    If the network has no instance norm, `style_steps` is 0. If it was trained with a temporal loss, that is kept.
+
+    path: the name of a shipped network or style, or a file.
 
     Raises:
-        CheckpointError: not a checkpoint of ours.
+        CheckpointError: the file is not a checkpoint of perceptual.
     """
     card = checkpoints.read_card(checkpoints.find_style(path)[0])
-    network = _open_to_styles(card.network)
+    network = _with_conditional_norm(card.network)
     network = replace(network, noise=network.noise or recipe.network.noise)
     temporal = card.settings.get("temporal_weight", recipe.temporal_weight)
     train = recipe.train if "instance" in network.norm else replace(recipe.train, style_steps=0)
     return replace(recipe, network=network, train=train, temporal_weight=temporal)
 
 
-def _open_to_styles(config: NetworkConfig) -> NetworkConfig:
+def _with_conditional_norm(config: NetworkConfig) -> NetworkConfig:
     return replace(config, norm="conditional_instance", styles=1) if "instance" in config.norm else config

@@ -1,4 +1,4 @@
-"""The settings of `perceptual train style`, and the recipes: named sets of them, the paper's and ours."""
+"""The settings of `perceptual train style`, and the recipes. A recipe is a named set of settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ GALLERY_NOISE = 0.06
 
 _PAPER = StyleRecipe(
     network=NetworkConfig(padding="zero"),  # with the activation sizes of the supplement's Table 1
-    # Eq. 4's sum is taken as a mean, as in the authors' code, because the style weight of 5 belongs to that.
+    # Departure from eq. 4: a mean in place of the sum, as in the authors' code. The style weight of 5 fits the mean.
     loss=LossConfig(style_convention="code", style_weight=5.0),
     train=TrainConfig(crop="squash", precision="float32"),
 )
@@ -65,11 +65,11 @@ _GALLERY_LOSS = replace(
 
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
-        "a lean network under the paper's layers, for a computer without a GPU",
+        "a small network, trained with the paper's layers, for a computer without a GPU",
         StyleRecipe(network=_LEAN, loss=_RELATIVE, train=_SHORT),
     ),
     "sketch": (
-        "as fast, under a loss network that costs a tenth (vgg19-distilled, which is not downloaded: give its file)",
+        "as fast, with a loss network that takes a tenth of the time (vgg19-distilled: give its file)",
         StyleRecipe(
             network=_LEAN,
             loss=replace(_RELATIVE, content_layers=("vgg19-distilled:relu2_2",), style_layers=_DISTILLED),
@@ -77,21 +77,23 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         ),
     ),
     "own": (
-        "a new style for a trained network (--from gallery): gamma and beta alone, in minutes without a GPU; more "
-        "--steps go on with all weights",
+        "a new style for a trained network (--from gallery): trains only gamma and beta, in minutes without a GPU; "
+        "with more --steps, the further steps train all weights",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
-            loss=replace(_GALLERY_LOSS, style_weight=2.0),  # twice the gallery's: few steps have to do
+            loss=replace(
+                _GALLERY_LOSS, style_weight=2.0
+            ),  # twice the weight of the gallery, because there are few steps
             train=replace(_SHORT, steps=300, style_steps=300, preview_every=50, save_every=50),
         ),
     ),
     "gallery": (
-        "what the shipped gallery is trained with: styles at two sizes, noise against grids; days without a GPU",
+        "the settings of the shipped gallery: style layers at two sizes, noise against grids; days without a GPU",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance", noise=GALLERY_NOISE),
             loss=_GALLERY_LOSS,
             train=replace(_SHORT, steps=250_000, batch=2, learning_rate=1e-3, decay="tail", warmup=20, ema=0.999),
-            style_size=1024,  # tools/paintings.py scales each painting to a size of its own
+            style_size=1024,  # tools/paintings.py scales each painting to its own size
         ),
     ),
     "paper": (
@@ -99,7 +101,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         _PAPER,
     ),
     "authors": (
-        "as paper, in the way of the authors' code: reflection once at the start, 150 tanh, content at relu3_3",
+        "as paper, with the settings of the authors' code: one reflection at the start, 150 tanh, content at relu3_3",
         replace(
             _PAPER,
             network=NetworkConfig(padding="reflect-start", tanh_scale=150),

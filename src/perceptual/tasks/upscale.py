@@ -1,4 +1,4 @@
-"""Super-resolution (paper, section 4.2): a network learns to enlarge pictures, from reduced crops back to the crops."""
+"""Super-resolution (paper, section 4.2): a network learns to restore crops of photos from their reduced versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.resampling import degrade
 from perceptual.tasks.base import CALIBRATION_BATCH, CALIBRATION_BATCHES, Paths, Task
 
-SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: one stride-1/2 convolution less
+SUPER_RESOLUTION = {  # supplement, Table 2; x2 is not in the paper: it has one up-sampling convolution less
     2: "c9s1-64 r64*4 u64 c9s1-3",
     4: "c9s1-64 r64*4 u64 u64 c9s1-3",
     8: "c9s1-64 r64*4 u64 u64 u64 c9s1-3",
@@ -71,7 +71,9 @@ def _sub_pixel(scale: int) -> NetworkConfig:
 
 def _papers(scale: int) -> NetworkConfig:
     if scale not in SUPER_RESOLUTION:
-        raise ConfigError(f"The paper's network doubles: --scale is {scale}, choose 2, 4 or 8.")
+        raise ConfigError(
+            f"The paper's network has no version for --scale {scale}: choose 2, 4 or 8, or --recipe fast."
+        )
     return NetworkConfig(architecture=SUPER_RESOLUTION[scale], padding="zero")
 
 
@@ -90,12 +92,12 @@ _CROPS = TrainConfig(steps=10_000, batch=16, size=128, decay="cosine", crop="nat
 
 UPSCALE_RECIPES: dict[str, tuple[str, Callable[[int], NetworkConfig], UpscaleRecipe]] = {
     "fast": (
-        "a network that works at the small size and adds to the bicubic enlargement, without batch norm",
+        "a network that computes at the small size and adds its output to bicubic interpolation; without batch norm",
         _sub_pixel,
-        UpscaleRecipe(train=_CROPS),  # of 32 px in the small picture
+        UpscaleRecipe(train=_CROPS),  # small images of 32 px at scale 4
     ),
     "srcnn": (
-        "SRCNN 9-5-5 (Dong et al., 2016), on luma, the paper's baseline",
+        "SRCNN 9-5-5 (Dong et al., 2016) on luma, the baseline of the paper",
         _srcnn,
         UpscaleRecipe(train=replace(_CROPS, size=64)),
     ),
@@ -110,8 +112,10 @@ UPSCALE_RECIPES: dict[str, tuple[str, Callable[[int], NetworkConfig], UpscaleRec
 def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
     """The settings of a recipe of `perceptual train upscale` for a scale.
 
+    name: a key of UPSCALE_RECIPES. scale: 2 to 16.
+
     Raises:
-        ConfigError: there is no such recipe, or none for that scale.
+        ConfigError: there is no such recipe, or it does not support this scale.
     """
     if name not in UPSCALE_RECIPES:
         raise ConfigError(f"There is no recipe {name!r}; choose one of {', '.join(UPSCALE_RECIPES)}.")
@@ -123,10 +127,10 @@ def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
 
 
 class Upscale(Task):
-    """One run of super-resolution.
+    """One training run of super-resolution.
 
-    Each term of the loss counts in units of the mean error of bicubic interpolation, measured on the first pictures,
-    so that 1 is "as bad as bicubic" and weights compare across losses.
+    Each term of the loss is divided by its mean value for bicubic interpolation on the first photos. So 1 means "as bad
+    as bicubic", and the weights of different losses can be compared.
     """
 
     name = "upscale"
@@ -134,21 +138,22 @@ class Upscale(Task):
     recipes: ClassVar = {name: (about, recipe) for name, (about, _, recipe) in UPSCALE_RECIPES.items()}
     Command = TrainUpscaleCommand
     begins: ClassVar[str] = (
-        "A trained network to begin with, shipped (x4_pixel) or a file; layers that differ, as at another scale, begin "
-        "anew."
+        "A trained network to start from: the name of a shipped one (x4_pixel), or a file. Layers that differ, for "
+        "instance at another scale, start from random weights."
     )
     model = "perceptual.apply:Upscaler"
 
     @classmethod
     def new_network(cls, settings: UpscaleRecipe) -> TransformationNetwork:
-        """The network of the settings.
+        """Make the network for these settings. Its first weights depend only on the seed.
 
         Raises:
-            ConfigError: it does not enlarge, holds styles, or the crops are no multiple of its scale.
+            ConfigError: the network does not enlarge or has several styles, or the crop size is not a multiple of its
+                scale.
         """
         network = super().new_network(settings)
         if network.scale < 2 or network.styles > 1 or settings.train.style_steps:
-            raise ConfigError("Super-resolution wants a network that enlarges, of one style, and --style-steps 0.")
+            raise ConfigError("Super-resolution needs a network that enlarges, with one style, and --style-steps 0.")
         if settings.train.size % network.scale:
             raise ConfigError(
                 f"--size is {settings.train.size}; give a multiple of the network's scale of {network.scale}."
@@ -157,7 +162,7 @@ class Upscale(Task):
 
     @torch.no_grad()
     def new_loss(self, paths: Paths | None) -> PerceptualLoss:
-        """The objective, with the errors of bicubic interpolation on the first pictures as references."""
+        """Make the objective. Its references are the errors of bicubic interpolation on the first photos."""
         loss = reconstruction_loss(self.settings.loss, self.network.scale, paths=paths)
         count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(self.photographs))
         totals: dict[str, float] = {}
@@ -169,27 +174,29 @@ class Upscale(Task):
         return loss
 
     def inputs(self, pixels: Tensor, index: int) -> Tensor:
-        """The photographs reduced: blurred where the settings say so, then bicubic (paper, section 4.2)."""
-        with torch.autocast(pixels.device.type, enabled=False):  # its rounding would be seen
+        """The reduced photos (N, 3, H / scale, W / scale): blurred by `blur`, then bicubic (paper, section 4.2)."""
+        with torch.autocast(pixels.device.type, enabled=False):  # half precision would change the small images
             return degrade(pixels, self.network.scale, blur=self.settings.blur)
 
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        """The output compared with the photographs.
+        """Compare the output with the photos.
 
-        Departure from the paper: the loss network sees the pictures from a corner that changes, so that its pooling
-        meets every phase of the up-sampling; always the same one would favour a grid.
+        Departure from the paper: the loss network gets a crop at a random offset of less than `scale` pixels. So its
+        pooling windows start at every phase of the up-sampling. A fixed offset would favour a grid pattern.
         """
         output = forward(self.inputs(pixels, index))
         if self.loss.networks is not None:
             rng = random.Random(f"shift {self.settings.train.seed} {index}")
-            side = pixels.shape[-1] - self.network.scale + 1  # of one size, or a compiled loss would compile anew
+            side = (
+                pixels.shape[-1] - self.network.scale + 1
+            )  # always the same size, so that a compiled loss is not compiled again
             top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
             output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
         terms: dict[str, Tensor] = self.loss(output, pixels)
         return terms
 
     def preview(self) -> Tensor:
-        """Bicubic enlargements, then the network's."""
+        """Results of bicubic interpolation, then of the network, as in `Task`."""
         low = self.inputs(self.samples, 0)
         return torch.cat([enlarge(low, self.network.scale).clamp(0, 1), self.shown(low)])
 
@@ -215,14 +222,14 @@ class Upscale(Task):
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """With --out named after the scale where it was left out."""
+        """Set --out to the name of the scale if it was not given."""
         return config if config.out else replace(config, out=Path(f"x{config.scale}.safetensors"))
 
     @classmethod
     def prepare(cls, config: Any) -> None:
-        """Check the scale, the layers of the objective, and that the network to begin with is there."""
+        """Check the scale, the layers of the objective, and that the network to start from exists."""
         if (scale := cls.new_network(config.settings).scale) != config.scale:
-            raise ConfigError(f"The network of that architecture enlarges {scale} times: give --scale {scale} with it.")
+            raise ConfigError(f"The network of this architecture enlarges {scale} times: give --scale {scale}.")
         for layer in cls.layers(config.settings):
             if layer != PIXELS:
                 check_layer(layer)

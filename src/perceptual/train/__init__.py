@@ -1,4 +1,4 @@
-"""Training: the loop, its state to resume from, and the watch for runs that diverge."""
+"""Training: the training loop, the state file for --resume, and the detection of runs that diverge."""
 
 from perceptual.train.trainer import Trainer, check_out, learning_rate, preview_sheet, save_preview, side_path
 

@@ -1,4 +1,4 @@
-"""Notices a training run that ends far worse than it began, and keeps the weights from when it was best."""
+"""Detects a training run that diverged, and keeps the best weights of the run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 FACTOR = 3.0
-"""How many times its first and its best value the last mean of the objective must be for the run to have diverged."""
+"""A run has diverged if the last mean of the objective is more than this many times its first and its best value."""
 
 
 class Divergence:
     """Means of the objective over windows of steps.
 
     Args:
-        steps: of the whole run; a window is a fifth of them, at most 20.
+        steps: number of steps of the whole run. A window is a fifth of them, at most 20 steps.
 
-    Attributes: `first`, the objective of the untrained network; `last`, the mean of the last whole window; `best`, the
-    least of these; `step`, the step that `best` belongs to; `weights`, copies of the network's tensors at that step.
+    Attributes:
+        first: the objective of the untrained network.
+        last: the mean of the objective over the last complete window.
+        best: the smallest value of `first` and of all window means.
+        step: the step of `best`.
+        weights: copies of the network's tensors at that step.
     """
 
     def __init__(self, steps: int) -> None:
@@ -28,12 +32,16 @@ class Divergence:
         self._totals: list[float] = []
 
     def begin(self, weights: Mapping[str, Tensor]) -> None:
-        """Keep the tensors of the network before its first step; does nothing in a run that goes on."""
+        """Copy the network's tensors before the first step. Does nothing in a resumed run."""
         if not self.weights:
             self.weights = _copies(weights)
 
     def add(self, total: float, step: int, weights: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Count the objective of one step, computed before its update; weights: gives the network's tensors now."""
+        """Add the objective of one step.
+
+        total: the objective, computed before the update of the step. step: number of steps done. weights: a function
+            that returns the network's current tensors.
+        """
         if not self.first:
             self.first = self.last = self.best = total
         self._totals.append(total)
@@ -46,15 +54,15 @@ class Divergence:
 
     @property
     def diverged(self) -> bool:
-        """Whether the last window is far worse than the beginning and the best."""
+        """True if the last mean is more than FACTOR times the first and the best value."""
         return self.last > FACTOR * max(self.first, self.best) > 0
 
     def numbers(self) -> dict[str, float]:
-        """What a resumed run needs beside `weights`."""
+        """The numbers that a resumed run needs. It also needs `weights`."""
         return {"first": self.first, "last": self.last, "best": self.best, "step": self.step}
 
     def restore(self, numbers: Mapping[str, float], weights: Mapping[str, Tensor]) -> None:
-        """Go on from what `numbers` and `weights` held."""
+        """Restore the saved results of `numbers()` and of `weights`."""
         self.first, self.last, self.best = (float(numbers.get(name, 0)) for name in ("first", "last", "best"))
         self.step, self.weights = int(numbers.get("step", 0)), dict(weights)
 

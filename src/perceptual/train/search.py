@@ -1,7 +1,11 @@
-"""A search over one weight of the objective: networks trained alike but for it, compared on photographs held out.
+"""A search over one weight of the objective.
+
+One network is trained for each value of the weight. All other settings are the same. The networks are compared on
+photos that are not used for training.
 
 The paper chooses the weight of total variation for each style by cross-validation, between 1e-6 and 1e-4 (section 4.1).
-It does not print what was compared, so this gives every term and the pictures, and leaves the choice to the eye.
+It does not say what was compared. So the search reports every term of the loss and a sheet of images, and the user
+chooses.
 """
 
 from __future__ import annotations
@@ -25,14 +29,15 @@ from perceptual.tasks.style_recipes import StyleRecipe
 
 WEIGHTS = ("tv_weight", "style_weight", "content_weight", "lattice_weight")
 SHOWN = 4
-"""Photographs in the sheet, at most."""
+"""Maximum number of photos in the sheet."""
 
 
 def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
-    """("tv_weight", (1e-6, 1e-5)) of "tv_weight=1e-6,1e-5".
+    """Parse the text of --search: "tv_weight=1e-6,1e-5" -> ("tv_weight", (1e-6, 1e-5)).
 
     Raises:
-        ConfigError: another weight, fewer than two values, one twice, or one that is no number from 0 to 1e12.
+        ConfigError: the name is not in WEIGHTS, there are fewer than two values, a value is given twice, or a value is
+            not a number from 0 to 1e12.
     """
     name, _, numbers = text.partition("=")
     name = name.strip().replace("-", "_")
@@ -50,7 +55,10 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def trials(out: Path, settings: StyleRecipe, text: str) -> dict[float, tuple[Path, StyleRecipe]]:
-    """For each value of a search its checkpoint, such as wave_tv_weight_1e-05.safetensors, and its settings.
+    """The runs of a search: {value: (checkpoint to write, settings)}.
+
+    out: the name of the checkpoint without a search: wave.safetensors gives wave_tv_weight_1e-05.safetensors. settings:
+        the settings of all runs. text: as in `parse_search`.
 
     Raises:
         ConfigError: as `parse_search`.
@@ -65,16 +73,18 @@ def trials(out: Path, settings: StyleRecipe, text: str) -> dict[float, tuple[Pat
 
 
 def read_held_out(folder: Path | None, data: Path | None, size: int) -> Tensor:
-    """The photographs of a folder, (N, 3, size, size) in [0, 1]: the middle square of each.
+    """Read the photos of a folder: the middle square of each, together (N, 3, size, size) in [0, 1].
+
+    folder: the photos for the comparison. data: the folder of the training photos. size: in pixels.
 
     Raises:
-        ConfigError: no folder, or one inside `data`, which is trained on. ImageError: no photographs in it.
+        ConfigError: there is no folder, or it is inside `data`. ImageError: the folder contains no photos.
     """
     if folder is None:
-        raise ConfigError("--search compares on photographs that are not trained on: add --held-out FOLDER.")
+        raise ConfigError("--search needs photos that are not used for training: add --held-out FOLDER.")
     place, trained = Path(os.path.realpath(folder)), Path(os.path.realpath(data or ""))
     if data is not None and trained in (place, *place.parents):
-        raise ConfigError(f"{folder} lies in {data}, which is trained on: give another folder to --held-out.")
+        raise ConfigError(f"{folder} is inside the training folder {data}: give another folder to --held-out.")
     return torch.cat([square(images.read(file.path).pixels, size) for file in finding.find([folder])])
 
 
@@ -82,11 +92,13 @@ def read_held_out(folder: Path | None, data: Path | None, size: int) -> Tensor:
 def compare(
     files: Mapping[float, Path], photographs: Tensor, loss: PerceptualLoss, name: str
 ) -> tuple[list[dict[str, float]], Tensor]:
-    """The mean of every term of `loss`, unweighted, for each trained network; and a sheet of pictures.
+    """Compare trained networks. Returns the mean of each unweighted term of `loss` by network, and a sheet of images.
 
-    files: checkpoints by the value of the weight `name`. photographs: (N, 3, H, W) in [0, 1]; the styles of a network
-    take turns. loss: on the CPU. The sheet is (1, 3, h, w): a row for each photograph, SHOWN at most, with the
-    photograph first and then the paintings in the order of `files`.
+    The sheet is (1, 3, h, w) in [0, 1]. It has one row for each photo, at most SHOWN rows. A row shows the photo, then
+    the results of the networks in the order of `files`.
+
+    files: {value of the weight: checkpoint}. photographs: (N, 3, H, W) in [0, 1]. A network with several styles paints
+        photo k in style k, modulo the number of styles. loss: on the CPU. name: the weight.
 
     Raises:
         CheckpointError: a file is missing or damaged.

@@ -1,4 +1,4 @@
-"""The state of a training run as --resume reads it: checked in full before anything of the run changes."""
+"""Reads the state file of a training run for --resume. The whole file is checked before the run is changed."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "train.warmup": 0,
     "train.ema": 0.0,
 }
-"""Settings that states of earlier versions lack, and what they were then."""
+"""Settings that are missing in the state files of earlier versions, with the values that these versions used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
-    """What a state says beside its tensors."""
+    """The content of a state file without its tensors."""
 
     step: Annotated[int, Range(0, 100_000_000)]
-    """Optimiser steps done."""
+    """Number of optimiser steps done."""
     identity: Mapping[str, Any]
-    """What the run that goes on must share."""
+    """Settings and hashes that must be the same in the resumed run."""
     references: Mapping[str, Sequence[float]]
-    """The reference values of relative weights, by term."""
+    """The reference values of relative weights: {term: values}."""
     unreadable: tuple[str, ...]
-    """Photographs that were skipped."""
+    """Names of the photos that were skipped, because they cannot be read."""
     scaler: Mapping[str, float] | None
-    """The state of the scaler of float16, which is the only precision that has one."""
+    """The state of the gradient scaler; None if the precision is not float16."""
     watch: Mapping[str, float] | None
-    """What `Divergence` has seen; None in states of earlier versions."""
+    """The result of `Divergence.numbers`; None in state files of earlier versions."""
 
     def __post_init__(self) -> None:
         check(self)
 
 
 def read_state(path: str | Path) -> tuple[dict[str, Tensor], RunState]:
-    """The tensors and the rest of a state that a training run left.
+    """Read a state file. Returns its tensors by name, and its other content.
 
     Raises:
-        CheckpointError: missing, damaged, of wrong types, or not a training state.
+        CheckpointError: the file is missing, is damaged, has values of wrong types, or is not a training state.
     """
     tensors, info = checkpoints.load_state(path)
     values: dict[str, Any] = {field.name: info.get(field.name) for field in dataclasses.fields(RunState)}
@@ -66,12 +66,15 @@ def read_state(path: str | Path) -> tuple[dict[str, Tensor], RunState]:
 
 
 def damaged(path: str | Path, reason: str) -> CheckpointError:
-    """The error for a state that no run can go on from."""
-    return CheckpointError(f"{path} is damaged ({reason.rstrip('.')}): delete it and train anew.")
+    """The error for a state file that cannot be resumed. reason: what is wrong with it."""
+    return CheckpointError(f"{path} is damaged ({reason.rstrip('.')}): delete it and train again.")
 
 
 def slots(parameters: Sequence[Tensor], learnt: Sequence[int]) -> dict[str, Tensor]:
-    """Examples of what Adam keeps for the parameters of these indices, under the names of a state."""
+    """Tensors with the names, shapes and types of Adam's state in a state file.
+
+    parameters: all parameters of the network. learnt: indices of the parameters that Adam has a state for.
+    """
     wanted: dict[str, Tensor] = {}
     for index in learnt:
         wanted |= {f"{index}.{name}": parameters[index] for name in ("exp_avg", "exp_avg_sq")}
@@ -80,10 +83,12 @@ def slots(parameters: Sequence[Tensor], learnt: Sequence[int]) -> dict[str, Tens
 
 
 def matching(path: str | Path, tensors: Mapping[str, Tensor], prefix: str, wanted: Mapping[str, Tensor]) -> Any:
-    """The tensors under a prefix, without it.
+    """The tensors with names that start with `prefix`, by the rest of the name.
+
+    path: the state file, for the error message. wanted: tensors with the expected names, shapes and types.
 
     Raises:
-        CheckpointError: their names, shapes or types are not those of `wanted`, or a number is not finite.
+        CheckpointError: names, shapes or types differ from those of `wanted`, or a number is not finite.
     """
     found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if lacking := sorted(set(wanted) - set(found)):
@@ -96,18 +101,22 @@ def matching(path: str | Path, tensors: Mapping[str, Tensor], prefix: str, wante
 
 
 def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], photographs: Photographs | None) -> None:
-    """Raise a TrainingError that says what differs between a run and the one that left the state at `path`.
+    """Check that a resumed run has the same settings, photos and paintings as the run that wrote the state file.
 
-    before, now: the identities of both. photographs: of the run that would go on.
+    path: the state file. before: the identity in the file. now: the identity of the resumed run. photographs: the
+        photos of the resumed run.
+
+    Raises:
+        TrainingError: they differ; the message names the first difference.
     """
     here = json.loads(json.dumps(now))
     found = []
-    if photographs is not None and (said := photographs.difference(before.get("photographs"))):
-        found.append(said)
+    if photographs is not None and (difference := photographs.difference(before.get("photographs"))):
+        found.append(difference)
     for key, (was, value) in differences(before, here).items():
-        later = was is None and key in LATER_SETTINGS and value == LATER_SETTINGS[key]
-        if not later and key != "photographs":
-            found.append(_in_words(key, was, value))
+        added_later = was is None and key in LATER_SETTINGS and value == LATER_SETTINGS[key]
+        if not added_later and key != "photographs":
+            found.append(_describe_difference(key, was, value))
     styles = [list(identity.get("paintings", ())) for identity in (before, here)]
     if styles[0] != styles[1]:
         found.append(f"the styles were {', '.join(styles[0])} and are now {', '.join(styles[1])}, in this order")
@@ -115,8 +124,8 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
         raise TrainingError(f"Cannot resume {path}: {found[0]}.")
 
 
-def _in_words(key: str, was: object, now: object) -> str:
-    """What differs between two runs, in words; hashes say nothing to a person."""
+def _describe_difference(key: str, was: object, now: object) -> str:
+    """A difference between two runs, in words and without hashes."""
     group, _, name = key.partition(".")
     thing = {"paintings": "the painting", "loss_networks": "the weight file of"}.get(group)
     if thing is None:
@@ -127,7 +136,7 @@ def _in_words(key: str, was: object, now: object) -> str:
 
 
 def cut_log(path: Path, step: int) -> None:
-    """Drop the lines of a log that a resumed run will write again, and a last one that was cut."""
+    """Remove the lines after `step` from a log, which the resumed run writes again, and incomplete lines."""
     if not exists(path):
         return
     kept = []

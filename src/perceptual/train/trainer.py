@@ -1,10 +1,10 @@
-"""The training loop: one for every task, a generator of Step, with exact resume.
+"""The training loop of all tasks: a generator of Steps that can be interrupted and resumed.
 
-Everything random is a function of the seed and the step (see `data`), so the state that is saved is the weights, the
-optimiser and the step; killed at any moment and resumed, a CPU run ends with the same weights, bit for bit.
+All random numbers depend on the seed and the step only (see `data`). So the state file contains the weights, the
+optimiser and the step. A run on a CPU that is killed and resumed ends with exactly the same weights.
 
-Files of a run that writes `starry.safetensors`: `starry.state` (to resume from), `starry.jsonl` (one line per tick),
-`starry.toml` (the settings, written by the command), `starry.previews/` and, if wanted, `starry.tensorboard/`.
+A run that writes `starry.safetensors` also writes these files: `starry.state` (for --resume), `starry.jsonl` (the log),
+`starry.toml` (the settings, written by the command), `starry.previews/`, and with --tensorboard `starry.tensorboard/`.
 """
 
 from __future__ import annotations
@@ -38,20 +38,23 @@ from perceptual.train.state import RunState, check_same, cut_log, damaged, match
 
 
 def side_path(out: str | Path, suffix: str) -> Path:
-    """A file beside the checkpoint `out` that belongs to the same run: ("a.safetensors", ".state") -> a.state."""
+    """The path of another file of the run that writes the checkpoint `out`: ("a.safetensors", ".state") -> a.state."""
     path = Path(out)
     return path.with_name((path.stem if path.suffix == ".safetensors" else path.name) + suffix)
 
 
 class Trainer:
-    """Trains a task's network on a folder of photographs; iterate over `run`, save when the caller wants to stop.
+    """Trains the network of a task on photos: call `begin`, then iterate over `run`. Close the generator to stop early.
 
     Args:
-        task: network, objective, preview and card.
-        config: steps, batch, learning rate and so on.
-        out: where the finished checkpoint goes; the other files of the run lie beside it.
+        task: the task, with its network, objective, preview and card.
+        config: the settings of the training: steps, batch size, learning rate and so on.
+        out: the checkpoint to write. The other files of the run are written next to it.
 
-    Attributes: `unreadable`, the files skipped so far; `step`, optimiser steps done.
+    Attributes: `step`, the number of optimiser steps done; `unreadable`, names of the photos that were skipped so far.
+
+    Raises:
+        ConfigError: there is no such device, a package is missing, or the settings do not fit several processes.
     """
 
     def __init__(
@@ -60,8 +63,8 @@ class Trainer:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
 
-        _check_surroundings(tensorboard)
-        AcceleratorState._reset_state(reset_partial_state=True)  # an earlier Trainer may have left its own
+        _check_environment(tensorboard)
+        AcceleratorState._reset_state(reset_partial_state=True)  # removes the settings of an earlier Trainer
         self.task, self.config, self.out, self.step = task, config, Path(out), 0
         wanted = choose_device(device)
         if wanted.index is not None and wanted.type == "cuda":
@@ -78,9 +81,9 @@ class Trainer:
         channels_last(task.network.to(self.device))
         task.loss.to(self.device)
         if self.accelerator.mixed_precision == "bf16" and task.loss.networks is not None:
-            task.loss.networks.cast(torch.bfloat16)  # once, in place of a cast at every step
+            task.loss.networks.cast(torch.bfloat16)  # once here, so that no step has to cast them
         if self.accelerator.num_processes > 1 and 0 < config.style_steps < config.steps:
-            raise ConfigError("Several processes want --style-steps to be 0, or all of --steps.")
+            raise ConfigError("With several processes --style-steps must be 0 or equal to --steps: change one of them.")
         self._set_trainable()
         optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
@@ -91,25 +94,25 @@ class Trainer:
             task.loss.compile(dynamic=False)
         self.skipped, self.watch = 0, Divergence(config.steps)
         self.unreadable: set[str] = set()
-        self._alone = ExitStack()  # holds the lock from `begin` to the end of `run`
+        self._lock = ExitStack()  # the lock on `out`, from `begin` to the end of `run`
 
     def identity(self) -> dict[str, Any]:
-        """What a run must share with the one that it goes on with."""
+        """Settings and hashes that must be the same in a resumed run."""
         here = {"processes": self.accelerator.num_processes, "precision": str(self.accelerator.mixed_precision)}
         return {**self.task.identity, "computer": here}
 
     @property
     def state_path(self) -> Path:
-        """The file that --resume goes on from."""
+        """The state file, for --resume."""
         return side_path(self.out, ".state")
 
     def describe(self) -> str:
-        """Device, precision and whether the step is compiled, for a person."""
+        """Precision, device, and "compiled" or "eager", such as "float32 on cpu, eager"."""
         precision = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.accelerator.mixed_precision]
         return f"{precision} on {self.device.type}, {'compiled' if self.compiled else 'eager'}"
 
     def save(self) -> None:
-        """Write the state to resume from, and the checkpoint as it stands."""
+        """Write the state file, and the checkpoint with the current weights. OutputError if that is impossible."""
         if self.accelerator.is_main_process:
             self._save_state()
             checkpoints.save(self.out, self.result, self.task.card(self.step))
@@ -135,7 +138,7 @@ class Trainer:
 
     @property
     def result(self) -> TransformationNetwork:
-        """The network as the checkpoint holds it: the moving average of the weights where there is one."""
+        """The network that the checkpoint contains: with the moving average of the weights if `ema` is set."""
         if self.average is None:
             return self.task.network
         averaged = self.average.module
@@ -143,39 +146,39 @@ class Trainer:
         return averaged
 
     def _mean(self, mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
-        """The moving average with one more value; at first the plain mean, so that it does not hang on to the start."""
+        """The moving average with one more value. Its decay rises from step to step up to `ema`."""
         number = float(count)
         return torch.lerp(value, mean, min(self.config.ema, (number + 1) / (number + 10)))
 
     def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Start afresh, or go on from the state beside `out`, which is there from the first moment to the last step.
+        """Start a new run, or continue from the state file. The state file exists from here to the end of the run.
+
+        resume: continue from the state file if there is one. overwrite: replace the files of an earlier run.
 
         Raises:
-            OutputError, TrainingError: as `check_out`; the folder of `out` cannot be written to, or another process
-                is training to `out`.
-            CheckpointError: the state is damaged.
-            TrainingError: the state belongs to a run with other settings.
+            OutputError, TrainingError: as `check_out`; the folder cannot be written to, another process trains to
+                `out`, or the state file has other settings. CheckpointError: it is damaged.
         """
         if self.accelerator.is_main_process:
-            self._alone.enter_context(one_run(self.out))
+            self._lock.enter_context(one_run(self.out))
         check_out(self.out, resume=resume, overwrite=overwrite)
-        afresh = not resume or not exists(self.state_path)
-        self.accelerator.wait_for_everyone()  # all have looked before one of them writes
-        if afresh:
+        new_run = not resume or not exists(self.state_path)
+        self.accelerator.wait_for_everyone()  # no process writes before all have checked
+        if new_run:
             if self.accelerator.is_main_process:
-                self._save_state()  # a run that is killed before its first save is not taken for a finished one
+                self._save_state()  # so that a run that is killed early does not look finished
                 remove_previews(side_path(self.out, ".previews"))
                 with write_beside(side_path(self.out, ".jsonl")):
                     pass
             return
         tensors, state = read_state(self.state_path)
         check_same(self.state_path, state.identity, self.identity(), self.task.photographs)
-        if state.step:  # else the run was killed before its first save, and its start is that of the seed
+        if state.step:  # at step 0 nothing was trained, so there is nothing to restore
             self._restore(tensors, state)
         cut_log(side_path(self.out, ".jsonl"), self.step)
 
     def _restore(self, tensors: Mapping[str, Tensor], state: RunState) -> None:
-        """Put everything back as it was; a CheckpointError says what is missing or does not fit, before any change."""
+        """Restore the run. The whole file is checked before anything is changed; errors are CheckpointErrors."""
         path, network, scaler = self.state_path, self.task.network, self.accelerator.scaler
         if state.step > self.config.steps:
             raise damaged(path, f"step {state.step} of {self.config.steps}")
@@ -185,7 +188,7 @@ class Trainer:
         parameters, style = list(network.parameters()), set(network.style_parameters().values())
         learnt = [k for k, each in enumerate(parameters) if state.step > self.config.style_steps or each in style]
         held = {int(name.split(".")[1]) for name in tensors if re.fullmatch(r"optimizer\.\d{1,9}\..*", name)}
-        skipped = scaler and held <= set(learnt)  # a scaler leaves steps out, so that a slot may not be there yet
+        skipped = scaler and held <= set(learnt)  # the scaler may have skipped all steps of a parameter
         wanted = slots(parameters, sorted(held) if skipped else learnt if state.step else ())
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in matching(path, tensors, "optimizer.", wanted).items():
@@ -207,13 +210,13 @@ class Trainer:
         self.step, self.unreadable = state.step, set(state.unreadable)
 
     def run(self, dataset: Photographs) -> Generator[Step, None, None]:
-        """Train from the present step to the last, yielding a Step after each; ends by saving.
+        """Train to the last step and write the checkpoint. A generator that yields a Step after each optimiser step.
 
-        Closing the generator saves too, at the last complete step.
+        Closing the generator also saves, at the last complete step.
 
         Raises:
-            TrainingError: a loss, a gradient or a weight is not a finite number, and the last good weights have been
-                saved; or the objective ended far above its beginning, and the best weights have been saved.
+            TrainingError: a loss, a gradient or a weight is not finite (the last finite weights are saved), or the
+                training diverged (the best weights are saved), or the memory is full.
         """
         config, world, rank = self.config, self.accelerator.num_processes, self.accelerator.process_index
         stream = batches(dataset, config, start=self.step, rank=rank, world=world)
@@ -234,7 +237,7 @@ class Trainer:
                 if self.step % config.save_every == 0:
                     self.save()
                     saved = self.step
-        except (GeneratorExit, PerceptualError):  # between two steps, so what is saved is consistent
+        except (GeneratorExit, PerceptualError):  # raised between two steps: weights and step number are consistent
             if saved != self.step:
                 self.save()
             raise
@@ -245,24 +248,24 @@ class Trainer:
         else:
             self._finish()
         finally:
-            self._alone.close()
+            self._lock.close()
 
     def _finish(self) -> None:
-        """Save the finished network, or the best one of a run that diverged."""
+        """Save the finished network. If the run diverged, save its best weights and raise a TrainingError."""
         if self.watch.diverged:
             self.result.load_state_dict(self.watch.weights)
         self.save()
         if self.accelerator.is_main_process:
-            self.state_path.unlink(missing_ok=True)  # nothing is left to resume
+            self.state_path.unlink(missing_ok=True)  # the run is finished: no --resume
         self.accelerator.end_training()
         if self.watch.diverged:
             raise TrainingError(
                 f"The training diverged: its objective rose from {self.watch.first:.4g} to {self.watch.last:.4g}. "
-                f"{self.out} holds the weights of step {self.watch.step}, the best; lower --learning-rate."
+                f"{self.out} contains the best weights, those of step {self.watch.step}: lower --learning-rate."
             )
 
     def _step(self, pixels: Tensor, index: int) -> dict[str, float]:
-        """One optimiser step; weights and running statistics stay as they are when a number in it is not finite."""
+        """Do one optimiser step, and return the terms by name. If a number is not finite, nothing is changed."""
         self._set_trainable()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
@@ -274,9 +277,9 @@ class Trainer:
         norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         values = torch.stack([*(v.detach().float() for v in terms.values()), norm.float()])
         if self.accelerator.num_processes > 1:
-            values = self.accelerator.reduce(values, "mean")  # so that all processes stop, or none
+            values = self.accelerator.reduce(values, "mean")  # so that all processes stop at the same step
         numbers = dict(zip([*terms, "the gradient"], values.tolist(), strict=True))
-        scaled = self.accelerator.mixed_precision == "fp16"  # its scaler skips steps of infinite gradients itself
+        scaled = self.accelerator.mixed_precision == "fp16"  # the scaler itself skips steps with infinite gradients
         bad = [name for name, value in numbers.items() if not math.isfinite(value) and (name in terms or not scaled)]
         if not bad and not self._advance():
             bad = ["a weight"]
@@ -292,7 +295,7 @@ class Trainer:
         return numbers
 
     def _advance(self) -> bool:
-        """The optimiser's step; False, with the weights as they were, when it would leave some that are not finite."""
+        """Update the weights; if they are not finite then, restore the old ones and return False."""
         parameters = list(self.task.network.parameters())
         before = [parameter.detach().clone() for parameter in parameters]
         self.optimizer.step()
@@ -306,7 +309,7 @@ class Trainer:
         return finite
 
     def _set_trainable(self) -> None:
-        """Learn gamma and beta alone as long as the settings say so, then all weights (Adam skips what has no grad)."""
+        """Train only gamma and beta for the first `style_steps` steps (Adam skips what has no gradient), then all."""
         if not self.config.style_steps:
             return
         style = set(self.task.network.style_parameters().values())
@@ -331,48 +334,50 @@ class Trainer:
 
 
 def preview_sheet(preview: Tensor) -> Tensor:
-    """A Step's preview as one picture (1, 3, H, W): the inputs above, the network's outputs below."""
+    """Arrange a preview (2 N, 3, h, w) as one image (1, 3, H, W): N inputs above, and the N outputs below."""
     rows = preview.chunk(2)
     return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]
 
 
 def save_preview(out: str | Path, step: Step) -> None:
-    """Write a Step's preview as one picture, as `preview_sheet` makes it, into the previews of a run."""
+    """Write the preview of a Step, if it has one, to the preview folder of the run that writes `out`."""
     if step.preview is not None:
         images.write(side_path(out, ".previews") / f"{step.index:06d}.png", preview_sheet(step.preview))
 
 
 def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Say before any work that `out` holds something that a run would destroy, or that there is nothing to resume.
+    """Check, before the training starts, that it will not replace files by accident and that --resume is possible.
+
+    out: the checkpoint to write. resume, overwrite: as in `Trainer.begin`.
 
     Raises:
-        OutputError: `out` is a folder, holds another network, or a log or previews lie beside it that no run with a
-            state wrote. TrainingError: a run to resume, or a finished one.
+        OutputError: `out` is a folder or exists, or there is a log or a preview folder next to it without a state file.
+        TrainingError: there is an unfinished run, or --resume was given for a finished one.
     """
     state = side_path(out, ".state")
     begun = exists(state)
     if begun and not resume and not overwrite:
         raise TrainingError(
-            f"{state} holds a run that stopped before its end: add --resume to go on with it, or --overwrite."
+            f"{state} belongs to an unfinished run: add --resume to continue it, or --overwrite to start again."
         )
     if exists(out) and resume and not begun:
-        raise TrainingError(f"{out} is finished: there is nothing to resume.")
+        raise TrainingError(f"{out} is finished, so there is nothing to resume: leave --resume out.")
     check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
 
 
 def _training_error(error: RuntimeError) -> TrainingError | None:
-    """What a user can do about a RuntimeError of PyTorch's; None when it is a bug."""
+    """An error with advice for a known RuntimeError of PyTorch; None for all others."""
     if out_of_memory(error):
-        return TrainingError("The memory ran out: lower --batch or --size. What was saved last can be resumed.")
+        return TrainingError("The memory is full: lower --batch or --size, and continue with --resume.")
     if "DataLoader worker" in str(error):
-        return TrainingError("A process that reads pictures was killed: try --workers 0, with --resume.")
+        return TrainingError("A process that reads photos was killed: try --workers 0 together with --resume.")
     return None
 
 
-def _check_surroundings(tensorboard: bool) -> None:
-    """Say that a package is missing, or that several processes are wanted and nothing started them."""
+def _check_environment(tensorboard: bool) -> None:
+    """Check that TensorBoard is installed if it is needed, and that the variables for several processes are set."""
     if tensorboard and not find_spec("tensorboard"):
-        raise ConfigError("--tensorboard needs the package: pip install 'perceptual[tensorboard]'.")
+        raise ConfigError("--tensorboard needs a package: pip install 'perceptual[tensorboard]'.")
     world = os.environ.get("WORLD_SIZE", "1")
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if world != "1" and missing:
@@ -382,7 +387,7 @@ def _check_surroundings(tensorboard: bool) -> None:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of the step after `step` steps."""
+    """The learning rate of the next step. step: number of steps that are done."""
     rate, done, steps = config.learning_rate, step - config.style_steps, config.steps - config.style_steps
     if done < 0:
         rate, done, steps = config.style_learning_rate, step, min(config.style_steps, config.steps)

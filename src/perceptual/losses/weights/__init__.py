@@ -1,6 +1,6 @@
 """Where pretrained weights of loss networks come from: a given path, the cache folder, or a download.
 
-Nothing is downloaded unless `fetch` is called. `load` checks the hash of each file, whatever its name is. The image
+Nothing is downloaded unless `fetch` is called. `load` checks the hash of each file. The image
 preprocessing belongs to the weight file, not to the architecture, so it is stored with the file's entry in table.py.
 
 The download is our own code. pooch 1.9 was measured against a local server (4 MB, the connection cut after 3 MB). It
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 TICK = 1 << 18  # bytes between two Steps of a download
-TIMEOUT = 30.0  # seconds without a byte after which a connection counts as cut
+TIMEOUT = 30.0  # a connection is closed after this many seconds without a byte
 LARGEST = 600_000_000  # maximum bytes of a file of unknown size; the largest known file has 575 MB
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds of waiting before each further attempt
 
@@ -84,9 +84,9 @@ class LoadedWeights:
 
 
 def locate(name: str, path: str | Path | None = None) -> Path | None:
-    """The file to load: `path` if it is given, else a known file.
+    """Find the file to load: `path` if it is given, else a known file.
 
-    It is looked for in the folders of PERCEPTUAL_WEIGHTS, in the cache, and in the cache of torch.hub (TORCH_HOME).
+    It searches the folders of PERCEPTUAL_WEIGHTS, the cache, and the cache of torch.hub (TORCH_HOME).
 
     Returns None if there is no such file.
 
@@ -106,13 +106,13 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     """Read weights. Nothing is downloaded, and no code in the file is run.
 
     A file that is found by its name must have the known hash, or the known tensors if its full hash is not known.
-    A file given by `path` may have any hash, as people fine-tune networks. But its tensors must fit the network, and it
-    must not be the known file of another name, because the preprocessing would be wrong. Other networks look like
-    vgg19-distilled, so its tensors are always compared.
+    A file given by `path` may have any hash, because it may be a fine-tuned network. But its tensors must fit the
+    network, and it must not be the known file of another network, because the preprocessing would be wrong. Several
+    networks have tensors with the names and shapes of vgg19-distilled, so its tensors are always compared.
 
     Raises:
         WeightsError: the name is unknown, there is no file, it has the wrong hash, it is damaged or cannot be read, or
-            it holds weights of another network.
+            it contains weights of another network.
     """
     entry, found = _entry(name), locate(name, path)
     if found is None:
@@ -120,25 +120,25 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
     digest = sha256_of(found)
     owners = {k for k, known in PRETRAINED.items() for f in known.files if f.sha256 and digest.startswith(f.sha256)}
     if owners and name not in owners and path is not None:
-        raise WeightsError(f"{found} holds the weights {min(owners)}, not {name}: ask for them by that name.")
+        raise WeightsError(f"{found} contains the weights {min(owners)}, not {name}: use the name {min(owners)}.")
     if path is None and name not in owners and all(known.sha256 for known in entry.files):
         raise WeightsError(f"{found} does not have the hash of {name}: delete it. {how_to_get(name)}")
     state = network_state(read_tensors(found), entry.network)
     first, shape, foreign = LOOKS[entry.network]
     if first not in state or tuple(state[first].shape) != shape or any(key in state for key in foreign):
-        raise WeightsError(f"{found} is not weights of {entry.network}: give another file, or the name that fits it.")
+        raise WeightsError(f"{found} does not contain weights of {entry.network}: give another file, or another name.")
     if (path is None or entry.strict) and not any(_genuine(known, digest, state) for known in entry.files):
-        raise WeightsError(f"{found} does not hold the tensors of {name}: use another file. {how_to_get(name)}")
+        raise WeightsError(f"{found} does not contain the tensors of {name}: use another file. {how_to_get(name)}")
     return LoadedWeights(name, digest, state, entry.preprocessing, entry.network, found.name)
 
 
 def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
-    """Download weights to a folder, the cache when left out. Does nothing if the file is there.
+    """Download weights to a folder, by default the cache. Does nothing if the file exists already.
 
     Yields a Step every TICK bytes; its index and total are bytes. If the download is stopped, by Ctrl-C or by closing
-    the generator, the received bytes stay in FILE.part, and the next call goes on from there. If another process is
-    downloading the same file, this one waits for it. A smaller file that holds only the first layers, if there is one,
-    does not stop the download.
+    the generator, the received bytes stay in FILE.part, and the next call continues from there. If another process is
+    downloading the same file, this one waits for it. The download also starts if there is a
+    smaller file with only the first layers.
 
     Raises:
         WeightsError: the name is unknown, the file cannot be downloaded, there is no connection, or the server sends
@@ -190,7 +190,7 @@ def _entry(name: str) -> Pretrained:
 
 
 def _genuine(known: WeightFile, digest: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a file with this SHA-256 and these tensors is the known one, by all that the table says of it."""
+    """True if the SHA-256 and the tensors of a file are those in the table."""
     if not digest.startswith(known.sha256):
         return False
     return not known.tensors or tensors_digest(state, known.names) == known.tensors
@@ -208,11 +208,11 @@ def _difference(source: WeightFile, part: Path, network: str) -> str:
 
 
 def _advice(source: WeightFile, part: Path) -> str:
-    """How to get a file in another way, for the end of an error message."""
+    """Other ways to get a file, for the end of an error message."""
     kept = f"The first {_size(part) / 1e6:.1f} MB are kept: run the command again to download the rest. "
     return (
         f"{kept if _size(part) else ''}You can also download this file ({megabytes(source)}) with any computer and "
-        f"bring it by hand to {part.parent}, or give its path: --weights NAME=FILE."
+        f"copy it by hand to {part.parent}, or give its path: --weights NAME=FILE."
     )
 
 
@@ -233,9 +233,9 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _download(source: WeightFile, part: Path) -> Iterator[Step]:
-    """Download to the end of the file, and go on after each cut.
+    """Download a file to its end, and try again after each interruption.
 
-    It gives up after as many cuts in a row as there are RETRY_DELAYS, if none of them brought TICK more bytes.
+    If no attempt receives TICK more bytes, it gives up after one more attempt for each of RETRY_DELAYS.
     """
     start = best = _size(part)
     failures = 0
@@ -257,7 +257,7 @@ def _download(source: WeightFile, part: Path) -> Iterator[Step]:
 
 
 def _open(source: WeightFile, part: Path) -> HTTPResponse | None:
-    """Ask the server for the bytes after those in `part`; None if it answers that there are none (HTTP 416)."""
+    """Ask the server for the bytes after those in `part`; None if there are no more bytes (HTTP 416)."""
     url, start = source.url or "", _size(part)
     headers = {"User-Agent": "perceptual"} | ({"Range": f"bytes={start}-"} if start else {})
     try:

@@ -1,6 +1,6 @@
-"""The learned channel weights of LPIPS 0.1 (Zhang et al., 2018): in a known file, or in an installed package.
+"""Loads the learned channel weights of LPIPS 0.1 (Zhang et al., 2018) from a file or from an installed package.
 
-They have 1,152 (alex), 1,472 (vgg) or 2,240 (squeeze) numbers. The packages lpips and torchmetrics hold the same files.
+There are 1,152 (alex), 1,472 (vgg) or 2,240 (squeeze) numbers. The packages lpips and torchmetrics contain the files.
 The packages themselves are not imported.
 """
 
@@ -45,8 +45,8 @@ def lpips_network(name: str) -> str:
 def load_heads(network: str, path: str | Path | None = None) -> list[Tensor]:
     """The channel weights of each layer of LPIPS, (1, C, 1, 1) each.
 
-    network: a key of `LPIPS_LAYERS`. path: a file of them; by default the weights folders, the cache, and then the
-        packages lpips and torchmetrics are searched.
+    network: a key of `LPIPS_LAYERS`. path: a file with these weights. By default the weights folders, the cache,
+        and then the packages lpips and torchmetrics are searched.
 
     Raises:
         WeightsError: there is no such file, or it is damaged or another file.
@@ -77,7 +77,7 @@ def load_heads(network: str, path: str | Path | None = None) -> list[Tensor]:
 
 
 def _heads(tensors: Mapping[str, object], network: str) -> list[Tensor]:
-    """The weights of all layers, or nothing. Keys are those of the package lpips, or ARCHITECTURE.linN."""
+    """The weights of all layers; [] if one is missing. Keys are those of the package lpips, or ARCHITECTURE.linN."""
     architecture, count = PRETRAINED[network].network, len(LPIPS_LAYERS[network][1])
     found = []
     for k in range(count):

@@ -1,4 +1,4 @@
-"""Where known weight files may lie on this computer, and how to bring one."""
+"""Finds known weight files on this computer, and explains how to get one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def folders() -> list[Path]:
 
 
 def find(files: Sequence[WeightFile], places: Sequence[Path] = ()) -> Path | None:
-    """The first of the files that is in one of the places, or None.
+    """Find the first of these files that exists in one of the folders; None if there is none.
 
     places: folders; by default those of `folders`, and last the cache of torch.hub, where torchvision and other
-        packages keep their downloads. There a file must also have the known size and hash, because others write there.
+        packages keep their downloads. A file there must have the known size and hash, because other programs write it.
     """
     found = (place / known.file for known in files for place in places or folders())
     there = next((path for path in found if os.path.isfile(path)), None)
@@ -47,7 +47,7 @@ def _find_in_hub(files: Sequence[WeightFile]) -> Path | None:
 
 @lru_cache(maxsize=32)
 def _hash(path: Path, size: int, changed: int) -> str:
-    """The SHA-256 of a file, computed once as long as its size and time stay the same."""
+    """The SHA-256 of a file. It is cached until the size or the modification time changes."""
     return sha256_of(path)
 
 
@@ -70,7 +70,7 @@ def how_to_get(name: str) -> str:
 
 
 def before_download(name: str) -> str:
-    """What to say before a download of weights: the size, the address, and how to bring the file by hand.
+    """A message before a download of weights: the size, the address, and how to copy the file by hand.
 
     Raises:
         WeightsError: they cannot be downloaded; the message says how to get them.
@@ -79,6 +79,6 @@ def before_download(name: str) -> str:
     if not known.url:
         raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")
     return (f"The loss network {name} is not on this computer. Its file {known.file} ({megabytes(known)}) is "
-            f"downloaded once, from {known.url} to {cache_folder()}. To bring it by hand, press Ctrl-C, and put the "
+            f"downloaded once, from {known.url} to {cache_folder()}. To copy it by hand, press Ctrl-C, and put the "
             f"file in that folder or in a folder named by PERCEPTUAL_WEIGHTS, or give its path: --weights {name}="
             "FILE.")  # fmt: skip

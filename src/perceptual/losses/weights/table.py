@@ -29,7 +29,7 @@ RAW = Preprocessing("RGB", 1.0, (0.0, 0.0, 0.0))
 class WeightFile:
     """A known file.
 
-    sha256: 64 hex digits; only the first 8, or "", if no more are known.
+    sha256: 64 hex digits; 8 digits or "" if the full hash is not known.
     url: the address to download it from; None if it is not downloaded. size: in bytes, if known. tensor_bytes: 4 times
     the number of its weights, which is nearly its size, for messages where `size` is not known.
     tensors: the SHA-256 of its tensors, as `tensors_digest` computes it. It is given if the file's full SHA-256 is not
@@ -49,9 +49,9 @@ class WeightFile:
 class Pretrained:
     """Known weights of one network.
 
-    network: key of the architecture. files: files that hold them, the best first. about: what they are, their authors
-    and the licence. origin: where to find a file that is not downloaded. strict: a file given by its path must hold
-    these very tensors too, because other networks have tensors of the same names and shapes.
+    network: key of the architecture. files: the files with these weights, the best first. about: a description with the
+    authors and the licence. origin: where to find a file that is not downloaded. strict: True if a file that
+    is given by its path must contain exactly these tensors. Other networks have tensors with the same names and shapes.
     """
 
     network: str

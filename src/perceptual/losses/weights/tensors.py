@@ -15,12 +15,12 @@ from perceptual.losses.weights.table import LOOKS
 
 
 def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
-    """The content of a weight file by key. Code inside a pickle is never run.
+    """Read a weight file: its tensors by key. Code inside a pickle is never run.
 
-    kind: the ending that says the format, such as ".pth"; that of `path` when left out.
+    kind: a file ending for the format, such as ".pth"; by default the ending of `path`.
 
     Raises:
-        WeightsError: the file has another format, is damaged, or holds no named tensors.
+        WeightsError: the file has another format, is damaged, or contains no named tensors.
     """
     kind = kind or path.suffix.lower()
     if kind not in (".safetensors", ".pth", ".pt"):
@@ -31,13 +31,13 @@ def read_tensors(path: Path, kind: str = "") -> Mapping[str, object]:
         else:
             raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise WeightsError(f"{path} cannot be read as weights: it is damaged or incomplete, or holds other things than "
-                           "tensors; delete it and get it again.") from error  # fmt: skip
+        raise WeightsError(f"{path} cannot be read as weights: it is damaged or incomplete, or contains other values "
+                           "than tensors; delete it and get it again.") from error  # fmt: skip
     for group in ("state_dict", "model"):  # inside a training checkpoint
         if isinstance(raw, Mapping) and isinstance(raw.get(group), Mapping):
             raw = raw[group]
     if not isinstance(raw, Mapping):
-        raise WeightsError(f"{path} holds no named tensors: save `model.state_dict()` and give that file.")
+        raise WeightsError(f"{path} contains no named tensors: save `model.state_dict()` and give that file.")
     return raw
 
 
@@ -47,7 +47,7 @@ def network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
     state = {}
     for key, value in raw.items():
         key = str(key).replace("module.", "")  # added by DataParallel
-        key = f"features.{key}" if key[:1].isdigit() else key  # as `vgg.features.state_dict()` gives them
+        key = f"features.{key}" if key[:1].isdigit() else key  # the keys of `vgg.features.state_dict()`
         if isinstance(value, Tensor) and value.is_floating_point() and key.startswith(prefix):
             state[key] = value.detach().to(torch.float32, copy=True)
     return state

@@ -1,4 +1,4 @@
-"""Camera: the camera of the browser, painted live."""
+"""The tab Camera: paints the camera image of the browser live."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _live(cameras: Cameras) -> Any:
 
 
 def _choice(names: list[str]) -> list[Any]:
-    """The fields that `Look` is made of, in its order."""
+    """The input fields for `Look`, in the order of its fields."""
     look = Look()
     return [
         gr.Radio(names, value=look.style, label="Style", elem_id="camera-style"),
@@ -119,7 +119,7 @@ class _Work:
         self.studio, self.cameras = studio, cameras
 
     def choose(self, name: str, style: str, strength: float, colors: bool, steady: float, size: str) -> tuple[str, str]:
-        """Paint the next frames like this. Returns the command line and the Python code."""
+        """Use these settings for the next frames. Returns the command line and the Python code."""
         look = Look(style, strength, bool(colors), steady, SIZES.get(size))
         config = look.config(self.studio.models.text({style: 1.0}))
         self.cameras.find(name).look = look
@@ -132,7 +132,7 @@ class _Work:
         return self._shown(name)
 
     def record(self, name: str) -> list[Any]:
-        """Begin a recording."""
+        """Start a recording."""
         self.cameras.find(name).record()
         self.cameras.watch()
         gr.Info(f"Recording. It ends after {LONGEST / 60:.0f} minutes at the latest.", duration=4)
@@ -144,7 +144,7 @@ class _Work:
         return self._shown(name)
 
     def _shown(self, name: str) -> list[Any]:
-        """The buttons and the files of a page."""
+        """The new values of the buttons and the file field."""
         client = self.cameras.find(name)
         recording, files = client.recorded is not None, [str(path) for path in client.files]
         return [

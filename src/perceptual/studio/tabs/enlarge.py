@@ -1,4 +1,4 @@
-"""Enlarge: small pictures in, large ones out, with a magnifier that compares the network with bicubic interpolation."""
+"""The tab Enlarge: enlarges images. A magnified part compares the network with bicubic interpolation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from perceptual.studio.tabs.panel import Panel
 SCALES = {"2 times": 2, "3 times": 3, "4 times": 4, "8 times": 8}
 LOSSES = {"Exact (pixel loss)": "pixel", "Sharp (feature loss)": "feature"}
 OVERVIEW = 640
-"""Longer side of the picture to click into."""
+"""Longer side in pixels of the overview image. The user clicks on it to choose a part."""
 
 
 def build(studio: Studio) -> Panel:
@@ -79,41 +79,41 @@ class _Work:
         self.studio = studio
 
     def opened(self, files: list[str] | None) -> Any:
-        """The list of pictures, when pictures were given."""
+        """The list of images, after the user gave images."""
         paths = paths_of(files)
         for path in paths:
-            self.studio.models.size(path)  # refuses what is no picture
+            self.studio.models.size(path)  # raises an ImageError if this is not an image
         choices = [(path.name, str(path)) for path in paths]
         return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
 
     def overview(self, photo: str | None) -> Any:
-        """The picture to click into, and its middle."""
+        """The overview image, and its centre."""
         if not photo:
             return None, (0.5, 0.5)
         return images.to_array(self.studio.models.photo(Path(photo), OVERVIEW)), (0.5, 0.5)
 
     def pointed(self, photo: str | None, event: gr.SelectData) -> tuple[float, float]:
-        """The place of a click, as shares of height and width."""
+        """The position of a click, as shares of height and width."""
         if not photo:
             return 0.5, 0.5
         height, width = self.studio.models.photo(Path(photo), OVERVIEW).shape[-2:]
         return event.index[1] / height, event.index[0] / width
 
     def magnified(self, photo: str | None, centre: tuple[float, float], scale: str, loss: str) -> Any:
-        """A part of the picture, by bicubic interpolation and by the network."""
+        """The chosen part, enlarged by bicubic interpolation and by the network."""
         if not photo:
             return None
         both = self.studio.models.magnified(Path(photo), centre, SCALES[scale], LOSSES[loss])
         return tuple(self.studio.folder.show(each) for each in both)
 
     def snippets(self, photo: str | None, scale: str, loss: str) -> tuple[str, str]:
-        """Command line and Python code for what is shown."""
+        """The command line and the Python code for the current settings."""
         path = Path(photo) if photo else Path("small.jpg")
         factor = SCALES[scale]
         return snippets.upscale(path, factor, LOSSES[loss], Path(f"{path.stem}_x{factor}{path.suffix}"))
 
     def enlarge(self, files: list[str] | None, scale: str, loss: str) -> None:
-        """Enlarge all pictures, as a job."""
+        """Start a job that enlarges all images."""
         paths, studio, factor = paths_of(files), self.studio, SCALES[scale]
         if not paths:
             raise ConfigError("Give a picture first.")

@@ -1,4 +1,4 @@
-"""Loss explorer: what the layers of a loss network see in a picture, and what they keep (the paper's Figures 3, 4)."""
+"""The tab Loss explorer: activations and Gram matrices of a layer, reconstructions (the paper's Figures 3 and 4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, loss_plot, netw
 from perceptual.studio.tabs.panel import Panel
 
 SIDE = 320
-"""Longer side of the picture that the loss network gets."""
+"""Longer side in pixels of the image for the loss network."""
 FIRST = "relu3_3"
 
 
@@ -78,15 +78,16 @@ class _Work:
         self.studio, self.explorer = studio, Explorer(studio.config)
 
     def layers(self, photo: str | None, network: str | None, layer: str | None) -> Any:
-        """The list of layers of a network: with a picture, those that its weights hold. The chosen one stays if it can.
+        """The list of layers of a network. The chosen layer is kept if it is in the list.
 
-        The page starts without reading weights, because a file of 553 MB takes seconds.
+        With an image, the list contains only layers in the weight file. Without an image, the file is not read, because
+        a file of 553 MB takes seconds.
         """
         names = self.explorer.layers(network) if photo and network else layer_names(network) if network else []
         return gr.Dropdown(choices=names, value=next((name for name in (layer, FIRST, *names) if name in names), None))
 
     def look(self, photo: str | None, network: str | None, layer: str | None) -> Any:
-        """Activations and Gram matrix of the layer."""
+        """The activations and the Gram matrix of the layer, as images."""
         if not photo or not network or not layer:
             return None, None
         pixels = images.unit(self.studio.models.photo(Path(photo), SIDE))
@@ -96,7 +97,7 @@ class _Work:
     def snippets(
         self, photo: str | None, network: str | None, layer: str | None, size: float, iterations: float
     ) -> tuple[str, str]:
-        """Command lines and Python code for what the layer sees, what it keeps, and its style."""
+        """The command lines and the Python code for both reconstructions and the activations."""
         name, full = Path(photo or "photo.jpg").name, f"{network}:{layer}"
         numbers = {"size": int(size), "iterations": int(iterations)}
         shell = [
@@ -119,11 +120,11 @@ class _Work:
         return "\n".join(shell), "\n".join(lines)
 
     def invert(self, photo: str | None, network: str | None, layer: str | None, *values: float) -> None:
-        """Reconstruct the picture from the features of the layer, as a job (the paper's Figure 3)."""
+        """Start a job that reconstructs the image from the features of the layer (the paper's Figure 3)."""
         self._begin("invert", photo, f"{network}:{layer}" if network and layer else "", *values)
 
     def texture(self, photo: str | None, network: str | None, layer: str | None, *values: float) -> None:
-        """Make a picture with the Gram matrix of the layer, as a job (the paper's Figure 4)."""
+        """Start a job that makes an image with the same Gram matrix at the layer (the paper's Figure 4)."""
         self._begin("texture", photo, f"{network}:{layer}" if network and layer else "", *values)
 
     def _begin(self, what: str, photo: str | None, layer: str, size: float, iterations: float) -> None:

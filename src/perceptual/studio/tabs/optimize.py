@@ -1,4 +1,4 @@
-"""By optimisation: one photo and one painting in, the method of Gatys et al. (the paper's baseline)."""
+"""The tab By optimisation: paints one photo by the method of Gatys et al. (the baseline of the paper)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build(studio: Studio) -> Panel:
 
 
 def loss_plot(kind: str) -> gr.LinePlot:
-    """The field for the losses of an optimisation. kind: of the tab's jobs."""
+    """The plot of the losses of an optimisation. kind: the kind of the jobs."""
     title = "Losses, log10 of the share of the first value"
     return gr.LinePlot(
         x="step", y="value", color="term", title=title, height=220, visible=False, elem_id=f"{kind}-plot"
@@ -64,12 +64,12 @@ def network_field(studio: Studio, name: str) -> gr.Dropdown:
 
 
 def networks(studio: Studio) -> gr.Dropdown:
-    """The loss networks that are there now."""
+    """The new list of loss networks on this computer."""
     return gr.Dropdown(choices=available(studio.config))
 
 
 def newest(studio: Studio, job: Job | None) -> Sequence[Any]:
-    """The newest picture of a job."""
+    """The newest image of a job."""
     return [gr.skip() if job is None or job.preview is None else studio.folder.show(job.preview)]
 
 
@@ -80,7 +80,7 @@ class _Work:
         self.studio = studio
 
     def snippets(self, photo: str | None, painting: str | None, network: str | None, *values: float) -> tuple[str, str]:
-        """Command line and Python code for the same optimisation."""
+        """The command line and the Python code for the current settings."""
         size, iterations, weight = values
         names = [Path(each).name if each else given for each, given in ((photo, "photo.jpg"), (painting, "style.jpg"))]
         if not network:
@@ -102,7 +102,7 @@ class _Work:
         return snippets.command("optimize style", *names, **flags, **layers, out="out.png"), "\n".join(lines)
 
     def optimise(self, photo: str | None, painting: str | None, network: str | None, *values: float) -> None:
-        """Optimise, as a job."""
+        """Start a job that optimises an image."""
         if not photo or not painting:
             raise ConfigError("Give a photo and a painting first.")
         if not network:

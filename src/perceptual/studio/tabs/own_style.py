@@ -1,4 +1,4 @@
-"""Own style: a painting in, a style of your own on the wall."""
+"""The tab Own style: trains a new style from a painting, and manages the user's styles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
-"""Steps of a first try: about two minutes on two processor cores."""
+"""Default number of steps. They take about two minutes on two processor cores."""
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Gradio's display of progress would cover the fields after an error."""
 
@@ -73,7 +73,7 @@ def _plot() -> gr.LinePlot:
 
 
 def _manage() -> tuple[Any, list[Any]]:
-    """The fields for styles that are there already."""
+    """The fields for the existing styles."""
     with gr.Accordion("Your styles", open=True):
         choose = gr.Dropdown(label="Style", choices=[], value=None, elem_id="own-style")
         with gr.Row():
@@ -124,13 +124,13 @@ class _Work:
         return [self.studio.folder.show(preview_sheet(job.preview))]
 
     def state(self) -> Sequence[Any]:
-        """The list of own styles, and what learning still needs."""
+        """The list of the user's styles, and a message if weights are missing."""
         choices = sorted({*self.studio.folder.own_styles(), *self.studio.folder.unfinished()})
         missing = missing_weights(self.studio.config)
         return [gr.Dropdown(choices=choices), _needs(missing), gr.Button(visible=bool(missing))]
 
     def named(self, painting: str | None) -> str:
-        """A name for the style, from the file of its painting."""
+        """A name for the style, from the file name of the painting."""
         from perceptual.tasks.style import style_name
 
         return style_name(painting) if painting else ""
@@ -150,7 +150,7 @@ class _Work:
         return snippets.command("train style", **flags), "\n".join(lines)
 
     def learn(self, painting: str | None, photos: list[str] | None, name: str, steps: float, weight: float) -> None:
-        """Learn a style, as a job."""
+        """Start a job that trains a style."""
         if not painting:
             raise ConfigError("Give a painting first.")
         if missing := missing_weights(self.studio.config):
@@ -160,21 +160,21 @@ class _Work:
         self.studio.jobs.add(Job(f"Learning {out.stem}", "own", learn(self.studio, out)))
 
     def resume(self, name: str | None) -> None:
-        """Go on learning a style that was stopped."""
+        """Start a job that continues the training of a style."""
         if name not in self.studio.folder.unfinished():
-            raise ConfigError("This style is finished: there is nothing to go on with.")
+            raise ConfigError("This style is finished: choose an unfinished style to continue.")
         if any(job.kind == "own" and job.active for job in self.studio.jobs.all()):
             raise ConfigError("A style is being learned: wait for its end, or stop it first.")
         out = self.studio.folder.style(name)
         self.studio.jobs.add(Job(f"Learning {name}", "own", learn(self.studio, out, resume=True)))
 
     def fetch(self) -> None:
-        """Download missing weights, as a job."""
+        """Start a job that downloads the missing weights."""
         from perceptual.losses.weights import before_download, fetch
 
         missing = missing_weights(self.studio.config)
         for name in missing:
-            before_download(name)  # raises for one that cannot be downloaded
+            before_download(name)  # raises an error if the weights cannot be downloaded
 
         def work(job: Job) -> list[Path]:
             for name in missing:
@@ -184,7 +184,7 @@ class _Work:
         self.studio.jobs.add(Job(f"Downloading the weights of {', '.join(missing)}", "own", work))
 
     def chosen(self, name: str | None) -> Sequence[Any]:
-        """The buttons for the chosen style."""
+        """The new values of the buttons for the chosen style."""
         own = self.studio.folder.own_styles()
         there, begun = name in own, name in self.studio.folder.unfinished()
         return [
@@ -205,13 +205,13 @@ class _Work:
     def delete(self, name: str | None, sure: bool) -> Sequence[Any]:
         """Delete the chosen style."""
         if not sure:
-            raise ConfigError(f"Tick 'Yes, delete it for ever' first: {name} cannot be brought back.")
+            raise ConfigError(f"Tick 'Yes, delete it for ever' first: {name} cannot be restored.")
         self._idle(name)
         self.studio.folder.delete(name or "")
         return gr.Dropdown(choices=sorted(self.studio.folder.own_styles()), value=None), False
 
     def add(self, path: str | None) -> Sequence[Any]:
-        """Add a style file that was made elsewhere, after the same checks as everywhere."""
+        """Add a style file of another computer. It is checked first."""
         if not path:
             return gr.skip(), gr.skip()
         checkpoints.load(path, task="style")
@@ -224,13 +224,13 @@ class _Work:
         return gr.Dropdown(choices=sorted(folder.own_styles()), value=target.stem), None
 
     def _idle(self, name: str | None) -> None:
-        """Refuse to change a style that is being learned."""
+        """Raise a ConfigError if a job trains this style."""
         if any(job.kind == "own" and job.active and job.title.endswith(f" {name}") for job in self.studio.jobs.all()):
             raise ConfigError(f"{name} is being learned: wait for the end, or stop it first.")
 
 
 def _needs(missing: list[str]) -> str:
-    """What learning still needs, for the user."""
+    """A message about missing weights; "" if none are missing."""
     from perceptual.losses.weights import PRETRAINED
     from perceptual.losses.weights.places import megabytes
 

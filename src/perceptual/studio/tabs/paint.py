@@ -1,4 +1,4 @@
-"""Paint: photos in, paintings out."""
+"""The tab Paint: paints photos."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from perceptual.studio.tabs.panel import Panel
 
 FORMATS = {"As the photo": "", "PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
 BLENDED, COMPARED = 3, 4
-"""Further styles that can be blended in, and versions side by side."""
+"""Number of further styles in a blend, and maximum number of versions side by side."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _choices(names: list[str]) -> tuple[Any, list[Any], list[Any], Any]:
 
 
 def _blend(names: list[str]) -> list[Any]:
-    """Rows of a further style and its weight."""
+    """A row for each further style, with its weight."""
     parts: list[Any] = []
     for k in range(1, BLENDED + 1):
         with gr.Row():
@@ -103,7 +103,7 @@ def _blend(names: list[str]) -> list[Any]:
 
 
 def choice_of(style: str | None, values: list[Any]) -> Paint:
-    """The choices in the page: those of the sliders, then pairs of a style and its weight.
+    """The settings in the page. values: those of the sliders, then a style and its weight for each row.
 
     Raises:
         ConfigError: no style is chosen.
@@ -129,15 +129,15 @@ class _Work:
         self.studio = studio
 
     def opened(self, files: list[str] | None) -> Any:
-        """The list of photos, when photos were given."""
+        """The list of photos, after the user gave photos."""
         paths = paths_of(files)
         for path in paths:
-            self.studio.models.size(path)  # refuses what is no picture
+            self.studio.models.size(path)  # raises an ImageError if this is not an image
         choices = [(path.name, str(path)) for path in paths]
         return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
 
     def wall(self, photo: str | None) -> Any:
-        """The wall: the photo in every style."""
+        """Small images of the photo in every style."""
         if not photo:
             return []
         return [(images.to_array(painted), name) for name, painted in self.studio.models.wall(Path(photo))]
@@ -154,7 +154,7 @@ class _Work:
         return (self.studio.folder.show(levels), self.studio.folder.show(painted)), *code
 
     def snippets(self, photo: str | None, style: str, *values: Any) -> tuple[str, str]:
-        """Command line and Python code for what is shown."""
+        """The command line and the Python code for the current settings."""
         choice = choice_of(style, list(values))
         path = Path(photo) if photo else Path("photo.jpg")
         options = choice.options(*(self.studio.models.size(path) if photo else (512, 768)))
@@ -162,7 +162,7 @@ class _Work:
         return snippets.stylize(path, self.studio.models.text(choice.styles), options, out)
 
     def paint(self, files: list[str] | None, style: str, kind: str, *values: Any) -> None:
-        """Paint all photos in full size, as a job."""
+        """Start a job that paints all photos at full size."""
         paths = paths_of(files)
         if not paths:
             raise ConfigError("Give a photo first.")
@@ -184,7 +184,7 @@ class _Work:
         studio.jobs.add(Job(f"Painting {what} in {', '.join(choice.styles)}", "paint", work))
 
     def keep(self, kept: list[Any] | None, photo: str | None, style: str, *values: Any) -> Any:
-        """Add what is shown to the versions side by side."""
+        """Add the current painting to the versions side by side."""
         if not photo:
             raise ConfigError("Give a photo first.")
         choice = choice_of(style, list(values))

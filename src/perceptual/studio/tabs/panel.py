@@ -1,4 +1,4 @@
-"""The panel that each tab shows its jobs in: progress, newest picture, results, and a button that stops."""
+"""The panel for the jobs of a tab: progress, results, and a stop button."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Refresh = Callable[[Job | None], Sequence[Any]]
 class Panel:
     """Progress of the newest job of one kind, with its results.
 
-    kind: of the jobs. results: label of the files. more: further components that follow the job. refresh: the values of
-    `more` for a job. stop: text of the button that stops the job.
+    kind: the kind of the jobs. results: the label of the file field. more: further components that show the job.
+    refresh: a function from a job to the new values of `more`. stop: the text of the stop button.
 
-    Attributes: `style_fields`, the lists of styles in this tab, which follow the own styles; `on_styles`, (function,
-    inputs, outputs) to call when the own styles have changed.
+    Attributes: `style_fields`, the lists of styles in this tab (they are updated when the user's styles change);
+    `on_styles`, (function, inputs, outputs) to call when the user's styles change, or None.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Panel:
         self.stop.click(self._stop, None, None, api_visibility="private")
 
     def add(self, more: Sequence[Any], refresh: Refresh) -> None:
-        """Let further components follow the job. refresh: their values for a job."""
+        """Add components that show the job. refresh: a function from a job to their new values."""
         self.outputs += more
         self._refresh.append(refresh)
 
     def code(self) -> list[Any]:
-        """Make the two fields for the command line and the Python code; `explained` handlers fill them."""
+        """Make the two fields for the command line and the Python code. Event handlers fill them."""
         with gr.Accordion("The same as a command and in Python", open=False):
             shell = gr.Code(label="Command", language="shell", interactive=False, elem_id=f"{self.kind}-command")
             python = gr.Code(label="Python", language="python", interactive=False, elem_id=f"{self.kind}-python")
@@ -67,7 +67,7 @@ class Panel:
             job.stop()
 
     def update(self, seen: str) -> Sequence[Any]:
-        """The values of `outputs`; nothing where the page shows the present state already."""
+        """The new values of `outputs`. They are not changed if the page already shows the state `seen`."""
         jobs = self.studio.jobs
         job = jobs.latest(self.kind)
         version = shown.version(job, jobs)

@@ -1,4 +1,4 @@
-"""Video: a clip in, a painted or enlarged clip out."""
+"""The tab Video: paints or enlarges a video."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 PAINT, ENLARGE = "Paint it", "Enlarge it"
 FORMATS = {"MP4": ".mp4", "WebM": ".webm", "GIF (no sound)": ".gif"}
 FRAMES = 5
-"""Frames of the preview."""
+"""Number of frames in the preview."""
 PART = 320
 """Side in pixels of the part of an enlarged frame that the preview shows."""
 STILL = 640
-"""Longer side of the picture that is shown of a clip that the browser cannot play."""
+"""Longer side in pixels of the frame that is shown if the browser cannot play the video."""
 _GRID = "display:grid;grid-template-columns:repeat(auto-fit,minmax({least}px,1fr));gap:12px"
 _FIT = "width:100%;max-height:60vh;object-fit:contain;border-radius:8px"
 _UNPLAYABLE = (
@@ -45,7 +45,7 @@ _UNPLAYABLE = (
 
 
 class Choice(NamedTuple):
-    """The choices in the page: values of its fields, in their order."""
+    """The values of the input fields, in the order of the page."""
 
     what: str
     style: str
@@ -68,11 +68,11 @@ class Choice(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """Ending of the file to write, such as .mp4."""
+        """The file ending of the output, such as .mp4."""
         return FORMATS.get(self.kind, ".mp4")
 
     def paint(self) -> Paint:
-        """The choices for painting each frame."""
+        """The settings for painting each frame."""
         return Paint(
             styles={self.style: 1.0},
             strength=self.strength,
@@ -82,7 +82,7 @@ class Choice(NamedTuple):
         )
 
     def config(self, studio: Studio, info: Info | None) -> VideoConfig:
-        """The settings of `perceptual video` that do the same. info: of the clip, None for one of 576 px.
+        """The same settings for `perceptual video`. info: of the video; None for a video of 576 px.
 
         Raises:
             ConfigError: the settings do not fit together.
@@ -147,7 +147,7 @@ def build(studio: Studio) -> Panel:
 
 
 def _fields(names: list[str]) -> list[Any]:
-    """The fields that `Choice` is made of, in its order."""
+    """The input fields for `Choice`, in the order of its fields."""
     what = gr.Radio([PAINT, ENLARGE], value=PAINT, label="What to do", elem_id="video-what")
     with gr.Group() as painting:
         style = gr.Dropdown(names, value="starry_night", label="Style", elem_id="video-style")
@@ -183,13 +183,13 @@ class _Work:
         self.studio = studio
 
     def opened(self, clip: str | None) -> tuple[str, str]:
-        """The clip to play, or a still of it, and an empty preview."""
+        """The video player for the chosen file, and an empty preview."""
         if not clip:
             return "", ""
         return _player(Path(clip), _described(self._info(clip)), self._still(clip)), ""
 
     def _still(self, clip: str) -> Tensor:
-        """The first frame, (1, 3, h, w), small."""
+        """The first frame, (1, 3, h, w), with a longer side of at most STILL pixels."""
         from perceptual.video import open_video
 
         with _named(clip), open_video(clip, size=STILL) as video:
@@ -205,7 +205,7 @@ class _Work:
         return info
 
     def preview(self, clip: str | None, *values: Any) -> str:
-        """Five frames, before and after."""
+        """The preview: some frames, before and after."""
         if not clip:
             raise ConfigError("Give a clip first.")
         from perceptual.video import stills
@@ -221,7 +221,7 @@ class _Work:
         return _frames(figures)
 
     def _quick(self, choice: Choice, info: Info) -> tuple[Any, int | None]:
-        """A function frame -> (before, after), and the longer side to read frames at. It takes a part of a second."""
+        """A quick function from a frame to (before, after), and the longer side at which frames are read."""
         models = self.studio.models
         if choice.enlarges:
             scale, loss = SCALES[choice.scale], LOSSES[choice.loss]
@@ -232,16 +232,16 @@ class _Work:
         return lambda frame: (frame, models.frame(frame, paint)), side
 
     def snippets(self, clip: str | None, *values: Any) -> tuple[str, str]:
-        """Command line and Python code for what is chosen."""
+        """The command line and the Python code for the current settings."""
         choice = Choice(*values)
         path = Path(clip) if clip else Path("clip.mp4")
         info = None
-        with suppress(VideoError):  # `opened` tells about it
+        with suppress(VideoError):  # `opened` shows this error
             info = self._info(clip) if clip else None
         return snippets.video(path, choice.config(self.studio, info), Path(_name(path, choice) + choice.suffix))
 
     def convert(self, clip: str | None, *values: Any) -> None:
-        """Convert the clip, as a job."""
+        """Start a job that converts the video."""
         if not clip:
             raise ConfigError("Give a clip first.")
         studio, choice = self.studio, Choice(*values)
@@ -256,8 +256,8 @@ class _Work:
             conversion = Conversion(source, target, convert, settle=settle, config=config)
             try:
                 with _named(source):
-                    job.follow(_told(conversion.run(), source))
-            finally:  # when it is stopped, the frames so far are a complete file
+                    job.follow(_with_file_name(conversion.run(), source))
+            finally:  # if the job is stopped, the output contains the frames so far
                 job.results = (target,) if conversion.frames and target.exists() else ()
                 if conversion.stopped:
                     job.say(f"It contains the first {float(conversion.seconds):.1f} s.")
@@ -268,7 +268,7 @@ class _Work:
         studio.jobs.add(Job(enlarging if choice.enlarges else painting, "video", work, notes=notes))
 
     def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any]:
-        """The function that paints or enlarges each frame, and the one that reduces flicker, or None."""
+        """A function that paints or enlarges a frame, and a function that reduces flicker, or None."""
         models = self.studio.models
         if choice.enlarges:
             upscaler = models.upscaler(SCALES[choice.scale], LOSSES[choice.loss])
@@ -282,10 +282,10 @@ class _Work:
 
 @lru_cache(maxsize=64)
 def _opened(clip: str) -> Info:
-    """The properties of a clip; an uploaded file does not change.
+    """The properties of a video. They are cached, because an uploaded file does not change.
 
     Raises:
-        VideoError: it is none, or it is damaged.
+        VideoError: the file is not a video, or it is damaged.
     """
     from perceptual.video import open_video
 
@@ -294,7 +294,7 @@ def _opened(clip: str) -> Info:
 
 
 def _seconds(value: float | None) -> str | None:
-    """A time as `VideoConfig` takes it; None for 0."""
+    """A time in seconds, as text for `VideoConfig`; None for 0."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if value else None
 
 
@@ -303,21 +303,21 @@ def _name(clip: Path, choice: Choice) -> str:
 
 
 def _plain(sentence: str, clip: str | Path) -> str:
-    """A sentence of the library with the name of the clip in place of its path, and without the dashes of flags."""
+    """A message with the file name in place of the path, and without the dashes of flags."""
     return sentence.replace(str(clip), Path(clip).name).replace(" --", " ").replace("(--", "(")
 
 
 @contextmanager
 def _named(clip: str | Path) -> Generator[None, None, None]:
-    """Errors name the clip as the user does."""
+    """Replace the path of the video in error messages by its file name."""
     try:
         yield
     except PerceptualError as error:
         raise VideoError(_plain(str(error), clip)) from error
 
 
-def _told(steps: Generator[Step, None, None], clip: Path) -> Generator[Step, None, None]:
-    """The Steps of a conversion; their messages name the clip as the user does."""
+def _with_file_name(steps: Generator[Step, None, None], clip: Path) -> Generator[Step, None, None]:
+    """The Steps of a conversion, with the file name in place of the path in their messages."""
     with closing(steps):
         for step in steps:
             yield replace(step, message=step.message and _plain(step.message, clip))
@@ -333,7 +333,7 @@ def _described(info: Info) -> str:
 
 
 def _middle(frame: Tensor, side: int) -> Tensor:
-    """The middle of a frame, at most `side` pixels high and wide."""
+    """The centre of a frame, at most `side` pixels high and wide."""
     top, left = (max(0, (length - side) // 2) for length in frame.shape[-2:])
     return frame[..., top : top + side, left : left + side]
 
@@ -351,7 +351,7 @@ def _frames(figures: Sequence[tuple[float, Tensor, Tensor]]) -> str:
 
 
 def _player(path: Path, caption: str, still: Tensor | None = None) -> str:
-    """A file as HTML that plays it. If the browser cannot, it shows `still`, a frame (1, 3, H, W), instead."""
+    """A video player as HTML. If the browser cannot play the file, it shows `still`, a frame (1, 3, H, W)."""
     source = f"/gradio_api/file={quote(str(path))}"
     text = html.escape(caption)
     if path.suffix.lower() in (".gif", ".webp"):
@@ -361,13 +361,13 @@ def _player(path: Path, caption: str, still: Tensor | None = None) -> str:
         player = (
             f'<video src="{source}" controls loop playsinline preload="metadata" aria-label="{text}" style="{_FIT}"'
             f'{poster}></video><p hidden style="margin:0">This browser cannot play this format, so a frame is shown. '
-            "It can be converted all the same.</p>"
+            "You can still convert it.</p>"
         )
     return f'<figure style="margin:0">{player}<figcaption>{text}</figcaption></figure>'
 
 
 def _result(job: Job | None) -> str:
-    """The speed of a running job, and the clips of a finished one side by side."""
+    """The speed of a running job, or both videos of a finished job side by side."""
     if job is None:
         return ""
     if job.status == "running":
