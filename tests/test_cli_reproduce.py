@@ -464,7 +464,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure5 --out x --network TINY --photos PHOTOS --images 4", "contains 3 images, not 4: lower --images."),
         ("figure5 --out x --network TINY --photos missing", "missing does not exist"),
         ("figure5 --out x --network TINY --paintings PHOTOS", "no painting named starry_night"),
-        ("figure4 --out x --styles mona_lisa", "style targets of 'mona_lisa'"),
+        ("figure4 --out x --styles mona_lisa", "style targets for 'mona_lisa'"),
         ("figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         ("figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
         ("table1 --out x --network TINY --sizes 16", "sizes is 16; it must be a whole number from 32 to 8,192."),

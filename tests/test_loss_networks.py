@@ -286,7 +286,7 @@ def test_weights_of_another_shape_are_an_error_that_names_the_tensor(tmp_path: P
 def test_weights_of_a_look_alike_are_refused(tmp_path: Path) -> None:
     state = vgg_state() | {"features.16.weight": torch.zeros(256, 256, 3, 3)}  # VGG-19's conv3_4
     safetensors.torch.save_file(state, tmp_path / "vgg19.safetensors")
-    with pytest.raises(WeightsError, match="not weights of vgg16"):
+    with pytest.raises(WeightsError, match="does not contain weights of vgg16"):
         LossNetwork("vgg16", ("relu1_2",), path=tmp_path / "vgg19.safetensors")
 
 

@@ -166,7 +166,7 @@ def test_the_scale_is_an_option_of_the_call() -> None:
     assert upscaler(picture, scale=3).shape == (1, 3, 24, 30)
     assert torch.equal(upscaler(picture, scale=3), Upscaler.at_scale(3, device="cpu")(picture))
     assert upscaler(picture).shape == (1, 3, 32, 40)
-    with pytest.raises(ConfigError, match=r"^scale is 5; this network enlarges up to 4 times: take one"):
+    with pytest.raises(ConfigError, match=r"^scale is 5; this network enlarges up to 4 times: choose one"):
         upscaler(picture, scale=5)
 
 

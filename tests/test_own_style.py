@@ -140,7 +140,7 @@ def test_a_network_of_another_architecture_is_refused(
     tmp_path: Path, base: Path, photographs: Photographs, config: NetworkConfig
 ) -> None:
     other = save(tmp_path / "other.safetensors", make(config), "one", "two")
-    with pytest.raises(ConfigError, match=r"other\.safetensors.*differs"):
+    with pytest.raises(ConfigError, match=r"other\.safetensors.*but the settings have"):
         make_task(base, photographs).start_from(other)
 
 
