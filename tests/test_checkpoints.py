@@ -169,7 +169,7 @@ def test_a_card_of_a_later_minor_version_is_read_without_what_is_new(path: Path)
 
 def test_a_network_for_another_task_is_refused(path: Path) -> None:
     assert load(path, task="style")[1].task == "style"
-    assert_refused(path, lambda p: load(p, task="upscale"), says="for style, not for upscale")
+    assert_refused(path, lambda p: load(p, task="upscale"), says="for 'style', not for upscale")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_the_shipped_network_of_a_loss_and_scale_is_taken(capsys: Capture, monke
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ("photos/0.png --network style.safetensors -o x.png", "is a network for style, not for upscale"),
+        ("photos/0.png --network style.safetensors -o x.png", "is a network for 'style', not for upscale"),
         ("photos/0.png --network missing.safetensors -o x.png", "There is no network 'missing.safetensors'"),
         ("photos/0.png --network photos/1.png -o x.png", "is a picture, not a trained network"),
         ("photos/0.png --network broken.safetensors -o x.png", "broken.safetensors"),

@@ -97,7 +97,7 @@ def test_tiles_equal_the_whole(model: Denoiser) -> None:
 
 
 def test_the_task_of_the_file_must_be_the_model_s_own(file: Path, tiny_style: Path) -> None:
-    with pytest.raises(CheckpointError, match="is a network for style, not for upscale"):
+    with pytest.raises(CheckpointError, match="is a network for 'style', not for upscale"):
         Denoiser.load(tiny_style)
     assert type(Model.load(tiny_style)) is Model  # which names no task and takes each
 

@@ -416,7 +416,7 @@ def test_a_network_of_other_layers_and_one_for_style_are_refused(
     other = replace(RECIPE, network=replace(BICUBIC, architecture="c5s1-6 s2-3"))
     with pytest.raises(ConfigError, match=r"x4\.safetensors shares no layer"):
         task_of(pictures, other).start_from(x4)
-    with pytest.raises(CheckpointError, match="is a network for style, not for upscale"):
+    with pytest.raises(CheckpointError, match="is a network for 'style', not for upscale"):
         task_of(pictures).start_from(tiny_style)
     with pytest.raises(CheckpointError, match="There is no network"):
         task_of(pictures).start_from(tmp_path / "missing.safetensors")

@@ -465,7 +465,7 @@ def test_a_scale_between_works_with_tiles_alpha_and_histograms(shelf: dict[str, 
 
 
 def test_a_style_network_is_refused(tiny_style: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is a network for style, not for upscale: choose another file\.$"):
+    with pytest.raises(CheckpointError, match=r"is a network for 'style', not for upscale: choose another file\.$"):
         Upscaler.load(tiny_style)
 
 

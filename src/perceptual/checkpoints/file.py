@@ -17,7 +17,7 @@ from perceptual.checkpoints import shipped
 from perceptual.checkpoints.card import CARD_KEY, Card, read_card
 from perceptual.checkpoints.tensors import read, write
 from perceptual.config import NetworkConfig, to_dict
-from perceptual.errors import CheckpointError, ConfigError
+from perceptual.errors import CheckpointError, ConfigError, shown
 from perceptual.networks import TransformationNetwork
 
 _FLOATS = ("F16", "BF16", "F32", "F64")  # allowed types of weights
@@ -54,7 +54,7 @@ def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNe
     """
     card = read_card(path)
     if task and card.task != task:
-        raise CheckpointError(f"{path} is a network for {card.task}, not for {task}: choose another file.")
+        raise CheckpointError(f"{path} is a network for {shown(card.task)}, not for {task}: choose another file.")
     network = _described(path, card)
     state = read(path)
     if card.base:
@@ -157,7 +157,8 @@ def _base_of(path: str | Path, card: Card) -> TransformationNetwork:
             continue
     raise CheckpointError(
         f"{path} contains only gamma and beta, and the network that it was trained from was not found: put the file of "
-        f"that network into the same folder, or train again with --from gallery (it started from {card.began_from})."
+        "that network into the same folder, or train again with --from gallery (it started from "
+        f"{shown(card.began_from, 300)})."
     )
 
 

@@ -18,7 +18,7 @@ from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig, TrainCommand, differences, to_dict
 from perceptual.data import Photographs
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, shown
 from perceptual.files import sha256_of
 from perceptual.functional import NOISE_TILE, noise_field
 from perceptual.losses import PerceptualLoss, StyleLoss, TermSpec, layers_of, objective_of, style_transfer_loss
@@ -332,7 +332,8 @@ def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNe
     here["noise"] = there["noise"]  # the weights do not depend on the strength of the noise
     for key, (ours, theirs) in differences(here, there).items():
         raise ConfigError(
-            f"{path} has {key} {theirs}, but the settings have {ours}: leave out the flags that change the network."
+            f"{path} has {key} {shown(theirs)}, but the settings have {shown(ours)}: leave out the flags that change "
+            "the network."
         )
     return network, card
 
