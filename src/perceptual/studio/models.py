@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -86,12 +87,15 @@ class Models:
                 raise ConfigError("The studio was ended: start `perceptual studio` again.")
             yield
 
+    @functools.cached_property
+    def _shipped(self) -> dict[str, str]:
+        """{name: title} of the shipped styles. Their cards are read once, because every preview needs the names."""
+        files = shipped.gallery()
+        return {name: checkpoints.read_card(file).titles.get(name, "") for name, file in files.items()}
+
     def styles(self) -> dict[str, str]:
         """{name: title} of the shipped styles, then of the user's styles."""
-        shipped_styles = {}
-        for name, file in shipped.gallery().items():
-            shipped_styles[name] = checkpoints.read_card(file).titles.get(name, "")
-        return {**shipped_styles, **{name: "your own style" for name in self.folder.own_styles()}}
+        return {**self._shipped, **{name: "your own style" for name in self.folder.own_styles()}}
 
     def text(self, styles: Mapping[str, float]) -> str:
         """The styles as text for `Stylizer.load` and --style. The user's styles are given as files.
