@@ -11,9 +11,9 @@ from perceptual import images
 from perceptual.errors import ConfigError
 from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
-from perceptual.studio.jobs import Job
 from perceptual.studio.shown import explained
-from perceptual.studio.studio import Studio, apply_to_files
+from perceptual.studio.studio import Studio
+from perceptual.studio.tabs.batch import Batch, add_job, listed
 from perceptual.studio.tabs.panel import Panel
 
 SCALES = {"2 times": 2, "3 times": 3, "4 times": 4, "8 times": 8}
@@ -80,11 +80,7 @@ class _Work:
 
     def opened(self, files: list[str] | None) -> Any:
         """The list of images, after the user gave images."""
-        paths = paths_of(files)
-        for path in paths:
-            self.studio.models.size(path)  # raises an ImageError if this is not an image
-        choices = [(path.name, str(path)) for path in paths]
-        return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
+        return listed(self.studio, files)
 
     def overview(self, photo: str | None) -> Any:
         """The overview image, and its centre."""
@@ -118,16 +114,12 @@ class _Work:
         if not paths:
             raise ConfigError("Give a picture first.")
         upscaler = studio.models.upscaler(factor, LOSSES[loss])
-        pairs = []
-        for path in studio.kept(paths):
-            ending = path.suffix.lower() if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
-            pairs.append((path, studio.folder.new(f"{path.stem}_x{factor}", ending)))
-
-        def work(job: Job) -> list[Path]:
-            written = apply_to_files(job, upscaler, pairs, lambda height, width: upscaler.options())
-            if len(written) > 1:
-                written.append(studio.folder.zip(written, f"enlarged_x{factor}"))
-            return written
-
-        what = paths[0].name if len(paths) == 1 else f"{len(paths)} pictures"
-        studio.jobs.add(Job(f"Enlarging {what} {scale}", "enlarge", work))
+        batch = Batch(
+            kind="enlarge",
+            doing="Enlarging",
+            noun="pictures",
+            how=scale,
+            mark=f"x{factor}",
+            archive=f"enlarged_x{factor}",
+        )
+        add_job(studio, paths, upscaler, lambda height, width: upscaler.options(), batch)

@@ -11,11 +11,11 @@ import gradio as gr
 from perceptual import images
 from perceptual.errors import ConfigError
 from perceptual.studio import snippets
-from perceptual.studio.folder import paths_of, plain_name
-from perceptual.studio.jobs import Job
+from perceptual.studio.folder import paths_of
 from perceptual.studio.models import PAINTED_SIDE, Paint
 from perceptual.studio.shown import explained
-from perceptual.studio.studio import Studio, apply_to_files
+from perceptual.studio.studio import Studio
+from perceptual.studio.tabs.batch import Batch, add_job, listed
 from perceptual.studio.tabs.panel import Panel
 
 FORMATS = {"As the photo": "", "PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp"}
@@ -130,11 +130,7 @@ class _Work:
 
     def opened(self, files: list[str] | None) -> Any:
         """The list of photos, after the user gave photos."""
-        paths = paths_of(files)
-        for path in paths:
-            self.studio.models.size(path)  # raises an ImageError if this is not an image
-        choices = [(path.name, str(path)) for path in paths]
-        return gr.Dropdown(choices=choices, value=str(paths[0]) if paths else None, visible=len(paths) > 1)
+        return listed(self.studio, files)
 
     def wall(self, photo: str | None) -> Any:
         """Small images of the photo in every style."""
@@ -167,21 +163,17 @@ class _Work:
         if not paths:
             raise ConfigError("Give a photo first.")
         studio, choice = self.studio, choice_of(style, list(values))
-        stylizer = studio.models.stylizer(choice.styles)
         name = "_".join(choice.styles)
-        pairs = [
-            (path, studio.folder.new(f"{path.stem}_{name}", FORMATS.get(kind) or _ending(path)))
-            for path in studio.kept(paths)
-        ]
-
-        def work(job: Job) -> list[Path]:
-            written = apply_to_files(job, stylizer, pairs, choice.options)
-            if len(written) > 1:
-                written.append(studio.folder.zip(written, plain_name(f"paintings_{name}")))
-            return written
-
-        what = paths[0].name if len(paths) == 1 else f"{len(paths)} photos"
-        studio.jobs.add(Job(f"Painting {what} in {', '.join(choice.styles)}", "paint", work))
+        batch = Batch(
+            kind="paint",
+            doing="Painting",
+            noun="photos",
+            how=f"in {', '.join(choice.styles)}",
+            mark=name,
+            archive=f"paintings_{name}",
+            ending=FORMATS.get(kind, ""),
+        )
+        add_job(studio, paths, studio.models.stylizer(choice.styles), choice.options, batch)
 
     def keep(self, kept: list[Any] | None, photo: str | None, style: str, *values: Any) -> Any:
         """Add the current painting to the versions side by side."""
@@ -191,10 +183,6 @@ class _Work:
         painted = images.to_array(self.studio.models.preview(Path(photo), choice))
         label = f"{', '.join(choice.styles)}; strength {choice.strength:g}, strokes {choice.strokes:g}"
         return gr.Gallery(value=[*(kept or []), (painted, label)][-COMPARED:], visible=True)
-
-
-def _ending(path: Path) -> str:
-    return path.suffix.lower() if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
 
 
 def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -> None:
