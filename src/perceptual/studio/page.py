@@ -26,9 +26,6 @@ TABS = {
 CLOCK = 1.0
 """Seconds between two updates of the page."""
 
-HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-"""For events that work in the background."""
-
 CSS = """
 .gradio-container { max-width: 1800px !important; }
 progress { width: 60%; height: 0.8em; accent-color: #6366f1; }
@@ -74,8 +71,8 @@ def build(studio: Studio) -> Any:
             return [value for (update, _, _), state in zip(looks, states, strict=True) for value in update(state)]
 
         seen, outputs = [state for _, state, _ in looks], [output for _, _, each in looks for output in each]
-        gr.on([gr.Timer(CLOCK).tick, page.load], look, seen, outputs, **HIDDEN)
-        page.load(studio.models.warm_up, None, None, **HIDDEN)
+        gr.on([gr.Timer(CLOCK).tick, page.load], look, seen, outputs, **shown.PRIVATE)
+        page.load(studio.models.warm_up, None, None, **shown.PRIVATE)
     return page
 
 
@@ -117,7 +114,7 @@ def _styles(studio: Studio, panels: Sequence[Panel]) -> Look:
 
     for panel in panels:
         if panel.on_styles is not None:
-            known.change(*panel.on_styles, **HIDDEN)
+            known.change(*panel.on_styles, **shown.PRIVATE)
     return styles, known, [known, *fields]
 
 

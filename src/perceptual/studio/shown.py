@@ -20,6 +20,8 @@ from perceptual.studio.jobs import Job, Jobs
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Settings of all events. Gradio's display of progress would cover the fields after an error."""
 STATUS = {
     "waiting": "waits",
     "running": "is running",

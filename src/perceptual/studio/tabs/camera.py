@@ -10,7 +10,7 @@ import gradio as gr
 from perceptual.errors import PerceptualError
 from perceptual.studio import snippets
 from perceptual.studio.camera import LONGEST, Cameras, Look
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
@@ -54,17 +54,16 @@ def build(studio: Studio) -> Panel:
             choice = _choice(list(studio.models.styles()))
     panel.style_fields = choice[:1]
     work = _Work(studio, cameras)
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     for button in (start, stop):
         event = f"() => document.querySelector('#camera-live .camera').dispatchEvent(new Event('{button.elem_id}'))"
-        button.click(None, None, None, js=event, **private)
+        button.click(None, None, None, js=event, **PRIVATE)
     changed = [part.change for part in choice]
-    gr.on(changed, explained(work.choose), [live, *choice], code, trigger_mode="always_last", **private)
+    gr.on(changed, explained(work.choose), [live, *choice], code, trigger_mode="always_last", **PRIVATE)
     shown = [record, end, panel.files]
-    take.click(explained(work.take), live, shown, **private)
-    record.click(explained(work.record), live, shown, **private)
+    take.click(explained(work.take), live, shown, **PRIVATE)
+    record.click(explained(work.record), live, shown, **PRIVATE)
     for ended in (end.click, live.ended):
-        ended(explained(work.end), live, shown, **private)
+        ended(explained(work.end), live, shown, **PRIVATE)
     return panel
 
 

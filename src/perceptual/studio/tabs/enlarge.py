@@ -11,7 +11,7 @@ from perceptual import images
 from perceptual.errors import ConfigError
 from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.batch import Batch, add_job, listed
 from perceptual.studio.tabs.panel import Panel
@@ -61,15 +61,14 @@ def _connect(work: _Work, parts: list[Any]) -> None:
     """Connect the components with their handlers."""
     photos, photo, overview, scale, loss, compare, code, go = parts
     centre = gr.State((0.5, 0.5))
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "queue": False}
-    photos.change(explained(work.opened), photos, photo, **private)
-    photo.change(explained(work.overview), photo, [overview, centre], **private)
-    overview.select(explained(work.pointed), photo, centre, **private)
+    live: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last", "queue": False}
+    photos.change(explained(work.opened), photos, photo, **PRIVATE)
+    photo.change(explained(work.overview), photo, [overview, centre], **PRIVATE)
+    overview.select(explained(work.pointed), photo, centre, **PRIVATE)
     choice: list[Any] = [photo, centre, scale, loss]
     gr.on([part.change for part in choice], explained(work.magnified), choice, compare, **live)
     gr.on([photo.change, scale.change, loss.change], explained(work.snippets), [photo, scale, loss], code, **live)
-    go.click(explained(work.enlarge), [photos, scale, loss], None, **private)
+    go.click(explained(work.enlarge), [photos, scale, loss], None, **PRIVATE)
 
 
 class _Work:

@@ -13,12 +13,12 @@ from perceptual.config import OptimizeConfig, weight_paths
 from perceptual.errors import ConfigError
 from perceptual.losses.networks import layer_names, split_layer
 from perceptual.measure.features import activation_sheet, gram_picture
-from perceptual.studio import shown, snippets
+from perceptual.studio import snippets
 from perceptual.studio.jobs import Job
 from perceptual.studio.optimizing import Explorer, available, optimising
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs.optimize import NO_NETWORK, PRIVATE, loss_plot, network_field, networks, newest
+from perceptual.studio.tabs.optimize import NO_NETWORK, follow, loss_plot, network_field
 from perceptual.studio.tabs.panel import Panel
 
 SIDE = 320
@@ -49,9 +49,7 @@ def build(studio: Studio) -> Panel:
             panel = Panel(studio, "explore", results="Reconstructions", stop="Stop and keep")
             plot = loss_plot("explore")
             code = panel.code()
-    panel.add(
-        [preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job, log=True), networks(studio)]
-    )
+    follow(studio, panel, [preview, plot, network])
     chosen: list[Any] = [photo, network, layer]
     look: Any = (explained(work.look), chosen, [sheet, gram])
     live: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last"}

@@ -14,11 +14,10 @@ from perceptual.errors import ConfigError
 from perceptual.studio import shown, snippets
 from perceptual.studio.jobs import Job
 from perceptual.studio.optimizing import available, baseline, optimising
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 NO_NETWORK = "No loss network is on this computer: download the weights in the tab Own style."
 
 
@@ -40,9 +39,7 @@ def build(studio: Studio) -> Panel:
             panel = Panel(studio, "optimize", results="Result", stop="Stop and keep")
             plot = loss_plot("optimize")
             code = panel.code()
-    panel.add(
-        [preview, plot, network], lambda job: [*newest(studio, job), shown.curves(job, log=True), networks(studio)]
-    )
+    follow(studio, panel, [preview, plot, network])
     fields: list[Any] = [photo, painting, network, size, steps, weight]
     gr.on([field.change for field in fields], explained(work.snippets), fields, code, **PRIVATE)
     go.click(explained(work.optimise), fields, None, **PRIVATE)
@@ -63,14 +60,17 @@ def network_field(studio: Studio, name: str) -> gr.Dropdown:
     return gr.Dropdown(label="Loss network", choices=found, value=found[0] if found else None, elem_id=name)
 
 
-def networks(studio: Studio) -> gr.Dropdown:
-    """The new list of loss networks on this computer."""
-    return gr.Dropdown(choices=available(studio.config))
+def follow(studio: Studio, panel: Panel, parts: list[Any]) -> None:
+    """Let the newest image, the plot of the losses and the list of loss networks follow the jobs of a tab.
 
+    parts: these three components.
+    """
 
-def newest(studio: Studio, job: Job | None) -> Sequence[Any]:
-    """The newest image of a job."""
-    return [gr.skip() if job is None or job.preview is None else studio.folder.show(job.preview)]
+    def refresh(job: Job | None) -> Sequence[Any]:
+        newest = gr.skip() if job is None or job.preview is None else studio.folder.show(job.preview)
+        return [newest, shown.curves(job, log=True), gr.Dropdown(choices=available(studio.config))]
+
+    panel.add(parts, refresh)
 
 
 class _Work:

@@ -16,14 +16,12 @@ from perceptual.studio import shown, snippets
 from perceptual.studio.folder import paths_of
 from perceptual.studio.jobs import Job
 from perceptual.studio.learning import BASE, Choice, learn, missing_weights, prepare
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
 """Default number of steps. They take about two minutes on two processor cores."""
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-"""Gradio's display of progress would cover the fields after an error."""
 
 
 def build(studio: Studio) -> Panel:

@@ -13,7 +13,7 @@ from perceptual.errors import ConfigError
 from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
 from perceptual.studio.models import PAINTED_SIDE, Paint
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.batch import Batch, add_job, listed
 from perceptual.studio.tabs.panel import Panel
@@ -189,15 +189,14 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     """Connect the components with their handlers."""
     work = _Work(studio)
     choice = [parts.style, *parts.sliders, *parts.blend]
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    live: dict[str, Any] = {**private, "trigger_mode": "always_last", "queue": False}
+    live: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last", "queue": False}
 
     def pick(event: gr.SelectData) -> Any:
         return event.value["caption"]
 
-    parts.photos.change(explained(work.opened), parts.photos, parts.shown_photo, **private)
-    parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **private)
-    parts.wall.select(pick, None, parts.style, **private)
+    parts.photos.change(explained(work.opened), parts.photos, parts.shown_photo, **PRIVATE)
+    parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **PRIVATE)
+    parts.wall.select(pick, None, parts.style, **PRIVATE)
     gr.on(
         [component.change for component in [parts.shown_photo, *choice]],
         explained(work.preview),
@@ -205,5 +204,5 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
         [parts.compare, *parts.code],
         **live,
     )
-    paint.click(explained(work.paint), [parts.photos, parts.style, parts.kind, *choice[1:]], None, **private)
-    keep.click(explained(work.keep), [parts.versions, parts.shown_photo, *choice], parts.versions, **private)
+    paint.click(explained(work.paint), [parts.photos, parts.style, parts.kind, *choice[1:]], None, **PRIVATE)
+    keep.click(explained(work.keep), [parts.versions, parts.shown_photo, *choice], parts.versions, **PRIVATE)

@@ -20,7 +20,7 @@ from perceptual.events import Step
 from perceptual.studio import shown, snippets
 from perceptual.studio.jobs import Job
 from perceptual.studio.models import PAINTED_SIDE, Paint
-from perceptual.studio.shown import explained
+from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.enlarge import LOSSES, SCALES
 from perceptual.studio.tabs.panel import Panel
@@ -131,18 +131,17 @@ def build(studio: Studio) -> Panel:
             panel.style_fields = fields[1:2]
             code = panel.code()
     work = _Work(studio)
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    clip.change(explained(work.opened), clip, [original, frames], **private)
+    clip.change(explained(work.opened), clip, [original, frames], **PRIVATE)
     gr.on(
         [part.change for part in [clip, *fields]],
         explained(work.snippets),
         [clip, *fields],
         code,
         trigger_mode="always_last",
-        **private,
+        **PRIVATE,
     )
-    preview.click(explained(work.preview), [clip, *fields], frames, **private)
-    go.click(explained(work.convert), [clip, *fields], None, **private)
+    preview.click(explained(work.preview), [clip, *fields], frames, **PRIVATE)
+    go.click(explained(work.convert), [clip, *fields], None, **PRIVATE)
     return panel
 
 
