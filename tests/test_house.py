@@ -17,7 +17,7 @@ FLOORS = {
     1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "resampling"},
     3: {"images", "networks"},
-    4: {"checkpoints", "data", "fast", "losses", "video"},
+    4: {"checkpoints", "data", "degradation", "fast", "losses", "video"},
     5: {"apply", "optimize"},
     6: {"measure", "tasks", "webcam"},
     7: {"train"},

@@ -4,7 +4,7 @@ Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], up
 stay uint8, from 0 to 255.
 """
 
-from perceptual.images.bytes import as_jpeg
+from perceptual.images.bytes import as_jpeg, through_jpeg
 from perceptual.images.header import size_of
 from perceptual.images.picture import (
     MAX_PIXELS,
@@ -48,6 +48,7 @@ __all__ = [
     "scaled_size",
     "sheet_size",
     "size_of",
+    "through_jpeg",
     "to_array",
     "to_kind_of",
     "unit",

@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from perceptual import checkpoints
 from perceptual.config import NetworkConfig, Range, TrainCommand, TrainConfig, check
+from perceptual.degradation import degrade_like_photos
 from perceptual.errors import ConfigError, shown
 from perceptual.losses import PIXELS, PerceptualLoss, parse_objective, reconstruction_loss
 from perceptual.losses.networks import check_layer
@@ -42,10 +43,15 @@ class UpscaleRecipe:
     blur: Annotated[float, Range(0, 16)] = 0.0
     """Sigma of a Gaussian blur, 0 to 16 pixels, applied before the bicubic reduction that makes the small images. The
     paper uses 1."""
+    degradation: Literal["bicubic", "photo"] = "bicubic"
+    """How the small images are made. bicubic: reduced by bicubic interpolation. photo: also blurred, aliased, noisy and
+    compressed as JPEG, each at random, so that the network also cleans real photos."""
 
     def __post_init__(self) -> None:
         check(self)
         parse_objective(self.loss)
+        if self.degradation != "bicubic" and self.blur:
+            raise ConfigError("--degradation photo blurs by itself: leave --blur out.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,8 +180,14 @@ class Upscale(Task):
         return loss
 
     def inputs(self, pixels: Tensor, index: int) -> Tensor:
-        """The reduced photos (N, 3, H / scale, W / scale): blurred by `blur`, then bicubic (paper, section 4.2)."""
+        """The reduced photos (N, 3, H / scale, W / scale): blurred by `blur`, then bicubic (paper, section 4.2).
+
+        Departure from the paper: with degradation "photo" they are made by `degrade_like_photos`.
+        """
         with torch.autocast(pixels.device.type, enabled=False):  # half precision would change the small images
+            if self.settings.degradation == "photo":
+                seed = self.settings.train.seed
+                return degrade_like_photos(pixels, self.network.scale, seed=seed, index=index)
             return degrade(pixels, self.network.scale, blur=self.settings.blur)
 
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:

@@ -1,0 +1,154 @@
+"""The layers of a TransformationNetwork: normalisation, convolutions and blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptual.functional import mix
+from perceptual.networks.architecture import Layer
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Spatial batch normalisation, as in the paper. It ignores the style."""
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with one gamma and beta per channel *and style* (Dumoulin et al., 2017).
+
+    With one style it is the instance normalisation of Ulyanov et al. (2016). The statistics are computed for each image
+    separately, also after training, and always in float32.
+    """
+
+    def __init__(self, channels: int, styles: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(styles, channels))
+        self.bias = nn.Parameter(torch.zeros(styles, channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """x: (N, C, H, W); style: (N, styles) weights that sum to 1, or None for the first style."""
+        weight, bias = self.weight[:1], self.bias[:1]
+        if style is not None:
+            weight, bias = mix(style, self.weight), mix(style, self.bias)
+        traced = torch.compiler.is_compiling() or isinstance(x.shape[0], Tensor)  # a trace would keep the batch size
+        if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) and not traced:
+            return self._by_batch_norm(x, weight.expand(len(x), -1), bias.expand(len(x), -1))
+        variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
+        scale = weight * torch.rsqrt(variance + self.eps)
+        shift = bias - mean * scale
+        return (x.float() * scale[..., None, None] + shift[..., None, None]).to(x.dtype)
+
+    def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same, one image at a time. On a CPU, batch norm keeps channels_last and is fused in both directions."""
+        rows = zip(torch.split(x, 1), weight, bias, strict=True)
+        done = [torch.batch_norm(i, w, b, None, None, True, 0.0, self.eps, False) for i, w, b in rows]
+        return done[0] if len(done) == 1 else torch.cat(done)
+
+
+MakeNorm = Callable[[int], nn.Module | None]
+
+
+class ConvolutionLayer(nn.Module):
+    """Padding, convolution, normalisation and ReLU.
+
+    The convolution may have stride 1/2, follow a doubling of the size, or be followed by a pixel shuffle.
+    """
+
+    def __init__(self, channels: int, layer: Layer, padding: str, norm: nn.Module | None, relu: bool = True) -> None:
+        super().__init__()
+        self.doubling = {"U": "nearest", "B": "bilinear"}.get(layer.kind)
+        self.shuffle = layer.grow if layer.kind == "s" else 1
+        self.norm = norm
+        self.relu = relu
+        around = (layer.kernel - 1) // 2
+        self.pad_mode, self.pad = ("", 0) if padding in ("zero", "none") or layer.kind == "u" else (padding, around)
+        if layer.kind == "u":
+            self.conv: nn.Module = nn.ConvTranspose2d(channels, layer.filters, 3, 2, padding=1, output_padding=1)
+            fan_in = channels * 9  # as in Torch7; PyTorch's default would use the number of filters instead
+        else:
+            inner = around if padding == "zero" else 0
+            filters = layer.filters * self.shuffle**2
+            self.conv = nn.Conv2d(channels, filters, layer.kernel, layer.stride, padding=inner)
+            fan_in = channels * layer.kernel**2
+        for parameter in self.conv.parameters():
+            nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        if self.doubling:
+            x = F.interpolate(x, scale_factor=2, mode=self.doubling)
+        if self.pad:
+            x = F.pad(x, (self.pad,) * 4, mode=self.pad_mode)
+        x = self.conv(x)
+        if self.shuffle > 1:
+            x = F.pixel_shuffle(x, self.shuffle)
+        if self.norm is not None:
+            x = self.norm(x, style)
+        return F.relu(x) if self.relu else x
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions. residual: add the input to their result, without ReLU after the sum (Gross and Wilber)."""
+
+    def __init__(
+        self, channels: int, padding: str, make_norm: Callable[[int], nn.Module | None], residual: bool
+    ) -> None:
+        super().__init__()
+        layer = Layer("c", channels)
+        self.first = ConvolutionLayer(channels, layer, padding, make_norm(channels))
+        self.second = ConvolutionLayer(channels, layer, padding, make_norm(channels), relu=not residual)
+        self.residual = residual
+        self.crop = 2 if padding == "none" else 0
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        out: Tensor = self.second(self.first(x, style), style)
+        if not self.residual:
+            return out
+        c = self.crop
+        return out + (x[..., c:-c, c:-c] if c else x)
+
+
+class AttentionBlock(nn.Module):
+    """Three 3x3 convolutions; the sum of input and result is weighted by the result (SPAN, Wan et al., 2024).
+
+    The attention needs no weights of its own: out = (x + y) * (sigmoid(y) - 0.5), where y is the third convolution. It
+    has no normalisation.
+    """
+
+    def __init__(self, channels: int, padding: str) -> None:
+        super().__init__()
+        layer = Layer("c", channels)
+        self.first = ConvolutionLayer(channels, layer, padding, None, relu=False)
+        self.second = ConvolutionLayer(channels, layer, padding, None, relu=False)
+        self.third = ConvolutionLayer(channels, layer, padding, None, relu=False)
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        y = self.third(F.silu(self.second(F.silu(self.first(x)))))
+        attended: Tensor = (x + y) * (torch.sigmoid(y) - 0.5)
+        return attended
+
+
+class Gather(nn.Module):
+    """A 1x1 convolution of the outputs of several blocks, joined (IMDN, Hui et al., 2019), without ReLU."""
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, filters, 1)
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out
+
+
+class Unshuffle(nn.PixelUnshuffle):
+    """The inverse of a pixel shuffle: (N, C, H, W) -> (N, C * factor^2, H / factor, W / factor)."""
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        return super().forward(x)
