@@ -25,8 +25,7 @@ CONFIGS = {
     "paper's padding": NetworkConfig("c9s1-4 d4 d8 r8*2 U4 B4 c9s1-3", norm="batch", padding="reflect-start"),
     "noise": NetworkConfig(STYLE, norm="instance", padding="replicate", noise=0.1),
     "pixel shuffle": NetworkConfig("c5s1-4 r4 s4-3", norm="none", padding="replicate", output="bicubic"),
-    "attention": NetworkConfig("c3s1-4 a4*2 g4 s2-3", norm="none", padding="zero", output="bicubic"),
-    "unshuffle": NetworkConfig("p2-12 c3s1-4 a4 g4 s4-3", norm="none", padding="zero", output="bicubic"),
+    "unshuffle": NetworkConfig("p2-12 c3s1-4 r4 s4-3", norm="none", padding="zero", output="bicubic"),
     "luma": NetworkConfig(
         "c9s1-4 c5s1-1", norm="none", padding="replicate", output="linear", channels="luma", enlarge=2
     ),

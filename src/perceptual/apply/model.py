@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -111,7 +111,11 @@ class Model(Generic[Options]):
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
         """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result."""
         side = tiles.tile_side(self.network, picture, cast(Any, options).tile, self.device)
-        yield from tiles.in_tiles(self.forward, self.network, picture, side)
+        yield from tiles.in_tiles(self.forward_for(picture, options), self.network, picture, side)
+
+    def forward_for(self, picture: Tensor, options: Options) -> Callable[[Tensor], Tensor]:
+        """The function that calls the network on each tile of a picture."""
+        return self.forward
 
     def apply_alpha(self, alpha: Tensor, options: Options) -> Tensor:
         """The alpha channel of the result, (1, 1, h, w) in [0, 1], for that of the image. The caller resizes it."""

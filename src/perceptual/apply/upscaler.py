@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from perceptual import images
 from perceptual.apply.model import Device, Model
 from perceptual.checkpoints import shipped
 from perceptual.config import UpscaleOptions
+from perceptual.devices import faster_in_bfloat16
 from perceptual.errors import ConfigError
 from perceptual.events import Step
 
@@ -26,7 +27,8 @@ class Upscaler(Model[UpscaleOptions]):
     >>> large = Upscaler.load("x4_pixel")(small)    # a PIL image, numpy array or tensor
     >>> Upscaler.load("x4_pixel")(small, scale=3, tile=256)
 
-    The options of a call are those of `perceptual.config.UpscaleOptions`: scale, tile and match_histogram.
+    The options of a call are those of `perceptual.config.UpscaleOptions`: scale, tile, match_histogram and
+    precision.
     """
 
     task = "upscale"
@@ -104,6 +106,28 @@ class Upscaler(Model[UpscaleOptions]):
 
         for step in super().picture(picture, options):
             yield step.then(finish)
+
+    def forward_for(self, picture: Tensor, options: UpscaleOptions) -> Callable[[Tensor], Tensor]:
+        """The function that calls the network on each tile, in float32 or bfloat16.
+
+        In bfloat16 only the part that is added to the bicubic enlargement is computed. Against float32 the shipped
+        networks have at least 60 dB then. Pixels in [0, 1] may be those of a file of 16 bits: auto takes float32.
+        """
+        added = self.network.config.output == "bicubic"
+        wanted = options.precision
+        if wanted == "bfloat16" and not added:
+            raise ConfigError("This network adds nothing to a bicubic enlargement: choose --precision float32.")
+        if wanted == "auto":
+            fast = added and picture.dtype == torch.uint8 and self.device.type == "cpu" and faster_in_bfloat16()
+            wanted = "bfloat16" if fast else "float32"
+        if wanted == "float32":
+            return self.forward
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                return self.forward(x)
+
+        return forward
 
     def apply_alpha(self, alpha: Tensor, options: UpscaleOptions) -> Tensor:
         """Enlarge an alpha channel (1, 1, H, W) in [0, 1] with the network, as a grey image.

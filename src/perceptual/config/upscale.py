@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from perceptual.config.checks import Range
 from perceptual.config.common import ModelOptions
 from perceptual.errors import ConfigError
 
+UpscalePrecision = Literal["auto", "float32", "bfloat16"]
 Enlargement = Annotated[float, Range(0.01, 64)]
 
 
@@ -22,6 +23,8 @@ class UpscaleOptions(ModelOptions):
     smaller factor its result is reduced by bicubic interpolation."""
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
+    precision: UpscalePrecision = "auto"
+    """float32, bfloat16, or auto: bfloat16 for 8-bit pictures where this processor is measured to be faster with it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class UpscaleConfig(ModelOptions):
     """A trained network of your own, instead of a shipped one."""
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
+    precision: UpscalePrecision = "auto"
+    """float32, bfloat16, or auto: bfloat16 for 8-bit pictures where this processor is measured to be faster with it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
 
@@ -49,4 +54,6 @@ class UpscaleConfig(ModelOptions):
     @property
     def options(self) -> UpscaleOptions:
         """The options for enlarging each picture."""
-        return UpscaleOptions(scale=self.scale, tile=self.tile, match_histogram=self.match_histogram)
+        return UpscaleOptions(
+            scale=self.scale, tile=self.tile, match_histogram=self.match_histogram, precision=self.precision
+        )

@@ -11,8 +11,6 @@ The text lists the layers (notation of the authors' code, supplement Tables 1 an
     B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
     s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     p2-12     the inverse of a pixel shuffle: half the size, 2 * 2 times the channels
-    a48       block of three 3x3 convolutions with parameter-free attention   (SPAN, Wan et al., 2024)
-    g48       convolution 1x1 of the joined outputs of the blocks before it and of the layer before them
     r128*5    the same layer five times
 
 A network has 1 to 200 layers of 1 to 4,096 filters, kernels of 1 to 31 pixels, strides of 1 to 8, shuffles of 1 to 16,
@@ -23,13 +21,12 @@ The output has the same size, or this size times the scale for super-resolution,
 """
 
 from perceptual.networks.architecture import STYLE, Layer, parse_architecture
-from perceptual.networks.layers import AttentionBlock, BatchNorm, Block, ConvolutionLayer, InstanceNorm
+from perceptual.networks.layers import BatchNorm, Block, ConvolutionLayer, InstanceNorm
 from perceptual.networks.transformation import DAMAGED, TransformationNetwork, enlarge, with_noise
 
 __all__ = [
     "DAMAGED",
     "STYLE",
-    "AttentionBlock",
     "BatchNorm",
     "Block",
     "ConvolutionLayer",

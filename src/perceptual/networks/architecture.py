@@ -12,16 +12,14 @@ STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
 WEIGHTS = 100_000_000
 """Limits of an architecture, so that a small file cannot use up the memory or compute for hours."""
-CONVOLUTIONS = {"r": 2, "n": 2, "a": 3}
-"""Number of convolutions in a block."""
-BLOCKS = tuple(CONVOLUTIONS)
+BLOCKS = ("r", "n")
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer of an architecture string.
 
-    kind: one of c d r n a g u U B s p. filters: number of output channels. kernel: side in pixels. stride: in pixels.
+    kind: one of c d r n u U B s p. filters: number of output channels. kernel: side in pixels. stride: in pixels.
     grow: factor by which the layer enlarges the image, before the stride reduces it.
     """
 
@@ -34,7 +32,7 @@ class Layer:
 
 _TOKEN = re.compile(
     r"(?:c(?P<kernel>\d{1,6})s(?P<stride>\d{1,6})-(?P<c>\d{1,6})|(?P<shuffle>[sp])(?P<times_side>\d{1,6})-(?P<s>\d{1,6})"
-    r"|(?P<kind>[drnaguUB])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
+    r"|(?P<kind>[drnuUB])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
     re.ASCII,
 )
 
@@ -54,8 +52,8 @@ def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
         match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
         if match is None:
             raise ConfigError(
-                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, a48, g48, u64, U64, "
-                "B64, s4-3 or p2-12."
+                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64, s4-3 "
+                "or p2-12."
             )
         layer = _layer(match)
         if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
@@ -76,7 +74,7 @@ def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
 def _count_weights(layers: Sequence[Layer], width: int, where: str) -> int:
     """The number of filter weights. Checks that each layer fits the `width` channels before it."""
     weights = 0
-    for index, layer in enumerate(layers):
+    for layer in layers:
         if layer.kind in BLOCKS and layer.filters != width:
             raise ConfigError(
                 f"The block {layer.kind}{layer.filters} in the {where} follows {width} channels; they must be equal."
@@ -86,25 +84,11 @@ def _count_weights(layers: Sequence[Layer], width: int, where: str) -> int:
                 f"p{layer.stride}-{layer.filters} in the {where} follows {width} channels: write "
                 f"p{layer.stride}-{width * layer.stride**2}."
             )
-        if layer.kind == "g" and not gathered(layers, index):
-            raise ConfigError(f"g{layer.filters} in the {where} must follow a block, such as a{width}.")
         if layer.kind != "p":
             shuffled = layer.grow if layer.kind == "s" else 1
-            inputs = width * max(1, len(gathered(layers, index)))
-            weights += CONVOLUTIONS.get(layer.kind, 1) * inputs * layer.filters * (layer.kernel * shuffled) ** 2
+            weights += (2 if layer.kind in BLOCKS else 1) * width * layer.filters * (layer.kernel * shuffled) ** 2
         width = layer.filters
     return weights
-
-
-def gathered(layers: Sequence[Layer], index: int) -> range:
-    """The layers whose outputs the layer g at `index` joins: the blocks directly before it, and the layer before them.
-
-    Returns their indices; -1 stands for the image. It is empty if there is no block, or if this is another layer.
-    """
-    first = index
-    while first > 0 and layers[first - 1].kind in BLOCKS:
-        first -= 1
-    return range(first - 1, index) if layers[index].kind == "g" and first < index else range(0)
 
 
 def _check_limits(word: str, layer: Layer, where: str) -> None:
@@ -123,6 +107,4 @@ def _layer(match: re.Match[str]) -> Layer:
     if match["c"]:
         return Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
     kind, filters = match["kind"], int(match["filters"])
-    if kind == "g":
-        return Layer(kind, filters, kernel=1)
     return Layer(kind, filters, stride=2 if kind == "d" else 1, grow=2 if kind in "uUB" else 1)

@@ -115,38 +115,6 @@ class Block(nn.Module):
         return out + (x[..., c:-c, c:-c] if c else x)
 
 
-class AttentionBlock(nn.Module):
-    """Three 3x3 convolutions; the sum of input and result is weighted by the result (SPAN, Wan et al., 2024).
-
-    The attention needs no weights of its own: out = (x + y) * (sigmoid(y) - 0.5), where y is the third convolution. It
-    has no normalisation.
-    """
-
-    def __init__(self, channels: int, padding: str) -> None:
-        super().__init__()
-        layer = Layer("c", channels)
-        self.first = ConvolutionLayer(channels, layer, padding, None, relu=False)
-        self.second = ConvolutionLayer(channels, layer, padding, None, relu=False)
-        self.third = ConvolutionLayer(channels, layer, padding, None, relu=False)
-
-    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
-        y = self.third(F.silu(self.second(F.silu(self.first(x)))))
-        attended: Tensor = (x + y) * (torch.sigmoid(y) - 0.5)
-        return attended
-
-
-class Gather(nn.Module):
-    """A 1x1 convolution of the outputs of several blocks, joined (IMDN, Hui et al., 2019), without ReLU."""
-
-    def __init__(self, channels: int, filters: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, filters, 1)
-
-    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
-        out: Tensor = self.conv(x)
-        return out
-
-
 class Unshuffle(nn.PixelUnshuffle):
     """The inverse of a pixel shuffle: (N, C, H, W) -> (N, C * factor^2, H / factor, W / factor)."""
 

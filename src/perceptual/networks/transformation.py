@@ -11,16 +11,8 @@ from torch.nn import functional as F
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError, shown
 from perceptual.functional import edges, luma, noise_field, noise_tile, padded_side
-from perceptual.networks.architecture import gathered, parse_architecture
-from perceptual.networks.layers import (
-    AttentionBlock,
-    BatchNorm,
-    Block,
-    ConvolutionLayer,
-    Gather,
-    InstanceNorm,
-    Unshuffle,
-)
+from perceptual.networks.architecture import parse_architecture
+from perceptual.networks.layers import BatchNorm, Block, ConvolutionLayer, InstanceNorm, Unshuffle
 
 SCALE, MULTIPLE = 64, 4096
 """Limits of a network, so that a small file cannot use up the memory."""
@@ -65,20 +57,15 @@ class TransformationNetwork(nn.Module):
 
         layers: list[nn.Module] = []
         channels = 1 if self.luma else 3
-        self.gathered = {k: joined for k in range(len(self.layers_spec)) if (joined := gathered(self.layers_spec, k))}
         for index, layer in enumerate(self.layers_spec):
-            after = self.layers_spec[index + 1].kind if index + 1 < len(self.layers_spec) else ""
+            last = index == len(self.layers_spec) - 1
             if layer.kind in "rn":
                 layers.append(Block(channels, inner, make_norm, residual=layer.kind == "r"))
-            elif layer.kind == "a":
-                layers.append(AttentionBlock(channels, inner))
-            elif layer.kind == "g":
-                layers.append(Gather(channels * len(self.gathered[index]), layer.filters))
             elif layer.kind == "p":
                 layers.append(Unshuffle(layer.stride))
-            else:  # the attention of a block needs negative values too
-                norm = make_norm(layer.filters) if after else None
-                layers.append(ConvolutionLayer(channels, layer, outer, norm, relu=after not in ("", "a")))
+            else:
+                norm = None if last else make_norm(layer.filters)
+                layers.append(ConvolutionLayer(channels, layer, outer, norm, relu=not last))
             channels = layer.filters
         self.layers = nn.ModuleList(layers)
         self._plan_sizes(inner == "none")
@@ -87,15 +74,13 @@ class TransformationNetwork(nn.Module):
         """Compute from the layers: scale, the multiple that the size must have, smallest input and start padding."""
         shrink, grow, self.multiple, self.minimum, start, reach, coarsest = 1, 1, 1, 1, 0, 0.0, 1.0
         for layer in self.layers_spec:
-            around = {"r": 2, "n": 2, "B": 2, "a": 3}.get(layer.kind, (layer.kernel - 1) // 2)
+            around = 2 if layer.kind in "rnB" else (layer.kernel - 1) // 2
             reach += around * shrink / grow
             padded_at = grow if layer.kind == "s" else grow * layer.grow  # a pixel shuffle follows its convolution
             grow *= layer.grow
             if self.config.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / padded_at))
-            if unpadded_blocks and layer.kind in "ag":
-                raise ConfigError(f"Padding reflect-start has no layer {layer.kind}: choose another padding.")
             if unpadded_blocks and layer.kind in "rn":
                 if grow > shrink:
                     raise ConfigError("Padding reflect-start needs all blocks before the image is enlarged: choose "
@@ -133,11 +118,10 @@ class TransformationNetwork(nn.Module):
         output and a temporary of the normalisation exist at the same time.
         """
         widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
-        for index, layer in enumerate(self.layers_spec):
+        for layer in self.layers_spec:
             inner = area if layer.kind == "s" else area * layer.grow**2  # a pixel shuffle follows its convolution
             area *= (layer.grow / layer.stride) ** 2
-            joined = channels * len(self.gathered.get(index, ()))
-            widest = max(widest, 2 * max(channels, joined) * inner + 2 * layer.filters * area)
+            widest = max(widest, 2 * channels * inner + 2 * layer.filters * area)
             channels = layer.filters
         sides = (height + 2 * self.start_pad + self.multiple) * (width + 2 * self.start_pad + self.multiple)
         return int(4 * (widest + 6 * self.scale**2) * sides)  # 6: the result and the image that it is added to
@@ -178,12 +162,8 @@ class TransformationNetwork(nn.Module):
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
         x = (x - 0.5) * 2
-        kept = {-1: x}
-        for index, layer in enumerate(self.layers):
-            joined = self.gathered.get(index)
-            x = layer(torch.cat([kept[k] for k in joined], 1) if joined else x, style)
-            if self.gathered:
-                kept[index] = x
+        for layer in self.layers:
+            x = layer(x, style)
         height, width = height * self.grow, width * self.grow
         return edges(x, height, width) if variable else x[..., :height, :width]
 

@@ -72,7 +72,9 @@ class TrainUpscaleCommand(TrainCommand):
 
 
 def _sub_pixel(scale: int) -> NetworkConfig:
-    return NetworkConfig(architecture=f"c3s1-64 r64*6 s{scale}-3", norm="none", padding="zero", output="bicubic")
+    """x2 has the most small pixels for its result: there the layers compute at half their size."""
+    layers = "p2-12 c3s1-32 r32*4 s4-3" if scale == 2 else f"c3s1-64 r64*6 s{scale}-3"
+    return NetworkConfig(architecture=layers, norm="none", padding="zero", output="bicubic")
 
 
 def _papers(scale: int) -> NetworkConfig:
@@ -128,7 +130,7 @@ def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
     if not 2 <= scale <= 16:
         raise ConfigError(f"--scale is {scale}; choose a whole number from 2 to 16.")
     _, network, recipe = UPSCALE_RECIPES[name]
-    size = 32 * scale if name == "fast" else -(-recipe.train.size // scale) * scale
+    size = (64 if scale == 2 else 32) * scale if name == "fast" else -(-recipe.train.size // scale) * scale
     return replace(recipe, network=network(scale), train=replace(recipe.train, size=size))
 
 
