@@ -90,7 +90,7 @@ class Model(Generic[Options]):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
                 if step.result is None:
-                    yield Step(len(made) * pieces + step.index, total)
+                    yield Step(len(made) * pieces + step.index, total, message=step.message)
                 else:
                     made.append(images.like(step.result.cpu(), pixels))
         yield Step(total, total, result=(result := torch.cat(made)))

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual import images
+from perceptual import checkpoints, images
 from perceptual.apply.model import Device, Model
 from perceptual.checkpoints import shipped
 from perceptual.config import UpscaleOptions
 from perceptual.devices import faster_in_bfloat16
 from perceptual.errors import ConfigError
 from perceptual.events import Step
+from perceptual.quality import looks_damaged
+
+DAMAGED = "This picture looks compressed or noisy, so the photo network enlarges it: --loss decides otherwise."
 
 
 class Upscaler(Model[UpscaleOptions]):
@@ -39,33 +42,69 @@ class Upscaler(Model[UpscaleOptions]):
         """Load a network, as `Model.load`. name: the name of a shipped network, such as x4_feature, or a path."""
         return super().load(name, device=device, **defaults)
 
+    cleaner: Upscaler | None = None
+    """The network for compressed and noisy pictures, if there is another one for them."""
+
     @classmethod
-    def at_scale(cls, scale: float, loss: str = "pixel", *, device: Device = None, **defaults: Any) -> Self:
+    def at_scale(
+        cls,
+        scale: float,
+        loss: str = "pixel",
+        *,
+        denoise: float | None = None,
+        device: Device = None,
+        **defaults: Any,
+    ) -> Self:
         """Load the shipped network for a scale. If there is none, the next larger one is used and its result reduced.
 
-        scale: above 0. loss: "pixel", "feature", or "srcnn" for the baseline.
+        scale: above 0. loss: "pixel", "feature", "photo" for compressed and noisy pictures, "srcnn" for the baseline,
+        or "auto": photo for pictures that look compressed or noisy (`quality.looks_damaged`), pixel for others.
+        denoise: 0 to 1, for photo and auto: how much noise and compression are removed; default: 1. Below 1 the weights
+        are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
         Raises:
-            ConfigError: no shipped network was trained with this loss, or the scale is too large.
+            ConfigError: no shipped network was trained with this loss, the scale is too large, or denoise is given with
+                another loss.
         """
-        found: dict[int, str] = {}
-        losses: set[str] = set()
+        if denoise is not None and loss not in ("auto", "photo"):
+            raise ConfigError(f"The network {loss} does not remove noise: leave --denoise out, or give --loss photo.")
+        name = cls._name(scale, "pixel" if loss == "auto" else loss)
+        upscaler = cls.load(name, device=device, scale=scale, **defaults)
+        if loss == "photo" and denoise is not None and denoise < 1:
+            upscaler._mix(name.replace("photo", "pixel"), denoise)
+        if loss == "auto" and cls._name(scale, "pixel", "photo") != name:
+            upscaler.cleaner = cls.at_scale(scale, "photo", denoise=denoise, device=device, **defaults)
+        return upscaler
+
+    @staticmethod
+    def _name(scale: float, *losses: str) -> str:
+        """The name of the shipped network for a scale with the last one of these losses that there is."""
+        found: dict[str, dict[int, str]] = {}
         for name in shipped.networks("upscale"):  # x4_pixel ...
             size, _, trained_by = name.removeprefix("x").partition("_")
-            losses.add(trained_by)
-            if trained_by == loss:
-                found[int(size)] = name
-        if not found:
-            raise ConfigError(
-                f"There is no shipped network with the loss {loss!r}; choose one of {', '.join(sorted(losses))}."
-            )
-        fitting = [size for size in sorted(found) if size >= scale]
-        if not fitting or not scale > 0:
-            largest = max(found)
-            raise ConfigError(
-                f"scale is {scale:g}; the shipped networks with the loss {loss} enlarge up to {largest} times."
-            )
-        return cls.load(found[fitting[0]], device=device, scale=scale, **defaults)
+            found.setdefault(trained_by, {})[int(size)] = name
+        if losses[0] not in found:
+            known = ", ".join(sorted(found))
+            raise ConfigError(f"There is no shipped network with the loss {losses[0]!r}; choose one of {known}.")
+        largest = max(found[losses[0]])
+        for loss in reversed(losses):
+            fitting = [size for size in sorted(found.get(loss, {})) if size >= scale > 0]
+            if fitting:
+                return found[loss][fitting[0]]
+        raise ConfigError(
+            f"scale is {scale:g}; the shipped networks with the loss {losses[0]} enlarge up to {largest} times."
+        )
+
+    def _mix(self, faithful: str, denoise: float) -> None:
+        """Mix the weights with those of another network. denoise: the share of this one."""
+        other, _ = checkpoints.load(checkpoints.find_network(faithful, task=self.task), task=self.task)
+        weights = other.to(self.device).state_dict()
+        mixed = {key: torch.lerp(weights[key], own, denoise) for key, own in self.network.state_dict().items()}
+        self.network.load_state_dict(mixed)
+
+    def for_picture(self, pixels: Tensor) -> Upscaler:
+        """The upscaler for an image (1, 3, H, W), in [0, 1] or uint8 levels: `cleaner` if it looks damaged, or this."""
+        return self.cleaner if self.cleaner is not None and looks_damaged(pixels) else self
 
     @property
     def scale(self) -> float:
@@ -85,6 +124,10 @@ class Upscaler(Model[UpscaleOptions]):
 
     def picture(self, picture: Tensor, options: UpscaleOptions) -> Generator[Step, None, None]:
         """Enlarge one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result."""
+        if (chosen := self.for_picture(picture)) is not self:
+            yield Step(0, message=DAMAGED)
+            yield from chosen.picture(picture, options)
+            return
         own = self.network.scale
         if (scale := options.scale or own) > own:
             raise ConfigError(

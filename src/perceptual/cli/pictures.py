@@ -189,7 +189,7 @@ def open_upscaler(config: UpscaleConfig) -> Upscaler:
 
     if config.network:
         return Upscaler.load(config.network, device=config.device)
-    return Upscaler.at_scale(config.scale or 4, config.loss, device=config.device)
+    return Upscaler.at_scale(config.scale or 4, config.loss, denoise=config.denoise, device=config.device)
 
 
 def try_out(model: Model[Any], options: Any) -> None:
@@ -247,6 +247,9 @@ def _with_progress(model: Model[Any], pixels: Tensor, options: Any, title: str) 
     """The model's result, with a bar while it works if the picture takes several tiles or bands."""
     steps = model.run(pixels, options)
     first = next(steps)
+    if first.message:
+        say(first.message)
+        first = next(steps)
     rest = itertools.chain([first], steps)
     *_, last = with_bar(rest, title, brief=True) if (first.total or 1) > 1 else rest
     result: Tensor = last.result

@@ -34,9 +34,12 @@ class UpscaleConfig(ModelOptions):
     scale: Enlargement | None = None
     """Factor of enlargement, 0.01 to 64; default: 4, or the scale of your own network. For a factor between the scales
     of the networks, the next larger network is used and its result is reduced by bicubic interpolation."""
-    loss: str = "pixel"
-    """The loss that the shipped network was trained with: pixel is closest to the original, feature looks sharpest,
-    srcnn is the baseline. Not together with --network."""
+    loss: str = "auto"
+    """The shipped network: pixel is closest to the original, feature looks sharpest, photo cleans compressed and noisy
+    pictures, srcnn is the baseline; auto takes photo for pictures that look compressed or noisy, else pixel. Not
+    together with --network."""
+    denoise: Annotated[float, Range(0, 1)] | None = None
+    """How much noise and compression the network photo removes, 0 to 1; default: 1. For --loss photo and auto."""
     network: Path | None = None
     """A trained network of your own, instead of a shipped one."""
     match_histogram: bool = False
@@ -50,6 +53,8 @@ class UpscaleConfig(ModelOptions):
         super().__post_init__()
         if self.network is not None and self.loss != UpscaleConfig.loss:
             raise ConfigError("--loss has no effect together with --network: leave --loss out.")
+        if self.denoise is not None and (self.network is not None or self.loss not in ("auto", "photo")):
+            raise ConfigError("--denoise is for --loss photo and auto: leave it out.")
 
     @property
     def options(self) -> UpscaleOptions:
