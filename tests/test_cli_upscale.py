@@ -97,7 +97,8 @@ def test_bad_widths_are_one_sentence(capsys: Capture, words: list[str], part: st
 
 
 def upscale(capsys: Capture, *words: object, network: str = "x4") -> tuple[int, str, str]:
-    return run(capsys, "upscale", *words, "--network", f"{network}.safetensors", "--device", "cpu")
+    exact = ("--precision", "float32", "--device", "cpu")
+    return run(capsys, "upscale", *words, "--network", f"{network}.safetensors", *exact)
 
 
 def pixels(path: str) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -221,4 +221,4 @@ def test_weights_by_name_have_a_range(number: str) -> None:
 
 def test_a_loss_beside_a_network_of_ones_own_is_refused() -> None:
     assert "--loss has no effect" in refusal(UpscaleConfig, network=Path("x"), loss="feature")
-    assert UpscaleConfig(network=Path("x"), loss="pixel").network == Path("x")
+    assert UpscaleConfig(network=Path("x"), loss="auto").network == Path("x")

@@ -1,0 +1,204 @@
+"""Which network enlarges a picture, how strongly it cleans, and in which precision it computes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from perceptual import checkpoints, devices, images
+from perceptual.apply import Upscaler, upscaler
+from perceptual.checkpoints import Card, shipped
+from perceptual.config import NetworkConfig, UpscaleConfig
+from perceptual.errors import ConfigError
+from perceptual.networks import TransformationNetwork
+from perceptual.quality import blockiness, looks_damaged, noise_level
+
+close = torch.testing.assert_close
+
+
+@pytest.fixture(scope="module")
+def clean() -> Tensor:
+    """A sharp photo without noise or compression, (1, 3, 256, 256), uint8."""
+    photo = images.from_any(np.ascontiguousarray(skimage.data.astronaut()))
+    return (images.resize(images.unit(photo), size=(256, 256)).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def noisy(image: Tensor, sigma: float, *, grey: bool = False) -> Tensor:
+    shape = (1, 1, *image.shape[-2:]) if grey else image.shape
+    noise = sigma * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return (image + noise).round().clamp(0, 255).to(torch.uint8)
+
+
+def compressed(image: Tensor, quality: int) -> Tensor:
+    return (images.through_jpeg(image.float() / 255, quality) * 255).round().to(torch.uint8)
+
+
+def save(path: Path, name: str, bias: float) -> Path:
+    """A network that adds a constant to the bicubic enlargement, with the scale in its name."""
+    config = NetworkConfig(f"c3s1-4 s{name[1]}-3", norm="none", padding="zero", output="bicubic")
+    net = TransformationNetwork(config)
+    for parameter in net.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.constant_(net.layers[-1].conv.bias, bias)
+    file = path / f"{name}.safetensors"
+    checkpoints.save(file, net, Card(task="upscale", network=config))
+    return file
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shipped networks: pixel subtracts 0.1, photo adds 0.1; there is no photo network for x8."""
+    biases = {"x2_pixel": -0.2, "x2_photo": 0.2, "x4_pixel": -0.2, "x4_photo": 0.2, "x8_pixel": -0.2}
+    found = {name: save(tmp_path, name, bias) for name, bias in biases.items()}
+    monkeypatch.setattr(shipped, "networks", lambda task: found if task == "upscale" else {})
+
+
+GREY = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
+
+
+# --- what a picture looks like
+
+
+def test_a_clean_photo_is_clean_and_a_flat_one_too(clean: Tensor) -> None:
+    assert not looks_damaged(clean)
+    assert not looks_damaged(GREY)
+    assert noise_level(GREY) == 0
+
+
+@pytest.mark.parametrize("quality", [20, 40])
+def test_a_jpeg_looks_damaged_also_when_it_is_cropped_or_turned(clean: Tensor, quality: int) -> None:
+    jpeg = compressed(clean, quality)
+    for image in (jpeg, jpeg[..., 3:, 5:], jpeg.mT, jpeg.float() / 255):
+        assert looks_damaged(image)
+    assert blockiness(jpeg) > blockiness(clean)
+
+
+def test_blocks_are_found_at_any_place(clean: Tensor) -> None:
+    """Blocks of one colour: all steps lie between them."""
+    blocks = clean[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert blockiness(blocks) > 10
+    assert blockiness(blocks[..., 3:, 6:]) > 10
+
+
+@pytest.mark.parametrize("sigma", [4.0, 8.0, 16.0])
+def test_the_noise_level_is_near_the_true_one(clean: Tensor, sigma: float) -> None:
+    assert 0.7 * sigma < 255 * noise_level(noisy(clean, sigma)) < 1.3 * sigma
+    assert looks_damaged(noisy(clean, sigma))
+
+
+def test_grey_noise_is_seen_too(clean: Tensor) -> None:
+    assert looks_damaged(noisy(clean, 8, grey=True))
+    assert looks_damaged(noisy(GREY, 4, grey=True))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (15, 15), (34, 400), (16, 16)])
+def test_a_small_picture_has_a_finite_answer(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 3, *size)
+    assert math.isfinite(blockiness(image))
+    assert math.isfinite(noise_level(image))
+
+
+def test_black_and_white_have_no_noise() -> None:
+    for level in (0, 255):
+        assert noise_level(torch.full((1, 3, 64, 64), level, dtype=torch.uint8)) == 0
+
+
+# --- which network
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_auto_takes_photo_for_damaged_pictures_only(clean: Tensor, scale: float) -> None:
+    auto = Upscaler.at_scale(scale, "auto", device="cpu")
+    for image, loss in ((clean, "pixel"), (compressed(clean, 20), "photo")):
+        expected = Upscaler.at_scale(scale, loss, device="cpu")
+        close(auto(image), expected(image), rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_auto_says_which_network_it_takes(clean: Tensor) -> None:
+    auto = Upscaler.at_scale(4, "auto", device="cpu")
+    said = [[step.message for step in auto.run(image) if step.message] for image in (clean, compressed(clean, 20))]
+    assert said == [[], [upscaler.DAMAGED]]
+
+
+@pytest.mark.usefixtures("shelf")
+def test_without_a_photo_network_auto_is_pixel(clean: Tensor) -> None:
+    assert Upscaler.at_scale(8, "auto", device="cpu").cleaner is None
+    assert Upscaler.at_scale(4, device="cpu").cleaner is None
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize(("denoise", "level"), [(1.0, 138), (0.75, 133), (0.5, 128), (0.0, 118), (None, 138)])
+def test_denoise_mixes_the_weights(denoise: float | None, level: int) -> None:
+    """pixel subtracts 0.1 of 255 levels from grey of 128, photo adds it; half of each leaves it."""
+    large = Upscaler.at_scale(4, "photo", denoise=denoise, device="cpu")(GREY.float() / 255)
+    close(large, torch.full((1, 3, 256, 256), 128 / 255 + 0.1 * round((level - 128) / 5) / 2), atol=1e-3, rtol=0)
+
+
+@pytest.mark.usefixtures("shelf")
+def test_denoise_without_the_photo_network_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pixel does not remove noise: leave --denoise out"):
+        Upscaler.at_scale(4, "pixel", denoise=0.5)
+    for settings in ({"loss": "feature"}, {"network": Path("x")}):
+        with pytest.raises(ConfigError, match="--denoise is for --loss photo and auto"):
+            UpscaleConfig(denoise=0.5, **settings)  # type: ignore[arg-type]
+
+
+# --- precision
+
+
+def network() -> Upscaler:
+    torch.manual_seed(0)
+    config = NetworkConfig("c3s1-16 r16*2 s4-3", norm="none", padding="zero", output="bicubic")
+    return Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
+
+
+def test_bfloat16_is_near_float32(clean: Tensor) -> None:
+    """bfloat16 has 8 bits of precision, and only the part beside the bicubic enlargement is computed in it."""
+    small = clean[..., :64, :48].float() / 255
+    exact, near = (network()(small, precision=precision) for precision in ("float32", "bfloat16"))
+    assert 0 < float((exact - near).abs().max()) < 4 / 255
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bfloat16_for_bytes_where_it_is_faster(
+    fast: bool, clean: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upscaler, "faster_in_bfloat16", lambda: fast)
+    small, made = clean[..., :40, :40], network()
+    exact, near = (made.upscale(small, precision=precision) for precision in ("float32", "bfloat16"))
+    assert not torch.equal(exact, near)
+    close(made.upscale(small), near if fast else exact, rtol=0, atol=0)
+    floats = small.float() / 255
+    close(made.upscale(floats), made.upscale(floats, precision="float32"), rtol=0, atol=0)
+
+
+def test_a_network_that_makes_the_whole_picture_is_not_computed_in_bfloat16() -> None:
+    config = NetworkConfig("c3s1-4 s2-3", norm="none", padding="zero", output="linear")
+    made = Upscaler(TransformationNetwork(config), Card(task="upscale", network=config), device="cpu")
+    with pytest.raises(ConfigError, match="choose --precision float32"):
+        made(GREY, precision="bfloat16")
+
+
+def test_the_probe_of_bfloat16_works_without_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEPTUAL_CACHE", str(tmp_path))
+    devices.faster_in_bfloat16.cache_clear()
+    with torch.no_grad():
+        assert isinstance(devices.faster_in_bfloat16(), bool)
+    devices.faster_in_bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("shelf")
+def test_a_pil_image_is_chosen_for_like_a_tensor(clean: Tensor) -> None:
+    array = compressed(clean, 20)[0].permute(1, 2, 0).contiguous().numpy()
+    large = Upscaler.at_scale(2, "auto", device="cpu")(Image.fromarray(array))
+    expected = Upscaler.at_scale(2, "photo", device="cpu")(Image.fromarray(array))
+    assert np.array_equal(np.asarray(large), np.asarray(expected))
