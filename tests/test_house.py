@@ -15,7 +15,7 @@ from perceptual import fast
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
     1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
-    2: {"config", "devices", "files", "motion", "resampling"},
+    2: {"architecture", "config", "devices", "files", "motion", "resampling"},
     3: {"images", "networks"},
     4: {"checkpoints", "data", "fast", "losses", "video"},
     5: {"apply", "optimize"},

@@ -9,6 +9,7 @@ The text lists the layers (notation of the authors' code, supplement Tables 1 an
     u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
     U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (less checkerboard)
     B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
+    x64       nearest-neighbour doubling of 64 channels, then normalisation and ReLU, no convolution
     s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     r128*5    the same layer five times
 
@@ -22,105 +23,24 @@ The output has the same size, or this size times the scale for super-resolution,
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceptual.architecture import Layer as Layer
+from perceptual.architecture import parse_architecture as parse_architecture
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError, shown
 from perceptual.functional import edges, luma, mix, noise_field, noise_tile, padded_side
 
 STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
-LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
-WEIGHTS = 100_000_000
 SCALE, MULTIPLE = 64, 4096
 """Limits of an architecture, so that a small file cannot use up the memory or compute for hours."""
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+"""Mean colour of ImageNet, RGB levels of 0..255, that Caffe's VGG networks subtract."""
 DAMAGED = "The output of the network contains values that are not numbers: its file is damaged, get it again."
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of an architecture string.
-
-    kind: one of c d r n u U B s. filters: number of output channels. kernel: side in pixels. stride: in pixels.
-    grow: factor by which the layer enlarges the image, before the stride reduces it.
-    """
-
-    kind: str
-    filters: int
-    kernel: int = 3
-    stride: int = 1
-    grow: int = 1
-
-
-_TOKEN = re.compile(
-    r"(?:c(?P<kernel>\d{1,6})s(?P<stride>\d{1,6})-(?P<c>\d{1,6})|s(?P<grow>\d{1,6})-(?P<s>\d{1,6})"
-    r"|(?P<kind>[drnuUB])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
-    re.ASCII,
-)
-
-
-def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
-    """Parse an architecture string. `R128` and `C128` of the authors' code mean r128 and n128.
-
-    channels: number of channels of the input and output image, 3 or 1.
-
-    Raises:
-        ConfigError: a word is not a layer, a limit is exceeded, or the text does not end in a convolution of stride 1
-            to `channels` channels.
-    """
-    layers: list[Layer] = []
-    where = f"architecture {shown(text, 200)}"
-    for word in text.replace(",", " ").split():
-        match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
-        if match is None:
-            raise ConfigError(
-                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64 or s4-3."
-            )
-        layer = _layer(match)
-        if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
-            raise ConfigError(f"{word!r} in the {where} needs an odd kernel, and a stride and filters of 1 or more.")
-        layers += [layer] * int(match["times"] or 1)
-        _check_limits(word, layer, where)
-        if len(layers) > LAYERS:
-            raise ConfigError(f"The {where} has more than {LAYERS} layers: leave some out.")
-    last = layers[-1] if layers else None
-    if last is None or last.kind not in "cs" or last.stride > 1 or last.filters != channels:
-        word = {3: "3 channels", 1: "1 channel"}[channels]
-        raise ConfigError(f"The {where} must end in a convolution to {word} of stride 1, such as c9s1-{channels}.")
-    width, weights = channels, 0
-    for layer in layers:
-        if layer.kind in "rn" and layer.filters != width:
-            raise ConfigError(
-                f"The block {layer.kind}{layer.filters} in the {where} follows {width} channels; they must be equal."
-            )
-        shuffled = layer.grow if layer.kind == "s" else 1
-        weights += (2 if layer.kind in "rn" else 1) * width * layer.filters * (layer.kernel * shuffled) ** 2
-        width = layer.filters
-    if weights > WEIGHTS:
-        raise ConfigError(f"The {where} has {weights:,} weights; {WEIGHTS:,} are the most: give fewer filters.")
-    return tuple(layers)
-
-
-def _check_limits(word: str, layer: Layer, where: str) -> None:
-    limits = {"filters": FILTERS, "kernel": KERNEL, "stride": STRIDE, "grow": SHUFFLE}
-    for name, most in limits.items():
-        if (value := getattr(layer, name)) > most:
-            kind = {"filters": "filters", "grow": "times a side"}.get(name, f"as its {name}")
-            raise ConfigError(f"{word!r} in the {where} has {value} {kind}; {most:,} is the most.")
-
-
-def _layer(match: re.Match[str]) -> Layer:
-    if match["grow"]:
-        return Layer("s", int(match["s"]), grow=int(match["grow"]))
-    if match["c"]:
-        return Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
-    kind = match["kind"]
-    return Layer(kind, int(match["filters"]), stride=2 if kind == "d" else 1, grow=2 if kind in "uUB" else 1)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -204,6 +124,18 @@ class ConvolutionLayer(nn.Module):
         return F.relu(x) if self.relu else x
 
 
+class Doubling(nn.Module):
+    """Nearest-neighbour doubling, normalisation and ReLU, without a convolution."""
+
+    def __init__(self, norm: nn.Module | None) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.relu(x if self.norm is None else self.norm(x, style))
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions. residual: add the input to their result, without ReLU after the sum (Gross and Wilber)."""
 
@@ -249,8 +181,9 @@ class TransformationNetwork(nn.Module):
         self.tanh_scale = config.tanh_scale
         if config.noise:
             noise_tile()  # made now, because a trace would draw new numbers in each call
-        inner = "none" if config.padding == "reflect-start" else config.padding
-        outer = "zero" if config.padding == "reflect-start" else config.padding
+        self.padding = config.padding.removesuffix("-crop")
+        inner = "none" if self.padding == "reflect-start" else self.padding
+        outer = "zero" if self.padding == "reflect-start" else self.padding
 
         def make_norm(channels: int) -> nn.Module | None:
             if config.norm == "none":
@@ -267,6 +200,8 @@ class TransformationNetwork(nn.Module):
             last = index == len(self.layers_spec) - 1
             if layer.kind in "rn":
                 layers.append(Block(channels, inner, make_norm, residual=layer.kind == "r"))
+            elif layer.kind == "x":
+                layers.append(Doubling(make_norm(layer.filters)))
             else:
                 norm = None if last else make_norm(layer.filters)
                 layers.append(ConvolutionLayer(channels, layer, outer, norm, relu=not last))
@@ -282,7 +217,7 @@ class TransformationNetwork(nn.Module):
             reach += around * shrink / grow
             padded_at = grow if layer.kind == "s" else grow * layer.grow  # a pixel shuffle follows its convolution
             grow *= layer.grow
-            if self.config.padding in ("reflect", "replicate"):
+            if self.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / padded_at))
             if unpadded_blocks and layer.kind in "rn":
@@ -309,6 +244,10 @@ class TransformationNetwork(nn.Module):
         # coarsest - 1: position of a pixel within its cell of the coarsest level; 2: radius of the bicubic kernel
         reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2
         self.reach = None if "instance" in self.config.norm else reach
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Whether the layers round a size up and the result is cut (padding -crop)."""
+        return self.config.padding.endswith("-crop") and bool(height % self.multiple or width % self.multiple)
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
         """The gammas and betas of instance normalisation, each (styles, C), by their names in `state_dict`."""
@@ -346,8 +285,9 @@ class TransformationNetwork(nn.Module):
         out = self._through_layers(enlarge(luma(x) if self.luma else x, self.config.enlarge), style)
         if out.dtype in (torch.float16, torch.bfloat16):  # half precision is too coarse for pixels
             out = out.float()
-        if self.config.output == "tanh":
-            out = 0.5 + self.tanh_scale / 255 * torch.tanh(out)
+        if self.config.output in ("tanh", "caffe"):
+            middle = _caffe_mean(out) / 255 if self.config.output == "caffe" else 0.5
+            out = middle + self.tanh_scale / 255 * torch.tanh(out)
         elif self.config.output == "linear":
             out = 0.5 + 0.5 * out
         else:
@@ -357,7 +297,9 @@ class TransformationNetwork(nn.Module):
     def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity. Pads and crops."""
         height, width = x.shape[-2:]
-        padded = [padded_side(side, self.multiple, self.minimum) for side in (height, width)]
+        # With -crop, convolutions of stride 2 round an odd side up, so the result is too large and is cut below.
+        multiple = 1 if self.config.padding.endswith("-crop") else self.multiple
+        padded = [padded_side(side, multiple, self.minimum) for side in (height, width)]
         variable = not all(isinstance(side, int) for side in padded)  # while the network is traced or exported
         if variable:
             x = edges(x, *padded)
@@ -365,11 +307,16 @@ class TransformationNetwork(nn.Module):
             x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
-        x = (x - 0.5) * 2
+        x = 255 * x - _caffe_mean(x) if self.config.output == "caffe" else (x - 0.5) * 2
         for layer in self.layers:
             x = layer(x, style)
         height, width = height * self.grow, width * self.grow
         return edges(x, height, width) if variable else x[..., :height, :width]
+
+
+def _caffe_mean(like: Tensor) -> Tensor:
+    """CAFFE_MEAN as (1, 3, 1, 1), on the device of a tensor."""
+    return torch.tensor(CAFFE_MEAN, device=like.device, dtype=like.dtype).view(1, 3, 1, 1)
 
 
 def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from perceptual.checkpoints import shipped
 from perceptual.checkpoints.card import CARD_KEY, Card, read_card
+from perceptual.checkpoints.foreign import is_foreign, load_foreign
 from perceptual.checkpoints.tensors import read, write
 from perceptual.config import NetworkConfig, to_dict
 from perceptual.errors import CheckpointError, ConfigError, shown
@@ -46,15 +47,20 @@ def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: 
 def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNetwork, Card]:
     """Read a network and its card. The network is in float32, on the CPU and in evaluation mode.
 
+    Style networks of other programs are converted; see `load_foreign`.
+
     task: if given, the network must be for this task.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint of perceptual, or for another task. Or it
             contains only gamma and beta, and the base network is neither shipped nor in the same folder.
     """
-    card = read_card(path)
+    foreign = load_foreign(path) if is_foreign(path) else None
+    card = foreign[1] if foreign else read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {shown(card.task)}, not for {task}: choose another file.")
+    if foreign:
+        return foreign
     network = _described(path, card)
     state = read(path)
     if card.base:

@@ -1,0 +1,65 @@
+"""Networks of other programs. Their files are read as tensors only; no code in a file is ever run."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from perceptual.checkpoints.card import CARD_KEY, Card
+from perceptual.checkpoints.foreign import pytorch_examples
+from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
+from perceptual.checkpoints.tensors import FOREIGN, metadata
+from perceptual.errors import CheckpointError, ConfigError
+from perceptual.files import sha256_of
+from perceptual.networks import TransformationNetwork
+
+READ = "style networks of pytorch/examples (.pth, .model)"
+"""What `load_foreign` reads, in words."""
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Whether a file exists and is to be read by `load_foreign`: it is a network, but not one of perceptual."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FOREIGN | {".safetensors"} or not os.path.isfile(path):
+        return False
+    try:
+        return CARD_KEY not in metadata(path)
+    except CheckpointError:  # a damaged .safetensors file gets its own sentence
+        return suffix in FOREIGN
+
+
+def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
+    """Read a network of another program, and make a card for it.
+
+    The format is found from the file's ending and from the names of its tensors. The network is in float32, on the CPU
+    and in evaluation mode.
+
+    Raises:
+        CheckpointError: the format is unknown, the file is damaged, or it wants to run code.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICKLES | {".safetensors"}:
+        raise CheckpointError(
+            f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
+        )
+    state = read_state(path)
+    try:
+        if pytorch_examples.recognises(state):
+            return _style(path, pytorch_examples.network_of(state), "pytorch/examples (fast_neural_style)")
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{path} cannot be used. {error}") from error
+    raise CheckpointError(f"{path} is a network that perceptual does not know: it reads {READ}.")
+
+
+def _style(path: Path, network: TransformationNetwork, program: str) -> tuple[TransformationNetwork, Card]:
+    """A style network with its card. The style has the name of the file."""
+    style = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "style"
+    card = Card(
+        task="style",
+        network=network.config,
+        styles=(style,),
+        about=f"A network of {program}, from the file {path.name}.",
+        began_from=f"{path.name}, file of SHA-256 {sha256_of(path)}",
+    )
+    return network.eval(), card
