@@ -5,6 +5,8 @@ Each is written anew from the papers and from the names of the tensors in their 
 
 from __future__ import annotations
 
+import struct
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,3 +72,135 @@ class TransformerNet(nn.Module):
                 module.track_running_stats, module.running_mean, module.running_var = False, None, None
         with torch.no_grad():
             return self(photo.float()).clamp(0, 255)[..., : photo.shape[-2], : photo.shape[-1]]
+
+
+# --- Torch7
+
+
+class Lua:
+    """An object of a Lua class with its fields, such as Lua("nn.ReLU")."""
+
+    def __init__(self, kind: str, **fields: object) -> None:
+        self.kind, self.fields = kind, fields
+
+
+def t7(value: object, functions: bool = False) -> bytes:
+    """The bytes of a value in a binary Torch7 file. functions: write text as Lua functions, to test their refusal."""
+    count, parts = 0, list[bytes]()
+
+    def text(word: str) -> bytes:
+        return struct.pack("<i", len(word.encode())) + word.encode()
+
+    def put(value: object) -> None:
+        nonlocal count
+        if value is None:
+            parts.append(struct.pack("<i", 0))
+        elif isinstance(value, bool):
+            parts.append(struct.pack("<ii", 5, value))
+        elif isinstance(value, (int, float)):
+            parts.append(struct.pack("<id", 1, value))
+        elif isinstance(value, str):
+            parts.append(struct.pack("<i", 8 if functions else 2) + text(value))
+        elif isinstance(value, Tensor):
+            count += 2
+            parts.append(struct.pack("<ii", 4, count - 1) + text("V 1") + text("torch.FloatTensor"))
+            parts.append(struct.pack(f"<i{2 * value.ndim + 1}q", value.ndim, *value.shape, *value.stride(), 1))
+            parts.append(struct.pack("<ii", 4, count) + text("V 1") + text("torch.FloatStorage"))
+            parts.append(struct.pack("<q", value.numel()) + value.contiguous().numpy().astype("<f4").tobytes())
+        elif isinstance(value, Lua):
+            count += 1
+            parts.append(struct.pack("<ii", 4, count) + text("V 1") + text(value.kind))
+            put(value.fields)
+        else:
+            table = dict(enumerate(value, start=1)) if isinstance(value, list) else value
+            assert isinstance(table, dict)
+            count += 1
+            parts.append(struct.pack("<iii", 3, count, len(table)))
+            for key, each in table.items():
+                put(key)
+                put(each)
+
+    put(value)
+    return b"".join(parts)
+
+
+def lua_convolution(channels: int, filters: int, kernel: int, stride: int = 1, pad: int = 0, up: bool = False) -> Lua:
+    shape = (channels, filters) if up else (filters, channels)
+    more: dict[str, object] = {"adjW": 1, "adjH": 1} if up else {}
+    return Lua(
+        "nn.SpatialFullConvolution" if up else "nn.SpatialConvolution",
+        weight=torch.randn(*shape, kernel, kernel) / (channels * kernel**2) ** 0.5,
+        bias=torch.randn(filters) / 4,
+        **{"kW": kernel, "kH": kernel, "dW": stride, "dH": stride, "padW": pad, "padH": pad},
+        **{"nInputPlane": channels, "nOutputPlane": filters, **more},
+    )
+
+
+def lua_norm(channels: int, norm: str) -> Lua:
+    fields: dict[str, object] = {"weight": torch.rand(channels) + 0.5, "bias": torch.randn(channels) / 4, "eps": 1e-5}
+    if norm == "batch":
+        fields |= {"running_mean": torch.randn(channels) * 9, "running_var": torch.rand(channels) * 99 + 1}
+    return Lua({"instance": "nn.InstanceNormalization", "batch": "nn.SpatialBatchNormalization"}[norm], **fields)
+
+
+def lua_block(width: int, norm: str) -> Lua:
+    inside = [lua_convolution(width, width, 3), lua_norm(width, norm), Lua("nn.ReLU")]
+    inside += [lua_convolution(width, width, 3), lua_norm(width, norm)]
+    both = [Lua("nn.Sequential", modules=inside), Lua("nn.ShaveImage", size=2)]
+    return Lua("nn.Sequential", modules=[Lua("nn.ConcatTable", modules=both), Lua("nn.CAddTable")])
+
+
+def fast_neural_style(norm: str = "instance", blocks: int = 2) -> Lua:
+    """A small model of jcjohnson/fast-neural-style. With instance norm it doubles as their published models do."""
+
+    def then(layer: Lua, width: int) -> list[Lua]:
+        return [layer, lua_norm(width, norm), Lua("nn.ReLU")]
+
+    pad = {f"pad_{side}": 8 * blocks for side in "lrtb"}
+    layers = [Lua("nn.SpatialReflectionPadding", **pad), *then(lua_convolution(3, 6, 9, pad=4), 6)]
+    layers += then(lua_convolution(6, 8, 3, 2, 1), 8) + then(lua_convolution(8, 10, 3, 2, 1), 10)
+    layers += [lua_block(10, norm) for _ in range(blocks)]
+    if norm == "instance":
+        layers += then(Lua("nn.SpatialUpSamplingNearest", scale_factor=2), 10)
+        layers += then(lua_convolution(10, 8, 3, pad=1), 8)
+        layers += then(Lua("nn.SpatialUpSamplingNearest", scale_factor=2), 8)
+    else:
+        layers += then(lua_convolution(10, 8, 3, 2, 1, up=True), 8)
+        layers += then(lua_convolution(8, 8, 3, 2, 1, up=True), 8)
+    layers += [lua_convolution(8, 3, 9, pad=4), Lua("nn.Tanh"), Lua("nn.MulConstant", constant_scalar=150)]
+    return Lua("nn.Sequential", modules=[*layers, Lua("nn.TotalVariation", strength=1e-6)])
+
+
+def lua_forward(module: Lua, x: Tensor) -> Tensor:
+    """What Torch7 computes for a model, (1, C, H, W) -> (1, c, h, w)."""
+    kind, own = module.kind.removeprefix("nn."), module.fields
+    if kind == "Sequential":
+        for each in own["modules"]:
+            x = lua_forward(each, x)
+        return x
+    if kind == "ConcatTable":
+        return [lua_forward(each, x) for each in own["modules"]]
+    if kind == "InstanceNormalization":
+        return F.instance_norm(x, weight=own["weight"], bias=own["bias"], eps=own["eps"])
+    if kind == "SpatialBatchNormalization":
+        return F.batch_norm(x, own["running_mean"], own["running_var"], own["weight"], own["bias"], eps=own["eps"])
+    if kind == "SpatialFullConvolution":
+        return F.conv_transpose2d(x, own["weight"], own["bias"], own["dW"], own["padW"], own["adjW"])
+    return {
+        "SpatialReflectionPadding": lambda: F.pad(x, (own["pad_l"],) * 4, mode="reflect"),
+        "SpatialConvolution": lambda: F.conv2d(x, own["weight"], own["bias"], own["dW"], own["padW"]),
+        "SpatialUpSamplingNearest": lambda: x.repeat_interleave(2, 2).repeat_interleave(2, 3),
+        "ReLU": lambda: x.clamp_min(0),
+        "ShaveImage": lambda: x[..., 2:-2, 2:-2],
+        "CAddTable": lambda: x[0] + x[1],
+        "Tanh": lambda: x.tanh(),
+        "MulConstant": lambda: x * own["constant_scalar"],
+        "TotalVariation": lambda: x,
+    }[kind]()
+
+
+def lua_painted(model: Lua, photo: Tensor) -> Tensor:
+    """(1, 3, H, W) uint8 levels -> the painting in levels, clamped and cut, without their median filter."""
+    mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+    made = (lua_forward(model, photo.float().flip(1) - mean) + mean).flip(1)
+    return made.clamp(0, 255)[..., : photo.shape[-2], : photo.shape[-1]]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign import TransformerNet
+from foreign import Lua, TransformerNet, fast_neural_style, lua_convolution, lua_norm, lua_painted, t7
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -110,6 +110,71 @@ def test_stylize_takes_the_file_itself(tmp_path: Path, photograph: Image.Image, 
         assert painting.size == photograph.size
     assert cli.main(["styles", str(path)]) == 1
     assert "perceptual convert" in capsys.readouterr().err
+
+
+# --- jcjohnson/fast-neural-style
+
+
+def lua_saved(path: Path, model: object, **options: object) -> Path:
+    path.write_bytes(t7({"opt": {"preprocessing": "vgg", "arch": "c9s1-6", **options}, "model": model, "history": [1]}))
+    return path
+
+
+@pytest.mark.usefixtures("seed")
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("size", [(64, 48), (61, 50), (43, 90)])
+def test_a_painting_equals_that_of_torch7(tmp_path: Path, norm: str, size: tuple[int, int]) -> None:
+    theirs, picture = fast_neural_style(norm), photo(*size)
+    stylizer = Stylizer.load(lua_saved(tmp_path / "wave.t7", theirs), device="cpu")
+    assert stylizer.network.config.norm == norm
+    painted = stylizer.stylize(picture).float()
+    assert painted.std() > 10
+    assert (painted - lua_painted(theirs, picture)).abs().max() <= 1
+
+
+@pytest.mark.usefixtures("seed")
+def test_convert_takes_torch7_files(tmp_path: Path) -> None:
+    path, picture = lua_saved(tmp_path / "wave.t7", fast_neural_style()), photo(40, 41)
+    assert cli.main(["convert", str(path)]) == 0
+    first, second = (
+        Stylizer.load(tmp_path / f"wave{ending}", device="cpu").stylize(picture) for ending in (".t7", ".safetensors")
+    )
+    assert torch.equal(first, second)
+
+
+def test_damaged_torch7_files_are_refused(tmp_path: Path) -> None:
+    path = lua_saved(tmp_path / "a.t7", fast_neural_style())
+    data = path.read_bytes()
+    for length in (0, 3, 100, len(data) // 2):
+        path.write_bytes(data[:length])
+        assert "is damaged, incomplete, or no binary Torch7 file" in refusal(path)
+    path.write_bytes(t7({"a": "text"}, functions=True))
+    assert "contains a Lua function, which is code" in refusal(path)
+    path.write_bytes(data.replace(b"torch.FloatTensor\x04\0\0\0\x06\0\0\0", b"torch.FloatTensor\x04\0\0\0\0\0\0\x7f"))
+    assert "is damaged" in refusal(path)
+    nested: list[object] = []
+    for _ in range(300):
+        nested = [nested]
+    path.write_bytes(t7(nested))
+    assert "is damaged" in refusal(path)
+
+
+def test_torch7_models_that_are_not_supported_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.t7"
+    assert "preprocessing is 'resnet'" in refusal(lua_saved(path, fast_neural_style(), preprocessing="resnet"))
+    assert "not a model of fast-neural-style" in refusal(lua_saved(path, "text"))
+    model = fast_neural_style()
+    layers = model.fields["modules"]
+    for index, module, says in (
+        (1, Lua("nn.SpatialDilatedConvolution"), "a layer nn.SpatialDilatedConvolution"),
+        (1, lua_convolution(3, 6, 9, pad=0), "padding is not reflect-start"),
+        (2, lua_norm(6, "batch"), "not those of fast-neural-style"),
+        (1, lua_convolution(3, 7, 9, pad=4), "not those of fast-neural-style"),
+        (2, Lua("nn.InstanceNormalization", eps=1e-3), "epsilon"),
+        (0, Lua("nn.SpatialReflectionPadding", pad_l=3), "pads 3 px at the start, but its blocks take 16"),
+    ):
+        changed = Lua("nn.Sequential", modules=[*layers[:index], module, *layers[index + 1 :]])
+        assert says in refusal(lua_saved(path, changed))
 
 
 # --- files that are refused

@@ -68,7 +68,7 @@ class Inference:
         self._norms = [layer.module.norm for layer in layers if isinstance(layer.module.norm, InstanceNorm)]
         both = [norm.weight for norm in self._norms], [norm.bias for norm in self._norms]
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
-        # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, as at edges. A
+        # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, at edges. A
         # byte has few levels for the other values there: int8 would cost 3 to 5 dB and save a tenth of the time.
         self.in_bytes = [
             self.precision == "int8" and layer.stride == 1 and not (before and before.residual and not layer.residual)

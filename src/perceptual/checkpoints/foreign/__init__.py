@@ -7,14 +7,15 @@ import re
 from pathlib import Path
 
 from perceptual.checkpoints.card import CARD_KEY, Card
-from perceptual.checkpoints.foreign import pytorch_examples
+from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples
 from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
+from perceptual.checkpoints.foreign.torch7 import read_t7
 from perceptual.checkpoints.tensors import FOREIGN, metadata
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.files import sha256_of
 from perceptual.networks import TransformationNetwork
 
-READ = "style networks of pytorch/examples (.pth, .model)"
+READ = "style networks of pytorch/examples (.pth, .model) and of jcjohnson/fast-neural-style (.t7)"
 """What `load_foreign` reads, in words."""
 
 
@@ -39,14 +40,17 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
         CheckpointError: the format is unknown, the file is damaged, or it wants to run code.
     """
     path = Path(path)
-    if path.suffix.lower() not in PICKLES | {".safetensors"}:
+    if path.suffix.lower() not in PICKLES | {".safetensors", ".t7"}:
         raise CheckpointError(
             f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
         )
-    state = read_state(path)
+    torch7 = path.suffix.lower() == ".t7"
+    content = read_t7(path) if torch7 else read_state(path)
     try:
-        if pytorch_examples.recognises(state):
-            return _style(path, pytorch_examples.network_of(state), "pytorch/examples (fast_neural_style)")
+        if torch7:
+            return _style(path, fast_neural_style.network_of(content), "jcjohnson/fast-neural-style")
+        if pytorch_examples.recognises(content):
+            return _style(path, pytorch_examples.network_of(content), "pytorch/examples (fast_neural_style)")
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path} cannot be used. {error}") from error
     raise CheckpointError(f"{path} is a network that perceptual does not know: it reads {READ}.")
