@@ -204,3 +204,134 @@ def lua_painted(model: Lua, photo: Tensor) -> Tensor:
     mean = torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
     made = (lua_forward(model, photo.float().flip(1) - mean) + mean).flip(1)
     return made.clamp(0, 255)[..., : photo.shape[-2], : photo.shape[-1]]
+
+
+# --- upscalers, as functions of the tensors of their files
+
+
+def _conv(state: dict[str, Tensor], name: str, filters: int, channels: int, kernel: int = 3) -> None:
+    state[f"{name}.weight"] = torch.randn(filters, channels, kernel, kernel) / (channels * kernel**2) ** 0.5
+    state[f"{name}.bias"] = torch.randn(filters) / 8
+
+
+def _apply(state: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    weight = state[f"{name}.weight"]
+    return F.conv2d(x, weight, state[f"{name}.bias"], padding=weight.shape[-1] // 2)
+
+
+def esrgan_state(
+    scale: int = 4, fold: int = 1, blocks: int = 2, filters: int = 8, growth: int = 4
+) -> dict[str, Tensor]:
+    """Random tensors under the names of Real-ESRGAN."""
+    state: dict[str, Tensor] = {}
+    _conv(state, "conv_first", filters, 3 * fold**2)
+    for i in range(blocks):
+        for j in (1, 2, 3):
+            for k in range(1, 6):
+                width = filters + (k - 1) * growth
+                _conv(state, f"body.{i}.rdb{j}.conv{k}", growth if k < 5 else filters, width)
+    ups = (scale * fold).bit_length() - 1
+    for name in ("conv_body", *(f"conv_up{k}" for k in range(1, ups + 1)), "conv_hr"):
+        _conv(state, name, filters, filters)
+    _conv(state, "conv_last", 3, filters)
+    return state
+
+
+def esrgan_names(state: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The same tensors under the names of ESRGAN's first ("old") or second ("middle") code."""
+    ups = sum(name.startswith("conv_up") for name in state) // 2
+    blocks = sum(name.endswith("rdb1.conv1.weight") for name in state)
+    made = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[0] == "body":
+            rest = f"{parts[1]}.{parts[2].upper()}.{parts[3]}"
+            name = f"model.1.sub.{rest}.0.{parts[4]}" if layout == "old" else f"RRDB_trunk.{rest}.{parts[4]}"
+        elif layout == "old":
+            number = {
+                "conv_first": "0",
+                "conv_body": f"1.sub.{blocks}",
+                "conv_up1": "3",
+                "conv_up2": "6",
+                "conv_up3": "9",
+            }
+            number |= {"conv_hr": f"{3 * ups + 2}", "conv_last": f"{3 * ups + 4}"}
+            name = f"model.{number[parts[0]]}.{parts[1]}"
+        else:
+            names = {"conv_body": "trunk_conv", "conv_hr": "HRconv", **{f"conv_up{k}": f"upconv{k}" for k in (1, 2, 3)}}
+            name = f"{names.get(parts[0], parts[0])}.{parts[1]}"
+        made[name] = value
+    return made
+
+
+def esrgan(state: dict[str, Tensor], x: Tensor, fold: int = 1) -> Tensor:
+    """What Real-ESRGAN computes; names as in `esrgan_state`."""
+    x = _apply(state, "conv_first", F.pixel_unshuffle(x, fold))
+    body, i = x, 0
+    while f"body.{i}.rdb1.conv1.weight" in state:
+        block = body
+        for j in (1, 2, 3):
+            parts = [block]
+            for k in range(1, 5):
+                parts.append(F.leaky_relu(_apply(state, f"body.{i}.rdb{j}.conv{k}", torch.cat(parts, 1)), 0.2))
+            block = block + 0.2 * _apply(state, f"body.{i}.rdb{j}.conv5", torch.cat(parts, 1))
+        body, i = body + 0.2 * block, i + 1
+    x, k = x + _apply(state, "conv_body", body), 1
+    while f"conv_up{k}.weight" in state:
+        x = F.leaky_relu(_apply(state, f"conv_up{k}", x.repeat_interleave(2, 2).repeat_interleave(2, 3)), 0.2)
+        k += 1
+    return _apply(state, "conv_last", F.leaky_relu(_apply(state, "conv_hr", x), 0.2))
+
+
+def compact_state(scale: int = 4, layers: int = 3, filters: int = 8) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for k in range(layers + 1):
+        _conv(state, f"body.{2 * k}", filters, 3 if k == 0 else filters)
+        state[f"body.{2 * k + 1}.weight"] = torch.rand(filters) / 2
+    _conv(state, f"body.{2 * layers + 2}", 3 * scale**2, filters)
+    return state
+
+
+def compact(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    base, k = x, 0
+    while f"body.{k + 1}.weight" in state:
+        x = _apply(state, f"body.{k}", x)
+        slope = state[f"body.{k + 1}.weight"][:, None, None]
+        x, k = torch.where(x > 0, x, slope * x), k + 2
+    x = F.pixel_shuffle(_apply(state, f"body.{k}", x), scale := int((state[f"body.{k}.bias"].numel() / 3) ** 0.5))
+    return x + base.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def span_state(scale: int = 4, filters: int = 8, norm: bool = True) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    layers = {"conv_1": 3, "conv_2": filters, **{f"block_{k}.c{j}_r": filters for k in range(1, 7) for j in (1, 2, 3)}}
+    for name, channels in layers.items():
+        _conv(state, f"{name}.sk", filters, channels, 1)
+        _conv(state, f"{name}.conv.0", 2 * channels, channels, 1)
+        _conv(state, f"{name}.conv.1", 2 * filters, 2 * channels)
+        _conv(state, f"{name}.conv.2", filters, 2 * filters, 1)
+        _conv(state, f"{name}.eval_conv", filters, channels)  # not used where the others are there
+    _conv(state, "conv_cat", filters, 4 * filters, 1)
+    _conv(state, "upsampler.0", 3 * scale**2, filters)
+    return state if norm else {**state, "no_norm": torch.zeros(1)}
+
+
+def span(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What SPAN computes, by the four convolutions that are trained in the place of each."""
+
+    def four(name: str, x: Tensor) -> Tensor:
+        y = F.conv2d(F.pad(x, (1,) * 4), state[f"{name}.conv.0.weight"], state[f"{name}.conv.0.bias"])
+        y = F.conv2d(y, state[f"{name}.conv.1.weight"], state[f"{name}.conv.1.bias"])
+        return _apply(state, f"{name}.conv.2", y) + _apply(state, f"{name}.sk", x)
+
+    if "no_norm" not in state:
+        x = (x - torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)) * 255
+    first = x = four("conv_1", x)
+    kept = []
+    for k in range(1, 7):
+        inside = F.silu(four(f"block_{k}.c1_r", x))
+        out = four(f"block_{k}.c3_r", F.silu(four(f"block_{k}.c2_r", inside)))
+        x = (out + x) * (torch.sigmoid(out) - 0.5)
+        kept.append((x, inside))
+    x = _apply(state, "conv_cat", torch.cat([first, four("conv_2", x), kept[0][0], kept[5][1]], 1))
+    return F.pixel_shuffle(_apply(state, "upsampler.0", x), int((state["upsampler.0.bias"].numel() / 3) ** 0.5))

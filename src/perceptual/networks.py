@@ -167,10 +167,13 @@ class TransformationNetwork(nn.Module):
         styles: the number of styles that the network holds.
         reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
             image.
+        overlap: margin in pixels of tiles that equal the whole picture only nearly; 0 for none such.
 
     Raises:
         ConfigError: the architecture is invalid; see `parse_architecture`.
     """
+
+    overlap = 0
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perceptual.checkpoints import shipped
 from perceptual.checkpoints.card import CARD_KEY, Card, read_card
-from perceptual.checkpoints.foreign import is_foreign, load_foreign
+from perceptual.checkpoints.foreign import ForeignNetwork, is_foreign, load_foreign
 from perceptual.checkpoints.tensors import read, write
 from perceptual.config import NetworkConfig, to_dict
 from perceptual.errors import CheckpointError, ConfigError, shown
@@ -35,7 +35,10 @@ def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: 
 
     Raises:
         OutputError: the file cannot be written. An existing file with this name is not changed.
+        ConfigError: it is a super-resolution network of another program: its own file is the one to keep.
     """
+    if isinstance(network, ForeignNetwork):
+        raise ConfigError(f"{network.name} cannot be written as a file of perceptual: keep its own file and use that.")
     tensors = network.style_parameters() if card.base else network.state_dict()
     state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     if half:

@@ -8,14 +8,20 @@ from pathlib import Path
 
 from perceptual.checkpoints.card import CARD_KEY, Card
 from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples
-from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
+from perceptual.checkpoints.foreign.tensors import PICKLES, notes, read_state
 from perceptual.checkpoints.foreign.torch7 import read_t7
+from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
 from perceptual.checkpoints.tensors import FOREIGN, metadata
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.files import sha256_of
 from perceptual.networks import TransformationNetwork
 
-READ = "style networks of pytorch/examples (.pth, .model) and of jcjohnson/fast-neural-style (.t7)"
+__all__ = ["READ", "ForeignNetwork", "is_foreign", "load_foreign"]
+
+READ = (
+    "style networks of pytorch/examples (.pth, .model) and jcjohnson/fast-neural-style (.t7), and super-resolution "
+    "networks such as ESRGAN, Compact and SPAN (.pth, .safetensors)"
+)
 """What `load_foreign` reads, in words."""
 
 
@@ -51,9 +57,24 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
             return _style(path, fast_neural_style.network_of(content), "jcjohnson/fast-neural-style")
         if pytorch_examples.recognises(content):
             return _style(path, pytorch_examples.network_of(content), "pytorch/examples (fast_neural_style)")
+        return _upscaler(path, upscaler_of(content))
     except (CheckpointError, ConfigError) as error:
-        raise CheckpointError(f"{path} cannot be used. {error}") from error
-    raise CheckpointError(f"{path} is a network that perceptual does not know: it reads {READ}.")
+        raise CheckpointError(f"{path} cannot be used: {str(error)[0].lower()}{str(error)[1:]}") from error
+
+
+def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwork, Card]:
+    """A super-resolution network with its card. Author and licence are those in the header of a .safetensors file."""
+    header = {key.lower().removeprefix("modelspec."): value for key, value in notes(path).items()}
+    tags = [*network.tags, *filter(None, header.get("tags", "").split(","))]
+    by = f" by {header['author'][:80]}" if header.get("author") else ""
+    card = Card(
+        task="upscale",
+        network=network.config,
+        about=f"{network.name} x{network.scale} ({', '.join(tag.strip()[:40] for tag in tags[:12])}){by}",
+        licence=(header.get("license") or header.get("licence") or "")[:200],
+        began_from=f"{path.name}, file of SHA-256 {sha256_of(path)}",
+    )
+    return network.eval(), card
 
 
 def _style(path: Path, network: TransformationNetwork, program: str) -> tuple[TransformationNetwork, Card]:

@@ -88,4 +88,6 @@ def _pickle(path: Path) -> object:
                 f"{path} wants to run code ({named[1][:100]}), so it is not opened: ask for a file that holds only the "
                 "tensors, as `torch.save(model.state_dict(), ...)` writes it."
             ) from error
+        if "TorchScript" in str(error):
+            raise CheckpointError(f"{path} is a TorchScript program, which is code, so it is not opened.") from error
         raise damaged from error
