@@ -40,7 +40,7 @@ EVERY_KIND: list[Any] = [
 networks = st.builds(
     NetworkConfig,
     norm=st.just("conditional_instance"),
-    padding=st.sampled_from(["zero", "reflect", "replicate", "reflect-start"]),
+    padding=st.sampled_from(["zero", "reflect", "replicate", "reflect-start", "reflect-crop"]),
     styles=st.integers(1, 1000),
     tanh_scale=st.floats(1e-6, 1e6),
 )

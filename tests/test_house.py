@@ -16,7 +16,7 @@ from perceptual import fast
 FLOORS = {
     1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "quality", "resampling"},
-    3: {"images", "networks"},
+    3: {"foreign", "images", "networks"},
     4: {"checkpoints", "data", "degradation", "fast", "losses", "video"},
     5: {"apply", "optimize"},
     6: {"measure", "tasks", "webcam"},
@@ -41,6 +41,7 @@ DOORS = {  # the only rooms that know a library
     "skimage": {"apply", "reproduce", "studio"},
     "ctypes": {"fast", "memory"},
     "pickle": set(),
+    "spandrel": {"checkpoints"},
     "torchvision": set(),
 }
 FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL, DEFAULTS = 400, 40, 6, 2, 3

@@ -29,7 +29,7 @@ from perceptual.tasks.style import Style
 from perceptual.tasks.upscale import SUPER_RESOLUTION
 
 TINY = "c9s1-4 d4 d8 r8*2 u4 u4 c9s1-3"
-PADDINGS = ("zero", "reflect", "replicate", "reflect-start")
+PADDINGS = ("zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop")
 NORMS = ("batch", "instance", "conditional_instance")
 close = torch.testing.assert_close
 
@@ -90,7 +90,7 @@ def test_kernel_and_stride_of_a_convolution_are_read() -> None:
         ("c9s1-32", "must end in a convolution to 3 channels"),
         ("c9s1-32 c9s2-3", "must end in a convolution to 3 channels of stride 1"),
         ("c9s1-32 u3", "must end in a convolution"),
-        ("c9s1-32 x64 c9s1-3", "'x64' .* is not a layer"),
+        ("c9s1-32 y64 c9s1-3", "'y64' .* is not a layer"),
         ("c9-32 c9s1-3", "'c9-32' .* is not a layer"),
         ("c9s1-32 r32* c9s1-3", "is not a layer"),
         ("c9s1-32 r-32 c9s1-3", "is not a layer"),

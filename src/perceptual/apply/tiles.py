@@ -1,4 +1,4 @@
-"""Applies a network to an image tile by tile: the same result as in one piece, with less memory."""
+"""Applies a network to an image tile by tile: the same result as in one piece, or nearly, with less memory."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ def tile_side(network: TransformationNetwork, picture: Tensor, tile: int | None,
         ConfigError: tiles for a network that cannot be tiled, because its norm layers need the whole image.
         ImageError: the image and its result do not fit into the free memory.
     """
-    if tile and network.reach is None:
+    if tile and not tileable(network):
         raise ConfigError("This network cannot be tiled, because its norm layers need the whole image: give --tile 0.")
     size = picture.shape[-2], picture.shape[-1]
     side, needed, result = plan(network, size, tile, device)
     if needed > (free := free_memory(device)):
-        helps = tile is not None and side > SMALLEST_TILE and network.reach is not None and free > result
+        helps = tile is not None and side > SMALLEST_TILE and tileable(network) and free > result
         raise too_large(size, needed, free, f"give a smaller {'--tile' if helps else 'picture'}")
     return side
+
+
+def tileable(network: TransformationNetwork) -> bool:
+    """Whether tiles of a picture can be computed one by one."""
+    return network.reach is not None or network.overlap > 0
 
 
 def plan(
@@ -52,7 +57,7 @@ def plan(
     if device.type == "cpu":  # the result, and a copy of it while the file is written
         result = 2 * 4 * 3 * height * width * network.scale**2
     side = max(size)
-    if network.reach is not None:
+    if tileable(network):
         side = min(side, LARGEST_TILE) if tile is None else tile or side
         while tile is None and side > SMALLEST_TILE and result + _memory(network, size, side) > free:
             side = max(SMALLEST_TILE, side // 2)
@@ -69,7 +74,7 @@ def too_large(size: tuple[int, int], needed: float, free: float, advice: str) ->
 
 def _memory(network: TransformationNetwork, size: tuple[int, int], side: int) -> int:
     """Bytes of memory that the network needs for one tile with its margin."""
-    around = side + 2 * (network.reach or 0)
+    around = side + 2 * (network.reach or network.overlap)
     height, width = (min(length + 2 * EDGE, around) for length in size)
     return network.memory(height, width)
 
@@ -83,18 +88,28 @@ def in_tiles(
     `network.reach` pixels. The result of a tile depends on no other pixels, so it is the same as in one piece. Outside
     the image, the margin is a mirror image, up to EDGE pixels wide.
 
+    Where a network reaches too far, the margin is `network.overlap`. Its outer half is cut off, and its inner half is
+    cross-faded with the tile before. The result is nearly that in one piece.
+
     run: a function that calls the network, (1, 3, h, w) -> (1, 3, scale * h, scale * w) in [0, 1]. picture: (1, 3, H,
         W) in [0, 1] or uint8 levels; the result has the same type. side: of the tiles, in pixels of the input.
     """
     scale, (height, width) = network.scale, picture.shape[-2:]
-    out = torch.empty(1, 3, scale * height, scale * width, dtype=picture.dtype)
+    # Zeros, because a cross-fade multiplies the values that are there: an empty tensor can hold NaN.
+    out = (torch.zeros if network.overlap else torch.empty)(1, 3, scale * height, scale * width, dtype=picture.dtype)
     tiles = list(itertools.product(pieces(height, side, network), pieces(width, side, network)))
     yield Step(0, len(tiles))
     for index, ((top, bottom, above, below), (left, right, before, behind)) in enumerate(tiles, start=1):
         window = picture[..., mirrored(above, below, height), :][..., mirrored(before, behind, width)]
-        made = run(window)[..., scale * (top - above) :, scale * (left - before) :]
-        part = made[..., : scale * (bottom - top), : scale * (right - left)]
-        out[..., scale * top : scale * bottom, scale * left : scale * right] = images.like(part.cpu(), picture)
+        fade = network.overlap // 2
+        (a, b), (c, d) = _widened(top, bottom, fade, height), _widened(left, right, fade, width)
+        made = run(window)[..., scale * (a - above) :, scale * (c - before) :]
+        part, place = made[..., : scale * (b - a), : scale * (d - c)].cpu(), out[..., scale * a : scale * b, :]
+        place = place[..., scale * c : scale * d]
+        if fade:
+            share = _ramp(b - a, fade, top > 0, scale)[:, None] * _ramp(d - c, fade, left > 0, scale)
+            part = torch.where(share < 1, images.unit(place) * (1 - share) + part * share, part)
+        place.copy_(images.like(part, picture))
         yield Step(index, len(tiles), result=out if index == len(tiles) else None)
 
 
@@ -103,11 +118,25 @@ def pieces(length: int, tile: int, network: TransformationNetwork) -> Iterator[t
 
     The margins may lie outside the image. The results of the network are cut to start and stop.
     """
-    reach, edge = network.reach or 0, EDGE if network.config.padding == "zero" else 0
+    reach, edge = network.reach or network.overlap, EDGE if network.config.padding == "zero" else 0
     for first in range(0, length, tile):
         last = min(length, first + tile)
         start = max(-edge, first - reach)
         yield first, last, start - start % network.multiple, min(length + edge, last + reach)
+
+
+def _widened(first: int, last: int, more: int, length: int) -> tuple[int, int]:
+    """A piece of a side, `more` pixels wider in both directions, as far as the side goes."""
+    return max(0, first - more), min(length, last + more)
+
+
+def _ramp(length: int, fade: int, fades: bool, scale: int) -> Tensor:
+    """The share of a new tile along a side of `length` pixels: it grows from 0 to 1 in the first 2 * fade of them.
+
+    fades: False at the edge of the picture, where the share is 1. scale: of the result.
+    """
+    share = (torch.arange(scale * length) + 0.5) / (2 * fade * scale)
+    return share.clamp(max=1) if fades else torch.ones(scale * length)
 
 
 def mirrored(start: int, stop: int, length: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from perceptual.checkpoints.card import Card, read_card
 from perceptual.checkpoints.file import body_digest, join, load, save, save_targets
+from perceptual.checkpoints.foreign import is_foreign, load_foreign
 from perceptual.checkpoints.shipped import find_network, find_style, gallery, guess, written_as
 from perceptual.checkpoints.state import load_state, save_state
 
@@ -12,8 +13,10 @@ __all__ = [
     "find_style",
     "gallery",
     "guess",
+    "is_foreign",
     "join",
     "load",
+    "load_foreign",
     "load_state",
     "read_card",
     "save",

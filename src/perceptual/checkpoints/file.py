@@ -15,6 +15,7 @@ from torch import Tensor
 
 from perceptual.checkpoints import shipped
 from perceptual.checkpoints.card import CARD_KEY, Card, read_card
+from perceptual.checkpoints.foreign import ForeignNetwork, is_foreign, load_foreign
 from perceptual.checkpoints.tensors import read, write
 from perceptual.config import NetworkConfig, to_dict
 from perceptual.errors import CheckpointError, ConfigError, shown
@@ -34,7 +35,10 @@ def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: 
 
     Raises:
         OutputError: the file cannot be written. An existing file with this name is not changed.
+        ConfigError: it is a super-resolution network of another program: its own file is the one to keep.
     """
+    if isinstance(network, ForeignNetwork):
+        raise ConfigError(f"{network.name} cannot be written as a file of perceptual: keep its own file and use that.")
     tensors = network.style_parameters() if card.base else network.state_dict()
     state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     if half:
@@ -46,15 +50,20 @@ def save(path: str | Path, network: TransformationNetwork, card: Card, *, half: 
 def load(path: str | Path, *, task: str | None = None) -> tuple[TransformationNetwork, Card]:
     """Read a network and its card. The network is in float32, on the CPU and in evaluation mode.
 
+    Style networks of other programs are converted; see `load_foreign`.
+
     task: if given, the network must be for this task.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint of perceptual, or for another task. Or it
             contains only gamma and beta, and the base network is neither shipped nor in the same folder.
     """
-    card = read_card(path)
+    foreign = load_foreign(path) if is_foreign(path) else None
+    card = foreign[1] if foreign else read_card(path)
     if task and card.task != task:
         raise CheckpointError(f"{path} is a network for {shown(card.task)}, not for {task}: choose another file.")
+    if foreign:
+        return foreign
     network = _described(path, card)
     state = read(path)
     if card.base:

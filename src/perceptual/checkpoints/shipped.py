@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from perceptual.checkpoints.card import read_card
-from perceptual.checkpoints.tensors import FOREIGN, read
+from perceptual.checkpoints.tensors import read
 from perceptual.errors import CheckpointError
 from perceptual.images.finding import IMAGE_SUFFIXES
 
@@ -86,8 +86,6 @@ def find_network(name: str | Path, *, task: str) -> Path:
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise CheckpointError(f"{path} is a picture, not a trained network: train one with `perceptual train {task}`.")
-    if path.suffix.lower() in FOREIGN:
-        raise CheckpointError(f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only.")
     if os.path.isfile(path):
         return path
     if other := written_as(str(name), named):

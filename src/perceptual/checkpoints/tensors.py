@@ -50,8 +50,10 @@ def metadata(path: str | Path) -> dict[str, str]:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
         if Path(path).suffix.lower() in FOREIGN:
-            text = f"{path} is a checkpoint of another program; perceptual reads its own .safetensors only."
-            raise CheckpointError(text) from error
+            raise CheckpointError(
+                f"{path} is a checkpoint of another program and has no card: use it with `perceptual stylize` or "
+                "`upscale`, or turn it into a style file by `perceptual convert`."
+            ) from error
         raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
 
 

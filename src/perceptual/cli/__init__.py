@@ -19,6 +19,7 @@ from typing import Annotated
 try:  # Ctrl-C while these modules load prints one line, not a traceback
     import tyro
 
+    from perceptual.cli.convert import convert
     from perceptual.cli.evaluate import evaluate_sr
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
@@ -118,6 +119,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "webcam": (webcam, "paint the camera image live in a window"),
         "styles": (styles, "list the shipped styles and their cards"),
         "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
+        "convert": (convert, "turn a style network of another program into a style file"),
         "apply": (apply, "apply any trained network, whatever its task"),
         **train_commands(),
         "optimize style": (optimize_style, "paint one photo by optimising its pixels (Gatys et al.); slow"),

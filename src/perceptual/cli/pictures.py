@@ -186,9 +186,13 @@ def name_own_files(style: str) -> None:
 def open_upscaler(config: UpscaleConfig) -> Upscaler:
     """The network of the settings: one of their own, or the shipped one for their scale."""
     from perceptual.apply import Upscaler
+    from perceptual.checkpoints import is_foreign
 
     if config.network:
-        return Upscaler.load(config.network, device=config.device)
+        upscaler = Upscaler.load(config.network, device=config.device)
+        if is_foreign(config.network):
+            say(f"{config.network}: {upscaler.card.about}; licence: {upscaler.card.licence or 'not in the file'}.")
+        return upscaler
     return Upscaler.at_scale(config.scale or 4, config.loss, denoise=config.denoise, device=config.device)
 
 

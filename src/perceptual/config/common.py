@@ -13,7 +13,7 @@ from perceptual.config.checks import Range, check
 from perceptual.errors import ConfigError, shown
 
 Norm = Literal["batch", "instance", "conditional_instance", "none"]
-Padding = Literal["zero", "reflect", "replicate", "reflect-start"]
+Padding = Literal["zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop"]
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Count = Annotated[int, Range(1, 100_000_000)]
@@ -37,15 +37,16 @@ class NetworkConfig:
     none."""
     padding: Padding = "reflect-start"
     """zero, reflect or replicate: pad in every convolution. reflect-start: pad the image once at the start, as the
-    authors' code does."""
+    authors' code does. The two with -crop are for networks of other programs: a side that is no multiple of the strides
+    is not padded first; the layers round it up, and the result is cut."""
     styles: Annotated[int, Range(1, 10_000)] = 1
     """Number of styles in the network, 1 to 10,000. More than 1 needs norm conditional_instance."""
     tanh_scale: Annotated[float, Range(1e-6, 1e6)] = 127.5
     """Half the range of the output, in units of 0..255, 1e-06 to 1e+06. 127.5 gives the paper's range [0, 255]; the
     authors' code uses 150."""
-    output: Literal["tanh", "linear", "bicubic"] = "tanh"
-    """Last operation: tanh (as in the paper), linear, or bicubic (linear, added to a bicubic enlargement of the
-    input)."""
+    output: Literal["tanh", "linear", "bicubic", "caffe"] = "tanh"
+    """Last operation: tanh (as in the paper), linear, bicubic (linear, added to a bicubic enlargement of the input), or
+    caffe (tanh, plus the mean colour of ImageNet, which is also subtracted from the input; as in the authors' code)."""
     channels: Literal["rgb", "luma"] = "rgb"
     """rgb: the network processes all three channels. luma: it processes luma only, and the colours are enlarged by
     bicubic interpolation."""
@@ -57,6 +58,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.output == "caffe" and self.channels == "luma":
+            raise ConfigError("output caffe is for networks of RGB: choose --output tanh or --channels rgb.")
         if self.styles > 1 and self.norm != "conditional_instance":
             raise ConfigError(f"{self.styles} styles need norm conditional_instance, not {self.norm}.")
 

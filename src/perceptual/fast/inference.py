@@ -68,17 +68,17 @@ class Inference:
         self._norms = [layer.module.norm for layer in layers if isinstance(layer.module.norm, InstanceNorm)]
         both = [norm.weight for norm in self._norms], [norm.bias for norm in self._norms]
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
-        # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, for instance
-        # at the picture's edges. A byte has few levels for the other values there: int8 would cost 3 to 5 dB and save a
-        # tenth of the time.
+        # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, at edges. A
+        # byte has few levels for the other values there: int8 would cost 3 to 5 dB and save a tenth of the time.
         self.in_bytes = [
             self.precision == "int8" and layer.stride == 1 and not (before and before.residual and not layer.residual)
             for before, layer in zip([None, *layers], layers, strict=False)
         ]
 
     def pays(self, height: int, width: int) -> bool:
-        """Whether this is faster than the network itself for a picture of this size, in pixels."""
-        if min(height, width) < max(64, self.smallest):
+        """Whether this is faster than the network itself for a picture of this size, in pixels, and equal to it."""
+        cuts = self.precision == "float32" and self.network.cuts(height, width)  # `_even` pads such a size
+        if cuts or min(height, width) < max(64, self.smallest):
             return False
         if kernels.compiled() is None and self.precision == "float32":
             return height * width > BAND

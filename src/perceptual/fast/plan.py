@@ -55,8 +55,13 @@ def plan(network: TransformationNetwork) -> list[Convolution] | None:
     """The convolutions of a network in their order; None if it has a part that fast inference does not support."""
     config, layers, specs = network.config, list(network.layers), network.layers_spec
     kinds = [spec.kind for spec in specs]
-    known = "instance" in config.norm and config.padding in ("reflect", "replicate") and config.output != "bicubic"
-    known = known and set(kinds) <= set("cdrnuUB") and all(spec.kernel >= spec.stride for spec in specs)
+    known = "instance" in config.norm and network.padding in ("reflect", "replicate")
+    known = (
+        known
+        and config.output in ("tanh", "linear")
+        and set(kinds) <= set("cdrnuUB")
+        and all(spec.kernel >= spec.stride for spec in specs)
+    )
     stride_one = all(specs[i].stride == 1 and kinds[i] == "c" for i in (0, -1))
     # Residual blocks next to a folded grid are not supported: no recipe has them, and the stream would change its fold.
     folded_blocks = kinds[-2:-1] == ["r"] or any(
@@ -68,10 +73,10 @@ def plan(network: TransformationNetwork) -> list[Convolution] | None:
     for layer, kind in zip(layers, kinds, strict=True):
         if isinstance(layer, Block):
             for part, role in ((layer.first, "first"), (layer.second, "second")):
-                convolutions.append(_convolution(part, "c", config.padding, residual=role if layer.residual else ""))
+                convolutions.append(_convolution(part, "c", network.padding, residual=role if layer.residual else ""))
         else:
             outermost = layer in (layers[0], layers[-1])
-            convolutions.append(_convolution(layer, kind, config.padding, folded=outermost))
+            convolutions.append(_convolution(layer, kind, network.padding, folded=outermost))
     return convolutions
 
 

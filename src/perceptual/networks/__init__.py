@@ -9,6 +9,7 @@ The text lists the layers (notation of the authors' code, supplement Tables 1 an
     u64       convolution 3x3 of stride 1/2: doubles the size                 (the paper's up-sampling)
     U64       nearest-neighbour doubling, then convolution 3x3, stride 1      (less checkerboard)
     B64       bilinear doubling, then convolution 3x3, stride 1               (no checkerboard)
+    x64       nearest-neighbour doubling of 64 channels, then normalisation and ReLU, no convolution
     s4-3      convolution 3x3 to 4 * 4 * 3 channels, then pixel shuffle: four times the size (Shi et al., 2016)
     p2-12     the inverse of a pixel shuffle: half the size, 2 * 2 times the channels
     r128*5    the same layer five times

@@ -12,14 +12,13 @@ STYLE = "c9s1-32 d64 d128 r128*5 u64 u32 c9s1-3"
 LAYERS, FILTERS, KERNEL, STRIDE, SHUFFLE = 200, 4096, 31, 8, 16
 WEIGHTS = 100_000_000
 """Limits of an architecture, so that a small file cannot use up the memory or compute for hours."""
-BLOCKS = ("r", "n")
 
 
 @dataclass(frozen=True)
 class Layer:
     """One layer of an architecture string.
 
-    kind: one of c d r n u U B s p. filters: number of output channels. kernel: side in pixels. stride: in pixels.
+    kind: one of c d r n u U B x s p. filters: number of output channels. kernel: side in pixels. stride: in pixels.
     grow: factor by which the layer enlarges the image, before the stride reduces it.
     """
 
@@ -32,7 +31,7 @@ class Layer:
 
 _TOKEN = re.compile(
     r"(?:c(?P<kernel>\d{1,6})s(?P<stride>\d{1,6})-(?P<c>\d{1,6})|(?P<shuffle>[sp])(?P<times_side>\d{1,6})-(?P<s>\d{1,6})"
-    r"|(?P<kind>[drnuUB])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
+    r"|(?P<kind>[drnuUBx])(?P<filters>\d{1,6}))(?:\*(?P<times>[1-9]\d{0,2}))?",
     re.ASCII,
 )
 
@@ -52,8 +51,8 @@ def parse_architecture(text: str, channels: int = 3) -> tuple[Layer, ...]:
         match = _TOKEN.fullmatch(re.sub(r"^R", "r", re.sub(r"^C", "n", word)))
         if match is None:
             raise ConfigError(
-                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64, s4-3 "
-                "or p2-12."
+                f"{shown(word)} in the {where} is not a layer: write c9s1-32, d64, r128*5, n128, u64, U64, B64, x64, "
+                "s4-3 or p2-12."
             )
         layer = _layer(match)
         if min(layer.filters, layer.stride, layer.grow) < 1 or layer.kernel % 2 == 0:
@@ -75,7 +74,7 @@ def _count_weights(layers: Sequence[Layer], width: int, where: str) -> int:
     """The number of filter weights. Checks that each layer fits the `width` channels before it."""
     weights = 0
     for layer in layers:
-        if layer.kind in BLOCKS and layer.filters != width:
+        if layer.kind in "rnx" and layer.filters != width:
             raise ConfigError(
                 f"The block {layer.kind}{layer.filters} in the {where} follows {width} channels; they must be equal."
             )
@@ -84,9 +83,9 @@ def _count_weights(layers: Sequence[Layer], width: int, where: str) -> int:
                 f"p{layer.stride}-{layer.filters} in the {where} follows {width} channels: write "
                 f"p{layer.stride}-{width * layer.stride**2}."
             )
-        if layer.kind != "p":
-            shuffled = layer.grow if layer.kind == "s" else 1
-            weights += (2 if layer.kind in BLOCKS else 1) * width * layer.filters * (layer.kernel * shuffled) ** 2
+        convolutions = {"r": 2, "n": 2, "x": 0, "p": 0}.get(layer.kind, 1)
+        shuffled = layer.grow if layer.kind == "s" else 1
+        weights += convolutions * width * layer.filters * (layer.kernel * shuffled) ** 2
         width = layer.filters
     return weights
 
@@ -106,5 +105,6 @@ def _layer(match: re.Match[str]) -> Layer:
         return Layer("p", int(match["s"]), kernel=1, stride=int(match["times_side"]))
     if match["c"]:
         return Layer("c", int(match["c"]), int(match["kernel"]), int(match["stride"]))
-    kind, filters = match["kind"], int(match["filters"])
-    return Layer(kind, filters, stride=2 if kind == "d" else 1, grow=2 if kind in "uUB" else 1)
+    kind = match["kind"]
+    stride, grow = 2 if kind == "d" else 1, 2 if kind in "uUBx" else 1
+    return Layer(kind, int(match["filters"]), 1 if kind == "x" else 3, stride, grow)

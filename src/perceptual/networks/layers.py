@@ -94,6 +94,18 @@ class ConvolutionLayer(nn.Module):
         return F.relu(x) if self.relu else x
 
 
+class Doubling(nn.Module):
+    """Nearest-neighbour doubling, normalisation and ReLU, without a convolution."""
+
+    def __init__(self, norm: nn.Module | None) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return F.relu(x if self.norm is None else self.norm(x, style))
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions. residual: add the input to their result, without ReLU after the sum (Gross and Wilber)."""
 

@@ -12,10 +12,12 @@ from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError, shown
 from perceptual.functional import edges, luma, noise_field, noise_tile, padded_side
 from perceptual.networks.architecture import parse_architecture
-from perceptual.networks.layers import BatchNorm, Block, ConvolutionLayer, InstanceNorm, Unshuffle
+from perceptual.networks.layers import BatchNorm, Block, ConvolutionLayer, Doubling, InstanceNorm, Unshuffle
 
 SCALE, MULTIPLE = 64, 4096
 """Limits of a network, so that a small file cannot use up the memory."""
+CAFFE_MEAN = (123.68, 116.779, 103.939)
+"""Mean colour of ImageNet, RGB levels of 0..255, that Caffe's VGG networks subtract."""
 DAMAGED = "The output of the network contains values that are not numbers: its file is damaged, get it again."
 
 
@@ -29,10 +31,13 @@ class TransformationNetwork(nn.Module):
         styles: the number of styles that the network holds.
         reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
             image.
+        overlap: margin in pixels of tiles that equal the whole picture only nearly; 0 for none such.
 
     Raises:
         ConfigError: the architecture is invalid; see `parse_architecture`.
     """
+
+    overlap = 0
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -43,8 +48,9 @@ class TransformationNetwork(nn.Module):
         self.tanh_scale = config.tanh_scale
         if config.noise:
             noise_tile()  # made now, because a trace would draw new numbers in each call
-        inner = "none" if config.padding == "reflect-start" else config.padding
-        outer = "zero" if config.padding == "reflect-start" else config.padding
+        self.padding = config.padding.removesuffix("-crop")
+        inner = "none" if self.padding == "reflect-start" else self.padding
+        outer = "zero" if self.padding == "reflect-start" else self.padding
 
         def make_norm(channels: int) -> nn.Module | None:
             if config.norm == "none":
@@ -63,6 +69,8 @@ class TransformationNetwork(nn.Module):
                 layers.append(Block(channels, inner, make_norm, residual=layer.kind == "r"))
             elif layer.kind == "p":
                 layers.append(Unshuffle(layer.stride))
+            elif layer.kind == "x":
+                layers.append(Doubling(make_norm(layer.filters)))
             else:
                 norm = None if last else make_norm(layer.filters)
                 layers.append(ConvolutionLayer(channels, layer, outer, norm, relu=not last))
@@ -78,7 +86,7 @@ class TransformationNetwork(nn.Module):
             reach += around * shrink / grow
             padded_at = grow if layer.kind == "s" else grow * layer.grow  # a pixel shuffle follows its convolution
             grow *= layer.grow
-            if self.config.padding in ("reflect", "replicate"):
+            if self.padding in ("reflect", "replicate"):
                 need = (layer.kernel - 1) // 2 + 1  # reflection by p needs p + 1 pixels
                 self.minimum = max(self.minimum, math.ceil(need * shrink / padded_at))
             if unpadded_blocks and layer.kind in "rn":
@@ -105,6 +113,10 @@ class TransformationNetwork(nn.Module):
         # coarsest - 1: position of a pixel within its cell of the coarsest level; 2: radius of the bicubic kernel
         reach = math.ceil((reach + coarsest - 1) / self.config.enlarge) + 2
         self.reach = None if "instance" in self.config.norm else reach
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Whether the layers round a size up and the result is cut (padding -crop)."""
+        return self.config.padding.endswith("-crop") and bool(height % self.multiple or width % self.multiple)
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
         """The gammas and betas of instance normalisation, each (styles, C), by their names in `state_dict`."""
@@ -142,8 +154,9 @@ class TransformationNetwork(nn.Module):
         out = self._through_layers(enlarge(luma(x) if self.luma else x, self.config.enlarge), style)
         if out.dtype in (torch.float16, torch.bfloat16):  # half precision is too coarse for pixels
             out = out.float()
-        if self.config.output == "tanh":
-            out = 0.5 + self.tanh_scale / 255 * torch.tanh(out)
+        if self.config.output in ("tanh", "caffe"):
+            middle = _caffe_mean(out) / 255 if self.config.output == "caffe" else 0.5
+            out = middle + self.tanh_scale / 255 * torch.tanh(out)
         elif self.config.output == "linear":
             out = 0.5 + 0.5 * out
         else:
@@ -153,7 +166,9 @@ class TransformationNetwork(nn.Module):
     def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity. Pads and crops."""
         height, width = x.shape[-2:]
-        padded = [padded_side(side, self.multiple, self.minimum) for side in (height, width)]
+        # With -crop, convolutions of stride 2 round an odd side up, so the result is too large and is cut below.
+        multiple = 1 if self.config.padding.endswith("-crop") else self.multiple
+        padded = [padded_side(side, multiple, self.minimum) for side in (height, width)]
         variable = not all(isinstance(side, int) for side in padded)  # while the network is traced or exported
         if variable:
             x = edges(x, *padded)
@@ -161,11 +176,16 @@ class TransformationNetwork(nn.Module):
             x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
-        x = (x - 0.5) * 2
+        x = 255 * x - _caffe_mean(x) if self.config.output == "caffe" else (x - 0.5) * 2
         for layer in self.layers:
             x = layer(x, style)
         height, width = height * self.grow, width * self.grow
         return edges(x, height, width) if variable else x[..., :height, :width]
+
+
+def _caffe_mean(like: Tensor) -> Tensor:
+    """CAFFE_MEAN as (1, 3, 1, 1), on the device of a tensor."""
+    return torch.tensor(CAFFE_MEAN, device=like.device, dtype=like.dtype).view(1, 3, 1, 1)
 
 
 def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:

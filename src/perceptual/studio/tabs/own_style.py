@@ -22,6 +22,8 @@ from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
 """Default number of steps. They take about two minutes on two processor cores."""
+ADDED = (".safetensors", ".pth", ".model", ".t7")
+"""Endings of style files that can be added. All but the first are of other programs."""
 
 
 def build(studio: Studio) -> Panel:
@@ -83,7 +85,9 @@ def _manage() -> tuple[Any, list[Any]]:
         with gr.Row():
             sure = gr.Checkbox(label="Yes, delete it for ever", visible=False, elem_id="own-sure")
             delete = gr.Button("Delete", variant="stop", visible=False, elem_id="own-delete")
-        add = gr.File(label="Add a style file (.safetensors)", file_types=[".safetensors"], elem_id="own-add")
+        add = gr.File(
+            label="Add a style file (.safetensors; .pth and .t7 too)", file_types=list(ADDED), elem_id="own-add"
+        )
     return choose, [resume, export, new, rename, sure, delete, add]
 
 
@@ -209,16 +213,19 @@ class _Work:
         return gr.Dropdown(choices=sorted(self.studio.folder.own_styles()), value=None), False
 
     def add(self, path: str | None) -> Sequence[Any]:
-        """Add a style file of another computer. It is checked first."""
+        """Add a style file of another computer, or a network of another program. It is checked first."""
         if not path:
             return gr.skip(), gr.skip()
-        checkpoints.load(path, task="style")
+        network, card = checkpoints.load(path, task="style")
         folder = self.studio.folder
         target = folder.style(Path(path).stem)
         if target.exists():
             raise ConfigError(f"There is a style {target.stem!r} already: rename one of them.")
         with write_beside(target) as temporary:
-            shutil.copyfile(path, temporary)
+            if checkpoints.is_foreign(path):
+                checkpoints.save(temporary, network, card)
+            else:
+                shutil.copyfile(path, temporary)
         return gr.Dropdown(choices=sorted(folder.own_styles()), value=target.stem), None
 
     def _idle(self, name: str | None) -> None:

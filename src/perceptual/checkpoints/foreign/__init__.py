@@ -1,0 +1,90 @@
+"""Networks of other programs. Their files are read as tensors only; no code in a file is ever run."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from perceptual.checkpoints.card import CARD_KEY, Card
+from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples
+from perceptual.checkpoints.foreign.tensors import PICKLES, notes, read_state
+from perceptual.checkpoints.foreign.torch7 import read_t7
+from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
+from perceptual.checkpoints.tensors import FOREIGN, metadata
+from perceptual.errors import CheckpointError, ConfigError
+from perceptual.files import sha256_of
+from perceptual.networks import TransformationNetwork
+
+__all__ = ["READ", "ForeignNetwork", "is_foreign", "load_foreign"]
+
+READ = (
+    "style networks of pytorch/examples (.pth, .model) and jcjohnson/fast-neural-style (.t7), and super-resolution "
+    "networks such as ESRGAN, Compact and SPAN (.pth, .safetensors)"
+)
+"""What `load_foreign` reads, in words."""
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Whether a file exists and is to be read by `load_foreign`: it is a network, but not one of perceptual."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in FOREIGN | {".safetensors"} or not os.path.isfile(path):
+        return False
+    try:
+        return CARD_KEY not in metadata(path)
+    except CheckpointError:  # a damaged .safetensors file gets its own sentence
+        return suffix in FOREIGN
+
+
+def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
+    """Read a network of another program, and make a card for it.
+
+    The format is found from the file's ending and from the names of its tensors. The network is in float32, on the CPU
+    and in evaluation mode.
+
+    Raises:
+        CheckpointError: the format is unknown, the file is damaged, or it wants to run code.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in PICKLES | {".safetensors", ".t7"}:
+        raise CheckpointError(
+            f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
+        )
+    torch7 = path.suffix.lower() == ".t7"
+    content = read_t7(path) if torch7 else read_state(path)
+    try:
+        if torch7:
+            return _style(path, fast_neural_style.network_of(content), "jcjohnson/fast-neural-style")
+        if pytorch_examples.recognises(content):
+            return _style(path, pytorch_examples.network_of(content), "pytorch/examples (fast_neural_style)")
+        return _upscaler(path, upscaler_of(content))
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{path} cannot be used: {str(error)[0].lower()}{str(error)[1:]}") from error
+
+
+def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwork, Card]:
+    """A super-resolution network with its card. Author and licence are those in the header of a .safetensors file."""
+    header = {key.lower().removeprefix("modelspec."): value for key, value in notes(path).items()}
+    tags = [*network.tags, *filter(None, header.get("tags", "").split(","))]
+    by = f" by {header['author'][:80]}" if header.get("author") else ""
+    card = Card(
+        task="upscale",
+        network=network.config,
+        about=f"{network.name} x{network.scale} ({', '.join(tag.strip()[:40] for tag in tags[:12])}){by}",
+        licence=(header.get("license") or header.get("licence") or "")[:200],
+        began_from=f"{path.name}, file of SHA-256 {sha256_of(path)}",
+    )
+    return network.eval(), card
+
+
+def _style(path: Path, network: TransformationNetwork, program: str) -> tuple[TransformationNetwork, Card]:
+    """A style network with its card. The style has the name of the file."""
+    style = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "style"
+    card = Card(
+        task="style",
+        network=network.config,
+        styles=(style,),
+        about=f"A network of {program}, from the file {path.name}.",
+        began_from=f"{path.name}, file of SHA-256 {sha256_of(path)}",
+    )
+    return network.eval(), card
