@@ -46,6 +46,11 @@ class Upscaler(Model[UpscaleOptions]):
         Raises:
             ConfigError: no shipped network was trained with this loss, or the scale is too large.
         """
+        return cls.load(cls.name_at(scale, loss), device=device, scale=scale, **defaults)
+
+    @staticmethod
+    def name_at(scale: float, loss: str = "pixel") -> str:
+        """The name of the network that `at_scale` loads. The arguments and errors are the same."""
         found: dict[int, str] = {}
         losses: set[str] = set()
         for name in shipped.networks("upscale"):  # x4_pixel ...
@@ -63,7 +68,7 @@ class Upscaler(Model[UpscaleOptions]):
             raise ConfigError(
                 f"scale is {scale:g}; the shipped networks with the loss {loss} enlarge up to {largest} times."
             )
-        return cls.load(found[fitting[0]], device=device, scale=scale, **defaults)
+        return found[fitting[0]]
 
     @property
     def scale(self) -> float:
