@@ -70,6 +70,9 @@ class ResultSettings:
     quality: Annotated[int, Range(1, 100)] = SaveConfig.quality
     """Quality of JPEG and WebP, 1 to 100."""
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StylizeRequest(PaintSettings, ResultSettings):
@@ -101,7 +104,7 @@ class UpscaleRequest(ResultSettings):
     """Match the colour histograms of the result to those of the picture."""
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.network is not None and self.loss != LOSS:
             raise ConfigError("loss has no effect together with network: leave one of them out.")
 
