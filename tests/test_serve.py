@@ -477,7 +477,7 @@ def test_sigterm_loses_no_accepted_request_and_ends_with_0() -> None:
         assert process.stdout is not None
         line = process.stdout.readline()
         port = int(re.search(r":(\d+)/", line)[1])  # type: ignore[index]
-        body, count = png(300, 200), 8
+        body, count = png(200, 140), 6
         with ThreadPoolExecutor(count) as pool:
             replies = [pool.submit(ask, port, "/upscale?loss=srcnn", body) for _ in range(count)]
             while json.loads(ask(port, "/health/live").body)["queue"] < count and not all(r.done() for r in replies):
@@ -485,8 +485,26 @@ def test_sigterm_loses_no_accepted_request_and_ends_with_0() -> None:
             process.send_signal(signal.SIGTERM)
             sizes = [Image.open(io.BytesIO(reply.result().body)).size for reply in replies]
         errors = process.communicate(timeout=60)[1]
-    assert sizes == [(1200, 800)] * count
+    assert sizes == [(800, 560)] * count
     assert process.returncode == 0
     assert "Traceback" not in errors
     with pytest.raises(ConnectionError):
         ask(port, "/health")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_second_signal_ends_it_at_once() -> None:
+    command = [sys.executable, "-m", "perceptual", "serve", "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        port = int(re.search(r":(\d+)/", process.stdout.readline())[1])  # type: ignore[index]
+        with socket.create_connection(("127.0.0.1", port)) as client:  # its body never comes
+            client.sendall(b"POST /stylize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+            while json.loads(ask(port, "/health").body) != {"live": True, "ready": True, "queue": 1}:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            while ask(port, "/health/ready").status == 200:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 130

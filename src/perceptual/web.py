@@ -57,7 +57,7 @@ def serving(
     """Run an ASGI application by uvicorn, in a thread, until the `with` block ends. Yields the thread.
 
     wait: seconds that running requests have at the end, or None for as long as they need. before_stop: called at the
-    end of the block, before uvicorn stops.
+    end of the block, before uvicorn stops. After an exception in the block, uvicorn stops at once.
 
     Raises:
         OutputError: the server did not start.
@@ -75,6 +75,9 @@ def serving(
                 raise OutputError("The server did not start: choose another --port.")
         yield thread
         before_stop()
+    except BaseException:  # such as a second Ctrl-C
+        server.force_exit = True
+        raise
     finally:
         server.should_exit = True
         thread.join(None if wait is None else wait + 7)
