@@ -50,7 +50,7 @@ class Reply(SimpleNamespace):
 
     @property
     def error(self) -> str:
-        """The sentence of a refusal, whose form is checked."""
+        """The sentence of a refusal. Its form is checked too."""
         found = json.loads(self.body)
         assert set(found) == {"kind", "error"}
         assert found["error"].endswith(".")
@@ -285,7 +285,7 @@ def test_the_openapi_document_is_valid_and_has_every_option(port: int) -> None:
         ("/stylize?style=/etc/passwd", png(), 404, "There is no style '/etc/passwd': GET /styles lists them."),
         ("/stylize?style=wave:x,", png(), 422, "is not a blend of styles"),
         ("/upscale?network=../x", png(), 404, "There is no network '../x': GET /upscalers lists them."),
-        ("/nothing", None, 404, "There is no '/nothing': GET /openapi.json lists what there is."),
+        ("/nothing", None, 404, "There is no '/nothing': GET /openapi.json lists all paths."),
         ("/stylize", None, 405, "/stylize takes no GET: use POST."),
         ("/stylize", b"", 400, "The request has no picture: send its file as the body, or in a form."),
         ("/stylize", png()[:60], 400, "The picture is damaged or incomplete"),

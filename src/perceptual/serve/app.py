@@ -214,7 +214,7 @@ def _add_errors(app: FastAPI, service: Service) -> None:
             allowed = (error.headers or {}).get("Allow", "")
             sentence = f"{path} takes no {request.method}: use {allowed or 'another method'}."
             return reply(Refused(405, "method", sentence, allow=allowed))
-        return reply(Refused(404, "not_found", f"There is no {path!r}: GET /openapi.json lists what there is."))
+        return reply(Refused(404, "not_found", f"There is no {path!r}: GET /openapi.json lists all paths."))
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
