@@ -1,6 +1,7 @@
 # make demo    install everything, and paint a photo
 # make test    install everything, and run the tests
 # make docs    install everything, and build the documentation in site/; warnings are errors
+# make wheel   build a wheel in dist/, install it in a fresh environment, and try it
 # make processors    run the tests of numbers with the instructions of older processors
 # make fuzz          run 10,000 damaged pictures, networks, states and arguments
 # make fuzz-hour     run damaged inputs for an hour
@@ -18,7 +19,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test docs lint processors fuzz fuzz-hour oldest newest clean
+.PHONY: demo test docs wheel lint processors fuzz fuzz-hour oldest newest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -28,6 +29,11 @@ test: $(STAMP) lint
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+wheel: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BIN)/python tools/check_wheel.py dist/*.whl
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -70,4 +76,4 @@ $(DOCS): $(STAMP)
 	touch $(DOCS)
 
 clean:
-	rm -rf $(VENV) $(OLDEST) demo site
+	rm -rf $(VENV) $(OLDEST) demo dist site

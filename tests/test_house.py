@@ -15,13 +15,13 @@ from perceptual import fast
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
     1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
-    2: {"config", "devices", "files", "motion", "quality", "resampling"},
+    2: {"config", "devices", "files", "motion", "quality", "resampling", "web"},
     3: {"foreign", "images", "networks"},
     4: {"checkpoints", "data", "degradation", "fast", "losses", "video"},
     5: {"apply", "optimize"},
     6: {"measure", "tasks", "webcam"},
     7: {"train"},
-    8: {"reproduce", "studio"},
+    8: {"reproduce", "serve", "studio"},
     9: {"cli"},
     10: {"__main__"},
 }
@@ -29,7 +29,10 @@ DOORS = {  # the only rooms that know a library
     "rich": {"cli"},
     "tyro": {"cli"},
     "gradio": {"studio"},
-    "uvicorn": {"studio"},
+    "fastapi": {"serve", "studio"},
+    "prometheus_client": {"serve"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve", "studio", "web"},
     "pandas": {"studio"},
     "PIL": {"images"},
     "cv2": {"images", "motion", "webcam"},
@@ -125,11 +128,11 @@ def test_nothing_imports_the_command() -> None:
     assert importers == set()
 
 
-def test_only_the_command_imports_the_studio() -> None:
-    others = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", "studio")}
-    assert [
-        p.name for p, tree in others.items() if any(m.startswith("perceptual.studio") for m, _ in modules(tree))
-    ] == []
+def test_only_the_command_imports_the_studio_and_the_service() -> None:
+    for room in ("studio", "serve"):
+        others = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", room)}
+        start = f"perceptual.{room}"
+        assert [p.name for p, tree in others.items() if any(m.startswith(start) for m, _ in modules(tree))] == []
 
 
 def test_every_public_name_exists_and_is_imported_on_first_use() -> None:

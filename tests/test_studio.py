@@ -23,7 +23,7 @@ from studio import browser, count, failure, give, page, server, sources, text  #
 from test_cli import run
 
 from perceptual import Stylizer, Upscaler
-from perceptual.config import StudioConfig
+from perceptual.web import listen
 
 pytest.importorskip("gradio")
 
@@ -336,9 +336,7 @@ def test_uploads_are_gone_when_it_ends(tmp_path: Path, page: Any, photo: Path) -
 def test_a_taken_port_leads_to_the_next_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        from perceptual.studio.server import _listen
-
-        listening = _listen(StudioConfig(port=port))
+        listening = listen("127.0.0.1", port, further=20)
         assert port < listening.getsockname()[1] <= port + 20
         listening.close()
 

@@ -68,17 +68,21 @@ class Upscaler(Model[UpscaleOptions]):
         """
         if denoise is not None and loss not in ("auto", "photo"):
             raise ConfigError(f"The network {loss} does not remove noise: leave --denoise out, or give --loss photo.")
-        name = cls._name(scale, "pixel" if loss == "auto" else loss)
+        name = cls.name_at(scale, loss)
         upscaler = cls.load(name, device=device, scale=scale, **defaults)
         if loss == "photo" and denoise is not None and denoise < 1:
             upscaler._mix(name.replace("photo", "pixel"), denoise)
-        if loss == "auto" and cls._name(scale, "pixel", "photo") != name:
+        if loss == "auto" and cls.name_at(scale, "pixel", "photo") != name:
             upscaler.cleaner = cls.at_scale(scale, "photo", denoise=denoise, device=device, **defaults)
         return upscaler
 
     @staticmethod
-    def _name(scale: float, *losses: str) -> str:
-        """The name of the shipped network for a scale with the last one of these losses that there is."""
+    def name_at(scale: float, *losses: str) -> str:
+        """The name of the shipped network for a scale, with the last one of these losses that there is.
+
+        The losses and the errors are those of `at_scale`; auto means pixel.
+        """
+        losses = tuple("pixel" if loss == "auto" else loss for loss in losses)
         found: dict[str, dict[int, str]] = {}
         for name in shipped.networks("upscale"):  # x4_pixel ...
             size, _, trained_by = name.removeprefix("x").partition("_")

@@ -25,6 +25,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.reproduce import reproduce
+    from perceptual.cli.serve import serve
     from perceptual.cli.sheets import suggest
     from perceptual.cli.studio import studio
     from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, be_quiet, cannot_print, complain, drop_stdout, show
@@ -117,6 +118,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "upscale": (upscale, "enlarge photos"),
         "video": (video, "paint or enlarge a video and keep its sound"),
         "webcam": (webcam, "paint the camera image live in a window"),
+        "serve": (serve, "answer HTTP requests: a picture in, a picture out"),
         "styles": (styles, "list the shipped styles and their cards"),
         "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
         "convert": (convert, "turn a style network of another program into a style file"),
@@ -227,7 +229,7 @@ def entry() -> None:
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported
     code = main()
-    ends_clean = ("stylize", "upscale", "video", "studio", "styles", "upscalers")  # these leave nothing open
+    ends_clean = ("stylize", "upscale", "video", "studio", "serve", "styles", "upscalers")  # these leave nothing open
     if sys.argv[1:2] and sys.argv[1] in ends_clean:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()

@@ -18,9 +18,11 @@ from perceptual.config.common import (
 )
 from perceptual.config.evaluate import EvaluateConfig
 from perceptual.config.loss import LossConfig, StyleConvention, Weighting
+from perceptual.config.meanings import field_docs
 from perceptual.config.optimize import BASELINE_LOSS, INVERT_TV, OptimizeConfig
 from perceptual.config.reproduce import ReproduceConfig
 from perceptual.config.save import Existing, SaveConfig
+from perceptual.config.serve import ServeConfig, StylizeRequest, UpscaleRequest
 from perceptual.config.studio import StudioConfig
 from perceptual.config.stylize import PaintOptions, Precision, StylizeConfig
 from perceptual.config.upscale import UpscaleConfig, UpscaleOptions
@@ -43,13 +45,16 @@ __all__ = [
     "Range",
     "ReproduceConfig",
     "SaveConfig",
+    "ServeConfig",
     "StudioConfig",
     "StyleConvention",
     "StylizeConfig",
+    "StylizeRequest",
     "TrainCommand",
     "TrainConfig",
     "UpscaleConfig",
     "UpscaleOptions",
+    "UpscaleRequest",
     "VideoConfig",
     "WebcamConfig",
     "Weight",
@@ -57,6 +62,7 @@ __all__ = [
     "changed",
     "check",
     "differences",
+    "field_docs",
     "from_dict",
     "named_weights",
     "to_dict",

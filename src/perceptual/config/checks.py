@@ -61,6 +61,16 @@ def check(config: Any) -> None:
             object.__setattr__(config, name, kept)
 
 
+def check_token(token: str | None) -> None:
+    """Refuse the token of a server if it is too short.
+
+    Raises:
+        ConfigError: it has fewer than 16 characters.
+    """
+    if token is not None and len(token) < 16:
+        raise ConfigError("The token is too short: give 16 characters or more to --token, or leave it out.")
+
+
 def changed(kind: Any, options: Any, changes: Mapping[str, Any]) -> Any:
     """A new object of options, of the frozen dataclass `kind`, with some of its fields changed.
 

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from perceptual.config.checks import Range, check
+from perceptual.config.checks import Range, check, check_token
 from perceptual.config.stylize import StylizeConfig
-from perceptual.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +41,7 @@ class StudioConfig:
         check(self)
         object.__setattr__(self, "folder", Path(os.path.expanduser(self.folder)))
         object.__setattr__(self, "photos", self.photos and Path(os.path.expanduser(self.photos)))
-        if self.token is not None and len(self.token) < 16:
-            raise ConfigError("The token is too short: give 16 characters or more to --token, or leave it out.")
+        check_token(self.token)
 
     @property
     def is_local(self) -> bool:

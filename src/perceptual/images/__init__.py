@@ -4,7 +4,7 @@ Inside the package an image is a tensor (N, 3, H, W): RGB, float32 in [0, 1], up
 stay uint8, from 0 to 255.
 """
 
-from perceptual.images.bytes import as_jpeg, through_jpeg
+from perceptual.images.bytes import Header, as_bytes, as_jpeg, header_of, read_bytes, through_jpeg
 from perceptual.images.header import size_of
 from perceptual.images.picture import (
     MAX_PIXELS,
@@ -32,18 +32,22 @@ from perceptual.images.sheet import labelled_sheet, sheet_size
 __all__ = [
     "MAX_PIXELS",
     "WRITABLE_SUFFIXES",
+    "Header",
     "Picture",
     "alpha_of",
+    "as_bytes",
     "as_jpeg",
     "check_ending",
     "check_size",
     "from_any",
+    "header_of",
     "is_grey",
     "labelled_sheet",
     "like",
     "open_rgb",
     "read",
     "read_animation",
+    "read_bytes",
     "resize",
     "scaled_size",
     "sheet_size",

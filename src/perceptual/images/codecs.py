@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -82,6 +85,14 @@ def _quiet() -> Iterator[None]:
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def opened(path: str | Path) -> BinaryIO:
+    """Open a regular file. A pipe is refused: reading it might never end."""
+    status = os.stat(path)
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # `open` gives the error for a folder
+        raise ImageError("is a device or a pipe: give a file.")
+    return open(path, "rb")
 
 
 def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:

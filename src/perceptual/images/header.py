@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import ExifTags
 
-from perceptual.images.codecs import identify
+from perceptual.images.codecs import identify, opened
 from perceptual.images.damage import decoding
-from perceptual.images.picture import MAX_PIXELS, opened
+from perceptual.images.picture import MAX_PIXELS
 
 
 def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -8,8 +8,6 @@ and `to_kind_of` for images in memory. codecs.py knows the file formats.
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +23,7 @@ from perceptual.devices import free_memory
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.files import write_beside
 from perceptual.functional import Array, bleed
-from perceptual.images.codecs import WRITABLE, Description, Format, check_sides, encode, identify, layers
+from perceptual.images.codecs import WRITABLE, Description, Format, check_sides, encode, identify, layers, opened
 from perceptual.images.damage import DAMAGE, decoding
 
 Kind = TypeVar("Kind")
@@ -81,10 +79,15 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, levels: bool = False
             or does not fit into the free memory.
     """
     with decoding(path), opened(path) as file:
-        image = identify(file, max_pixels)
-        _check_memory(image)
-        picture = _picture(image, file, levels=levels, own_colours=own_colours)
-        return replace(picture, frames=_frames(image))
+        return decoded(file, max_pixels=max_pixels, levels=levels, own_colours=own_colours)
+
+
+def decoded(file: BinaryIO, *, max_pixels: int, levels: bool = False, own_colours: bool = False) -> Picture:
+    """The same as `read`, for an open file. `decoding` must be around the call: it explains the errors."""
+    image = identify(file, max_pixels)
+    _check_memory(image)
+    picture = _picture(image, file, levels=levels, own_colours=own_colours)
+    return replace(picture, frames=_frames(image))
 
 
 def _check_memory(image: Image.Image) -> None:
@@ -153,6 +156,13 @@ def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> 
         ConfigError: `quality` is not from 1 to 100.
         OutputError: the file cannot be written.
     """
+    data = encoded(path, picture, quality=quality)
+    with write_beside(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encoded(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> bytes:
+    """What `write` writes to a file with the ending of `path`, as bytes. The arguments and errors are the same."""
     kind = WRITABLE.get(Path(path).suffix.lower())
     if kind is None:
         raise ImageError(f"{path}: end the name with {', '.join(WRITABLE)} to say which format to write.")
@@ -161,11 +171,9 @@ def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> 
     if isinstance(picture, Tensor):
         picture = Picture(picture if picture.ndim == 4 else picture[None])
     try:
-        data = _encode(picture, kind, quality)
+        return _encode(picture, kind, quality)
     except (ImageError, *DAMAGE) as error:
         raise ImageError(f"{path} cannot be written: {error}") from error
-    with write_beside(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def from_any(image: object) -> Tensor:
@@ -306,14 +314,6 @@ def check_ending(path: Path) -> None:
     """
     if path.suffix.lower() not in WRITABLE_SUFFIXES:
         raise OutputError(f"{path} has no ending that can be written: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
-
-
-def opened(path: str | Path) -> BinaryIO:
-    """Open a regular file. A pipe is refused: reading it might never end."""
-    status = os.stat(path)
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # `open` gives the error for a folder
-        raise ImageError("is a device or a pipe: give a file.")
-    return open(path, "rb")
 
 
 def _picture(

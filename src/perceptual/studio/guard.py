@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
-import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from perceptual.web import (
+    LOCAL,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    host_name,
+    same_token,
+    with_headers,
+)
 
 COOKIE = "perceptual-studio"
-LOCAL = {"127.0.0.1", "localhost", "::1"}
 POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; frame-ancestors 'none'; form-action 'self'; "
@@ -51,7 +54,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = headers_of(scope)
         refusal = self._refusal(headers)
         if refusal is None and self.token is not None and not self._knows_token(headers):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
@@ -62,11 +65,11 @@ class Guard:
         if refusal is not None:
             await _refuse(scope, send, *refusal)
             return
-        await self.app(scope, _limited(receive, self.limit), _with_headers(send))
+        await self.app(scope, _limited(receive, self.limit), with_headers(send, HEADERS))
 
     def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
         """(HTTP status, sentence) if the request must be refused, with or without the token; else None."""
-        host = _name(headers.get("host", ""))
+        host = host_name(headers.get("host", ""))
         if not self._is_own(host):
             return 403, "This name is not an address of this page: open the address that the command printed."
         origin = headers.get("origin")
@@ -100,7 +103,7 @@ class Guard:
         return cookie is not None and self._is_token(cookie.value)
 
     def _is_token(self, text: str) -> bool:
-        return self.token is not None and secrets.compare_digest(text.encode(), self.token.encode())
+        return self.token is not None and same_token(text, self.token)
 
     async def _redirect(self, scope: Scope, send: Send) -> None:
         """Store the token in a cookie and open the page without it in the address."""
@@ -108,14 +111,6 @@ class Guard:
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
-
-
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
@@ -142,14 +137,3 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return counted
-
-
-def _with_headers(send: Send) -> Send:
-    """Wrap `send`, to add HEADERS to every response."""
-
-    async def added(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
-        await send(message)
-
-    return added

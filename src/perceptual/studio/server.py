@@ -6,15 +6,14 @@ import contextlib
 import inspect
 import os
 import secrets
-import socket
-import threading
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perceptual.config import StudioConfig
-from perceptual.errors import ConfigError, OutputError
-from perceptual.studio.guard import App, Guard
+from perceptual.errors import ConfigError
+from perceptual.studio.guard import Guard
+from perceptual.web import App, listen, serving, url_of
 
 if TYPE_CHECKING:
     from perceptual.studio.studio import Studio
@@ -70,29 +69,19 @@ def running(config: StudioConfig) -> Generator[Address, None, None]:
     try:
         with _without_stubs():
             import gradio  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError("The studio needs gradio: pip install 'perceptual[studio]'.") from error
     from perceptual.studio.studio import Studio
 
     token = config.token or (None if config.is_local else secrets.token_urlsafe(24))
-    with contextlib.closing(_listen(config)) as listening, contextlib.closing(Studio.open(config)) as studio:
-        settings = uvicorn.Config(
-            application(studio, token=token), log_level="critical", access_log=False, timeout_graceful_shutdown=3
-        )
-        server = uvicorn.Server(settings)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
-        thread.start()
-        try:
-            while not server.started:
-                thread.join(0.02)
-                if not thread.is_alive():
-                    raise OutputError("The server did not start: choose another --port.")
-            host, port = f"[{config.host}]" if ":" in config.host else config.host, listening.getsockname()[1]
-            yield Address(f"http://{host}:{port}/{f'?token={token}' if token else ''}", port)
-        finally:
-            server.should_exit = True
-            thread.join(10)
+    with contextlib.closing(listen(config.host, config.port, further=PORTS)) as listening:
+        url = f"{url_of(config.host, listening)}{f'?token={token}' if token else ''}"
+        with (
+            contextlib.closing(Studio.open(config)) as studio,
+            serving(application(studio, token=token), listening, wait=3),
+        ):
+            yield Address(url, listening.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -110,25 +99,3 @@ def _without_stubs() -> Generator[None, None, None]:
         yield
     finally:
         inspect.getfile = getfile
-
-
-def _listen(config: StudioConfig) -> socket.socket:
-    """A listening socket at the first free port."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    for port in range(config.port, min(config.port + PORTS, 65_535) + 1) if config.port else (0,):
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((config.host, port))
-            listening.listen(128)
-        except OSError as error:
-            listening.close()
-            if isinstance(error, socket.gaierror) or error.errno not in (98, 13, 48, 10048, 10013):
-                raise ConfigError(
-                    f"{config.host} is not an address of this computer: choose another --host."
-                ) from error
-        else:
-            return listening
-    raise ConfigError(
-        f"The ports from {config.port} on are used already: choose another --port, or 0 for any free port."
-    )

@@ -1,0 +1,105 @@
+"""Reads the body of a request: a picture, as raw bytes or as a form (multipart/form-data)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from perceptual.serve.refusals import Refused, gone
+
+FIELDS = 40
+"""Largest number of fields in a form."""
+
+
+async def read_body(request: Request, *, most: int, until: float) -> tuple[bytes, list[tuple[str, str]]]:
+    """The bytes of the picture, and the options as (name, text): from the query, then from the fields of a form.
+
+    most: largest number of bytes. until: a time of `time.monotonic`; later the request is refused.
+
+    Raises:
+        Refused: 400 without a picture or for a damaged form, 408 if the body is slow, 413 if it is too large.
+    """
+    try:
+        data = await asyncio.wait_for(_read(request, most), max(0.0, until - time.monotonic()))
+    except TimeoutError as error:
+        raise Refused(408, "timeout", "The picture did not arrive in time: send it again.") from error
+    except ClientDisconnect as error:
+        raise gone() from error
+    options = list(request.query_params.multi_items())
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        data, fields = await _form(request, data)
+        options += fields
+    if not data:
+        raise Refused(400, "body", "The request has no picture: send its file as the body, or in a form.")
+    return data, options
+
+
+def too_large(most: int) -> Refused:
+    """The refusal of a body of more than `most` bytes."""
+    return Refused(413, "too_large", f"The request is larger than {most / 1e6:g} MB: send a smaller file.")
+
+
+async def left(request: Request) -> None:
+    """Wait until the client closes its connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > most:
+            raise too_large(most)
+        body += chunk
+    return bytes(body)
+
+
+async def _form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, str]]]:
+    """The one file of a form, and its other fields as (name, text)."""
+
+    async def replay() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        form = await Request(request.scope, replay).form(max_files=1, max_fields=FIELDS, max_part_size=len(body))
+    except HTTPException as error:
+        raise Refused(400, "body", f"The form is damaged or too long ({error.detail}): send one file in it.") from error
+    picture, fields = b"", list[tuple[str, str]]()
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            picture = await value.read()
+        else:
+            fields.append((name, value))
+    await form.close()
+    return picture, fields
+
+
+async def drain(receive: Any, *, most: int, seconds: float = 2.0) -> None:
+    """Read and forget the rest of a body, so that the client reads the refusal and not a broken connection.
+
+    most: bytes, and seconds: time, after which the connection is closed nevertheless.
+    """
+
+    async def read() -> None:
+        seen, more = 0, True
+        while more and seen <= most:
+            message = await receive()
+            seen += len(message.get("body", b""))
+            more = message.get("more_body", False)
+
+    await _within(read(), seconds)
+
+
+async def _within(work: Awaitable[None], seconds: float) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        return
