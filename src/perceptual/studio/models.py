@@ -128,7 +128,7 @@ class Models:
         return self._kept(("style", text, video, stamps), lambda: Stylizer.load(text, device=self.device, video=video))
 
     def upscaler(self, scale: float, loss: str) -> Upscaler:
-        """The shipped network for a scale. loss: "pixel" or "feature".
+        """The shipped network for a scale. loss: as in `Upscaler.at_scale`.
 
         Raises:
             ConfigError: there is no network for this scale and loss.
@@ -201,9 +201,12 @@ class Models:
         with self._one_at_a_time():
             return stylizer.stylize(pixels, strength=choice.strength, keep_colors=choice.keep_colors)
 
-    def enlarged(self, pixels: Tensor, scale: float, loss: str) -> tuple[Tensor, Tensor]:
-        """Enlarge uint8 levels (1, 3, H, W) by bicubic interpolation and by a network. Arguments as in `upscaler`."""
-        upscaler = self.upscaler(scale, loss)
+    def enlarged(self, pixels: Tensor, scale: float, loss: str, whole: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Enlarge uint8 levels (1, 3, H, W) by bicubic interpolation and by a network. Arguments as in `upscaler`.
+
+        whole: the image that `pixels` are a part of; loss auto looks at it.
+        """
+        upscaler = self.upscaler(scale, loss).for_picture(pixels if whole is None else whole)
         with self._one_at_a_time():
             by_network = upscaler.upscale(pixels)
         size = (by_network.shape[-2], by_network.shape[-1])
@@ -232,7 +235,7 @@ class Models:
         ]
         start = [max(0, at - AROUND) for at in first]
         stop = [at + side + AROUND for at, side in zip(first, sides, strict=True)]
-        both = self.enlarged(picture[..., start[0] : stop[0], start[1] : stop[1]], scale, loss)
+        both = self.enlarged(picture[..., start[0] : stop[0], start[1] : stop[1]], scale, loss, picture)
         top, left = (round((at - begin) * scale) for at, begin in zip(first, start, strict=True))
         height, width = (round(side * scale) for side in sides)
         return tuple(each[..., top : top + height, left : left + width] for each in both)  # type: ignore[return-value]

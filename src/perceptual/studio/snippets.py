@@ -63,7 +63,7 @@ def upscale(photo: Path, scale: float, loss: str, out: Path) -> tuple[str, str]:
         f"large = Upscaler.at_scale({scale:g}, {loss!r})(Image.open({photo.name!r}))",
         f"large.save({out.name!r})",
     ]
-    flags = {"scale": f"{scale:g}", "loss": None if loss == "pixel" else loss}
+    flags = {"scale": f"{scale:g}", "loss": None if loss == "auto" else loss}
     return command("upscale", photo.name, **flags, out=out.name), "\n".join(lines)
 
 

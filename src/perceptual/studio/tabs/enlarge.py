@@ -17,7 +17,12 @@ from perceptual.studio.tabs.batch import Batch, add_job, listed
 from perceptual.studio.tabs.panel import Panel
 
 SCALES = {"2 times": 2, "3 times": 3, "4 times": 4, "8 times": 8}
-LOSSES = {"Exact (pixel loss)": "pixel", "Sharp (feature loss)": "feature"}
+LOSSES = {
+    "Automatic": "auto",
+    "Exact (pixel loss)": "pixel",
+    "Sharp (feature loss)": "feature",
+    "Clean (compressed or noisy pictures)": "photo",
+}
 OVERVIEW = 640
 """Longer side in pixels of the overview image. The user clicks on it to choose a part."""
 
@@ -41,7 +46,7 @@ def build(studio: Studio) -> Panel:
                 elem_id="enlarge-overview",
             )
             scale = gr.Radio(list(SCALES), value="4 times", label="How much larger", elem_id="enlarge-scale")
-            loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="enlarge-loss")
+            loss = gr.Radio(list(LOSSES), value="Automatic", label="Network", elem_id="enlarge-loss")
         with gr.Column(scale=3, min_width=300):
             compare = gr.ImageSlider(
                 label="At 100 %: bicubic on the left, the network on the right",

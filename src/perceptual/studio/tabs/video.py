@@ -158,7 +158,7 @@ def _fields(names: list[str]) -> list[Any]:
         )
     with gr.Group(visible=False) as enlarging:
         scale = gr.Radio(list(SCALES), value="2 times", label="How much larger", elem_id="video-scale")
-        loss = gr.Radio(list(LOSSES), value="Exact (pixel loss)", label="Network", elem_id="video-loss")
+        loss = gr.Radio(list(LOSSES), value="Automatic", label="Network", elem_id="video-loss")
     with gr.Row():
         start = gr.Number(label="Start in seconds", value=0, minimum=0, min_width=120, elem_id="video-start")
         end = gr.Number(label="End in seconds (0: the end)", value=0, minimum=0, min_width=120, elem_id="video-end")
