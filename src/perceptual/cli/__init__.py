@@ -51,7 +51,7 @@ except KeyboardInterrupt:
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("perceptual"):
         raise
-    sys.stderr.write(f"perceptual: The library {error.name} is missing: run `pip install --upgrade perceptual`.\n")
+    sys.stderr.write(f"perceptual: The library {error.name} is missing: run `pip install perceptual`.\n")
     raise SystemExit(1) from None
 
 

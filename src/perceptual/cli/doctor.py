@@ -16,7 +16,7 @@ from perceptual.cli.help import parse
 from perceptual.cli.packages import OPTIONAL, REQUIRED, Check, optional, required
 from perceptual.cli.terminal import FAILED, fail, show
 
-REINSTALL = "pip install --upgrade --force-reinstall perceptual"
+REINSTALL = "pip install --force-reinstall perceptual"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

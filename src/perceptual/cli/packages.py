@@ -93,7 +93,7 @@ def _version(name: str) -> str | None:
 
 def _imported(requirement: Requirement) -> Check:
     """Import one package that is needed, and compare its version."""
-    name, fix = requirement.name, f"pip install --upgrade '{requirement}'"
+    name, fix = requirement.name, f"pip install '{requirement}'"
     module = _MODULES.get(name, name.replace("-", "_"))
     try:
         if name not in _SLOW:
