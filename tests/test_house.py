@@ -36,6 +36,7 @@ DOORS = {  # the only rooms that know a library
     "av": {"video"},
     "pygame": {"webcam"},
     "safetensors": {"checkpoints", "losses"},
+    "huggingface_hub": {"checkpoints"},
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
     "skimage": {"apply", "reproduce", "studio"},

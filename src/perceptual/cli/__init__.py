@@ -24,6 +24,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
+    from perceptual.cli.push import push
     from perceptual.cli.reproduce import reproduce
     from perceptual.cli.sheets import suggest
     from perceptual.cli.studio import studio
@@ -144,6 +145,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "reproduce": (reproduce, "repeat an experiment of the paper and compare figures and numbers"),
         "weights": (weights, "list the loss networks that training uses"),
         "weights fetch": (fetch, "download the weights of a loss network"),
+        "push": (push, "put a trained network on the Hugging Face hub"),
         "doctor": (doctor, "print what is installed, which path will be taken, and what is missing"),
         "--print-completion": (print_completion, "print a script for the shell: bash, zsh or fish"),
         "--version": (version, "print the version"),
