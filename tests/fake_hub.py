@@ -61,6 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.reply(self.hub.broken)
         if path[:2] == ["api", "models"]:
             return self.tree("/".join(path[2:4]), path[5] if len(path) > 5 else "main")
+        if path[0] == "api":  # of no importance here
+            return self.reply(404)
         user, name, _, revision, *file = path
         found = self.revision(f"{user}/{name}", revision)
         if found is None:

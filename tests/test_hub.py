@@ -126,6 +126,7 @@ def test_offline_the_cache_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_a_connection_the_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     Stylizer.from_pretrained(STYLE)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the attempts of huggingface_hub
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
     assert Stylizer.from_pretrained(STYLE).card.about == "second"
@@ -264,6 +265,12 @@ def test_an_upload_that_is_refused_is_one_sentence(
     assert "user/new" not in hub.repos
 
 
+def test_offline_with_an_empty_cache_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="user/tiny is not in the cache, and HF_HUB_OFFLINE is set"):
+        Stylizer.from_pretrained(STYLE)
+
+
 def test_offline_nothing_is_pushed(tiny_style: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -310,6 +317,7 @@ def test_mistakes_of_the_commands_get_one_sentence(
     assert_one_sentence("\n".join(line for line in err.splitlines() if line.startswith("perceptual:")), part)
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_hub(hub: Hub, tmp_path: Path) -> None:
     code = "import sys; from perceptual import Stylizer; print(Stylizer.from_pretrained(sys.argv[1]).card.about)"
     env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}

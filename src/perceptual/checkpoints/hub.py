@@ -115,10 +115,12 @@ def _choose(names: Sequence[str], repo: str) -> str:
 
 def _cached(hub: ModuleType, place: Place) -> list[str]:
     """The .safetensors files of a repository and revision in the cache."""
-    wanted = place.revision or "main"
+    wanted, folder = place.revision or "main", hub.constants.HF_HUB_CACHE
+    if not os.path.isdir(folder):
+        return []
     return sorted(
         file.file_name
-        for repo in hub.scan_cache_dir().repos
+        for repo in hub.scan_cache_dir(folder).repos
         if (repo.repo_type, repo.repo_id) == ("model", place.repo)
         for revision in repo.revisions
         if wanted in (revision.commit_hash, *revision.refs)
