@@ -20,7 +20,6 @@ class _Push:
     The repository gets model.safetensors and README.md, and is made if it does not exist. The token is that of HF_TOKEN
     or of `hf auth login`. Others use the network as hf://user/name.
     Example: perceptual push mine.safetensors user/name
-    perceptual stylize photo.jpg --style hf://user/name
     """
 
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
