@@ -256,7 +256,7 @@ def entry() -> None:
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported
     code = main()
-    ends_clean = ("stylize", "upscale", "video", "studio", "styles", "upscalers")  # these leave nothing open
+    ends_clean = ("stylize", "upscale", "video", "studio", "styles", "upscalers", "doctor")  # these leave nothing open
     if sys.argv[1:2] and sys.argv[1] in ends_clean:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()

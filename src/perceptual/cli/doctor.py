@@ -206,6 +206,9 @@ def _folders() -> Iterator[Check]:
 
     hub = Path(torch.hub.get_dir())
     yield Check("Folders", "torch.hub", f"{hub} ({_size(hub)})")
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    cached = Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")))
+    yield Check("Folders", "Hugging Face hub", f"{cached} ({_size(cached)})")
     free = shutil.disk_usage(".").free
     yield Check("Folders", "disk", f"{free / 1e9:.1f} GB free in the current folder", "ok" if free > 1e8 else "missing")
 
