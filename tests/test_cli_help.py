@@ -134,7 +134,10 @@ def complete(tmp_path: Path, *words: str) -> set[str]:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_completes_commands_flags_and_words(tmp_path: Path) -> None:
-    assert {"stylize", "train", "weights", "--help", "--version"} < complete(tmp_path, "perceptual")
+    first = {"stylize", "train", "weights", "doctor", "push", "--help", "--version"}
+    assert first < complete(tmp_path, "perceptual")
+    assert {"--private", "--json"} < complete(tmp_path, "perceptual", "push", "-")
+    assert complete(tmp_path, "perceptual", "doctor", "-") == {"--help", "--quiet", "--json"}
     assert complete(tmp_path, "perceptual", "train") == {*TASKS, "--help"}
     assert {"--style", "--out", "--tv-weight", "--quiet"} < complete(tmp_path, "perceptual", "train", "style", "-")
     assert complete(tmp_path, "perceptual", "stylize", "--format") == {"png", "jpg", "webp", "tiff", "bmp"}

@@ -131,6 +131,7 @@ def test_every_flag_of_every_command_is_in_the_reference(command: str, capsys: p
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", capsys.readouterr().out)) - {
         "--help",
         "--help-all",
+        "--json",
         "--quiet",
     }
     table = "".join(line.split(" | ")[0] for line in section(command).splitlines() if line.startswith("| "))

@@ -39,6 +39,7 @@ DOORS = {  # the only rooms that know a library
     "av": {"video"},
     "pygame": {"webcam"},
     "safetensors": {"checkpoints", "losses"},
+    "huggingface_hub": {"checkpoints"},
     "accelerate": {"train"},
     "matplotlib": {"reproduce"},
     "skimage": {"apply", "reproduce", "studio"},
@@ -252,7 +253,8 @@ def test_every_public_thing_says_what_it_is() -> None:
 
 
 def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
-    flags = {"help", "help-all", "no", "print-completion", "quiet", "version"}
+    flags = {"help", "help-all", "json", "no", "print-completion", "quiet", "version"}
+    flags |= {"force-reinstall"}  # of pip
     for tree in (tree for path, tree in TREES.items() if room_of(path) in ("config", "cli", "tasks")):
         nodes = list(ast.walk(tree))
         named = [k.value for node in nodes if isinstance(node, ast.Call) for k in node.keywords if k.arg == "name"]

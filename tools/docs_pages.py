@@ -56,6 +56,7 @@ def commands_page() -> str:
     page = [GENERATED, "# Commands\n\nEvery command and every flag. `perceptual COMMAND --help` prints the same.\n"]
     page.append("\nThe exit code is 0 if all went well, 1 after an error or if a file failed, ")
     page.append("2 if the command line is wrong, and 130 after Ctrl-C.\n")
+    page.append("Every command takes `--quiet`, and [`--json`](../guide/tools.md#results-as-json).\n")
     for name in (name for name in cli.commands() if not name.startswith("-")):
         what, _ = settings_of(cli.commands()[name][0])
         page.append(f"\n## perceptual {name}\n\n{_description(what)}\n")

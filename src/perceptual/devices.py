@@ -70,16 +70,31 @@ def faster_in_bfloat16() -> bool:
     It is measured once, in 0.2 s, and the ratio is kept in the cache folder. A processor without instructions for
     bfloat16 emulates it, and is then several times slower than in float32.
     """
-    named = hashlib.sha256(f"{processor()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
-    kept = cache_folder() / f"bfloat16-{named.hexdigest()[:16]}.txt"
-    with contextlib.suppress(OSError, ValueError):
-        return float(kept.read_text()) > BFLOAT16_GAIN
+    if (gain := bfloat16_gain()) is not None:
+        return gain > BFLOAT16_GAIN
+    kept = _gain_file()
     seconds = {dtype: _seconds_of_convolution(dtype) for dtype in (torch.float32, torch.bfloat16)}
     ratio = seconds[torch.float32] / seconds[torch.bfloat16]
     with contextlib.suppress(OSError):  # if the cache cannot be written, it is measured again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(f"{ratio:.3f}\n")
     return ratio > BFLOAT16_GAIN
+
+
+def bfloat16_gain() -> float | None:
+    """How many times faster training is in bfloat16 than in float32 on this processor; None if it is not measured yet.
+
+    `faster_in_bfloat16` measures it.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return float(_gain_file().read_text())
+    return None
+
+
+def _gain_file() -> Path:
+    """Where the measurement of this processor and version of PyTorch is kept."""
+    named = hashlib.sha256(f"{processor()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}".encode())
+    return cache_folder() / f"bfloat16-{named.hexdigest()[:16]}.txt"
 
 
 def _seconds_of_convolution(dtype: torch.dtype) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ class Outcome:
     """The result for one input file: written, skipped, or failed.
 
     source, target: the files to read and to write. skipped: True if the output existed and was kept. error: the reason
-    if the file failed, else None. frames: number of images in the input file; only the first one is converted.
+    if the file failed, else None. frames: number of images in the input file; only the first one is converted. size:
+    width and height of the result in pixels, if it was written. seconds: for reading, converting and writing.
     """
 
     source: Path
@@ -29,6 +31,8 @@ class Outcome:
     skipped: bool = False
     error: str | None = None
     frames: int = 1
+    size: tuple[int, int] | None = None
+    seconds: float = 0.0
 
 
 def plan_outputs(
@@ -188,15 +192,18 @@ def _convert_file(
     write: Callable[[Path, Picture], None],
 ) -> Outcome:
     """One pair of `convert_files`."""
+    began = time.monotonic()
     try:
         picture = images.read(source, levels=True, own_colours=True)
         images.check_size(target, *size(picture.height, picture.width))
         kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
-        write(target, replace(picture, pixels=convert(picture.pixels), alpha=kept))
+        made = replace(picture, pixels=convert(picture.pixels), alpha=kept)
+        write(target, made)
     except PerceptualError as error:
         return Outcome(source, target, error=str(error) if str(source) in str(error) else f"{source}: {error}")
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         return Outcome(source, target, error=f"{source} needs more memory than there is: make it smaller first.")
-    return Outcome(source, target, frames=picture.frames)
+    took = time.monotonic() - began
+    return Outcome(source, target, frames=picture.frames, size=(made.width, made.height), seconds=took)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Generator
 from copy import deepcopy
 from functools import partial
@@ -47,13 +48,62 @@ class Model(Generic[Options]):
 
     @classmethod
     def load(cls, name: str | Path, *, device: Device = None, **defaults: Any) -> Self:
-        """Load a network. name: the name of a shipped network, or the path of a trained one.
+        """Load a network. name: a shipped network, the path of a trained one, or hf://user/name on the hub.
 
         Raises:
             CheckpointError: there is no such network or file, or the file is damaged or for another task.
         """
         network, card = checkpoints.load(checkpoints.find_network(name, task=cls.task), task=cls.task)
         return cls(network, card, device=device, copy=False, **defaults)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo: str | Path,
+        *,
+        revision: str | None = None,
+        file: str | None = None,
+        device: Device = None,
+        **defaults: Any,
+    ) -> Self:
+        """Load a network from the Hugging Face hub, or from a folder that `save_pretrained` wrote.
+
+        >>> Stylizer.from_pretrained("user/name", revision="v1.0")
+
+        repo: "user/name", or the folder. revision: a branch, tag or commit. file: the name of the file, where there is
+        more than one.
+
+        Raises:
+            ConfigError: huggingface_hub is not installed.
+            CheckpointError: there is no such repository, revision or file; the hub cannot be reached and the file is
+                not in its cache; or the file is not a network of perceptual for this task.
+        """
+        path = checkpoints.download(repo, revision=revision, file=file)
+        return cls.load(path, device=device, **defaults)
+
+    def save_pretrained(self, folder: str | Path, *, repo: str = "user/name") -> Path:
+        """Write the network to a folder, as model.safetensors in float32, with a model card in README.md.
+
+        repo: the name that the examples of the model card use. Returns the file of the network.
+
+        Raises:
+            ConfigError: huggingface_hub is not installed. OutputError: the folder cannot be written.
+        """
+        return checkpoints.save_folder(folder, self.network, self.card, repo=repo)
+
+    def push_to_hub(self, repo: str, *, private: bool = False, message: str = "") -> str:
+        """Upload the network to the Hugging Face hub, with a model card; returns the address of the commit.
+
+        repo: "user/name"; it is made if it does not exist. private: make a new repository private. message: of the
+        commit. The token is that of HF_TOKEN or of `hf auth login`.
+
+        Raises:
+            ConfigError: huggingface_hub is not installed.
+            OutputError: there is no token, the hub cannot be reached, or it refuses.
+        """
+        with tempfile.TemporaryDirectory(prefix="perceptual-") as folder:
+            path = self.save_pretrained(folder, repo=repo)
+            return checkpoints.push(path, repo, private=private, message=message)
 
     def __call__(self, image: Image, options: Options | None = None, **changes: Any) -> Image:
         """Apply the network to an image. The result has the same type.

@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from perceptual.checkpoints.card import read_card
+from perceptual.checkpoints.hub import download, is_hub_name, parse_hub_name
 from perceptual.checkpoints.tensors import read
 from perceptual.errors import CheckpointError
 from perceptual.images.finding import IMAGE_SUFFIXES
@@ -75,7 +76,10 @@ def find_style(name: str | Path, *, video: bool = False) -> tuple[Path, str | No
 
 
 def find_network(name: str | Path, *, task: str) -> Path:
-    """Find the file of a network. name: the name of a shipped network for this task, or a path.
+    """Find the file of a network.
+
+    name: the name of a shipped network for this task, a path, or a network on the Hugging Face hub, such as
+        hf://user/name, which is downloaded into the hub's cache (see `download`).
 
     Raises:
         CheckpointError: nothing was found; the message lists the shipped networks for the task.
@@ -83,6 +87,9 @@ def find_network(name: str | Path, *, task: str) -> Path:
     named = networks(task)
     if str(name) in named:
         return named[str(name)]
+    if is_hub_name(name):
+        place = parse_hub_name(name)
+        return download(place.repo, revision=place.revision, file=place.file)
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise CheckpointError(f"{path} is a picture, not a trained network: train one with `perceptual train {task}`.")

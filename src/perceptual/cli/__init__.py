@@ -8,7 +8,6 @@ import difflib
 import errno
 import gc
 import io
-import json
 import os
 import sys
 import time
@@ -19,16 +18,29 @@ from typing import Annotated
 try:  # Ctrl-C while these modules load prints one line, not a traceback
     import tyro
 
+    from perceptual.cli import results
     from perceptual.cli.convert import convert
+    from perceptual.cli.doctor import doctor
     from perceptual.cli.evaluate import evaluate_sr
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
+    from perceptual.cli.push import push
     from perceptual.cli.reproduce import reproduce
     from perceptual.cli.serve import serve
     from perceptual.cli.sheets import suggest
     from perceptual.cli.studio import studio
-    from perceptual.cli.terminal import FAILED, INTERRUPTED, USAGE, be_quiet, cannot_print, complain, drop_stdout, show
+    from perceptual.cli.terminal import (
+        FAILED,
+        INTERRUPTED,
+        USAGE,
+        be_quiet,
+        cannot_print,
+        drop_stdout,
+        fail,
+        show,
+        show_document,
+    )
     from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
     from perceptual.cli.webcam import webcam
@@ -39,6 +51,11 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
 except KeyboardInterrupt:
     sys.stderr.write("perceptual: stopped.\n")
     raise SystemExit(130) from None
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("perceptual"):
+        raise
+    sys.stderr.write(f"perceptual: The library {error.name} is missing: run `pip install perceptual`.\n")
+    raise SystemExit(1) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +68,6 @@ class _Listing:
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ()
     """Names of shipped styles or networks, or trained files: print their full cards. Default: a short list of all
     shipped networks."""
-    json: bool = False
-    """Print the cards as JSON."""
 
 
 class _Upscalers(_Listing):
@@ -73,7 +88,9 @@ def upscalers(arguments: Sequence[str]) -> int:
 
 
 def _cards(task: str, config: _Listing) -> int:
-    wanted, as_json = config.names, config.json
+    wanted = config.names
+    import json
+
     from perceptual.checkpoints import find_network, find_style, read_card, shipped
 
     def find(name: str) -> Path:
@@ -81,7 +98,8 @@ def _cards(task: str, config: _Listing) -> int:
 
     files = {name: find(name) for name in wanted} if wanted else shipped.networks(task)
     cards = {name: to_dict(read_card(path)) for name, path in files.items()}
-    if as_json or wanted:
+    results.put(networks=cards)
+    if wanted:
         show(json.dumps(cards, indent=2, ensure_ascii=False), lines=True)
         return 0
     for name, path in files.items():
@@ -131,6 +149,8 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "reproduce": (reproduce, "repeat an experiment of the paper and compare figures and numbers"),
         "weights": (weights, "list the loss networks that training uses"),
         "weights fetch": (fetch, "download the weights of a loss network"),
+        "push": (push, "put a trained network on the Hugging Face hub"),
+        "doctor": (doctor, "print what is installed, which path will be taken, and what is missing"),
         "--print-completion": (print_completion, "print a script for the shell: bash, zsh or fish"),
         "--version": (version, "print the version"),
     }
@@ -140,27 +160,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     arguments: words after `perceptual`; those of the process if None. A PerceptualError is printed on stderr as one
-    sentence. Other exceptions are bugs and are raised.
+    sentence. Other exceptions are bugs and are raised. With --json, the results are printed as one JSON document.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    be_quiet("--quiet" in words)
+    results.begin(wanted="--json" in words and not {"-h", "--help", "--help-all"} & set(words))
+    code = _guarded(lambda: _run([word for word in words if word not in ("--quiet", "--json")]))
+    return _guarded(lambda: show_document(code))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """The exit code of some work, with an error sentence on stderr if it fails."""
     try:
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        be_quiet("--quiet" in words)
-        code = _run([word for word in words if word != "--quiet"])
+        code = work()
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
     except PerceptualError as error:
-        complain(f"perceptual: {error}")
+        fail(error)
     except KeyboardInterrupt:
-        complain("perceptual: stopped.")
+        fail("stopped.")
         return INTERRUPTED
+    except SystemExit as stop:
+        if results.wanted() and isinstance(stop.code, int):  # the command line is wrong
+            return stop.code
+        raise
     except BrokenPipeError:  # the reader of the output has ended, as in `perceptual styles | head -1`
         drop_stdout()
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
             raise
         drop_stdout()  # an OSError without a file name comes from printing
-        complain(f"perceptual: {cannot_print(error)}")
+        fail(cannot_print(error))
     return FAILED
 
 
@@ -171,6 +202,7 @@ def _run(words: Sequence[str]) -> int:
     for count in (2, 1):
         name = " ".join(words[:count])
         if len(words) >= count and name in known:
+            results.put(command=name)
             return known[name][0](words[count:])
     return _help(words, {name: about for name, (_, about) in known.items()})
 
@@ -186,13 +218,12 @@ def _help(words: Sequence[str], known: Mapping[str, str]) -> int:
     if words and words[0] not in asked:
         typed = " ".join(words[:2])
         close = list(groups) or difflib.get_close_matches(words[0], known, n=1) or list(known)[:1]
-        complain(
-            f"perceptual: there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`."
-        )
+        fail(f"there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`.")
         return USAGE
     show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` lists its options)\n", lines=True)
     _list(known)
-    show("\nEvery command takes --quiet (print errors and requested results only).", lines=True)
+    show("\nEvery command takes --quiet (print errors and requested results only)", lines=True)
+    show("and --json (print the results as one JSON document on stdout).", lines=True)
     return 0 if words else USAGE
 
 
@@ -229,7 +260,8 @@ def entry() -> None:
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when PyTorch is imported
     code = main()
-    ends_clean = ("stylize", "upscale", "video", "studio", "serve", "styles", "upscalers")  # these leave nothing open
+    # these leave nothing open
+    ends_clean = ("stylize", "upscale", "video", "studio", "serve", "styles", "upscalers", "doctor")
     if sys.argv[1:2] and sys.argv[1] in ends_clean:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()

@@ -10,7 +10,7 @@ from perceptual.cli.help import settings_of
 from perceptual.errors import ConfigError, shown
 
 Command = Callable[[Sequence[str]], int]
-ALWAYS = ("--help", "--quiet")
+ALWAYS = ("--help", "--quiet", "--json")
 
 _BASH = """_perceptual() {
     local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}" words=""

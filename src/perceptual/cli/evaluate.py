@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
@@ -58,6 +59,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         sets = super_resolution.read(config.data, scale)
         found = yield from super_resolution.measure(sets, scale, settings, paths)
         written.extend(report.write(found, config.out, settings))
+        results.add("scales", {"scale": scale, "table": found.table, "images": found.rows})
         say(report.table(found.table), lines=True)
 
     for scale in config.scales:
@@ -69,6 +71,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
                 if stopping:
                     say("Stopped early; nothing was written for this scale.")
                     return INTERRUPTED
+    results.put(outputs=written)
     for path in written:
         tell(path)
     return 0

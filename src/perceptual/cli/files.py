@@ -9,10 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.terminal import FAILED, complain, say, tell
 from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
@@ -82,6 +83,8 @@ def _streams(files: Files) -> Iterator[Files]:
     if not reads and not writes:
         yield files
         return
+    if writes and results.wanted():
+        raise ConfigError("--json prints on stdout, which gets the picture: give -o FILE, or leave --json out.")
     if len(files.inputs) > 1:
         raise ConfigError(f"{'stdin' if reads else 'stdout'} (-) is for one picture: give one input.")
     if writes and (sys.stdout is None or sys.stdout.isatty()):
@@ -120,8 +123,11 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     for index, outcome in enumerate(outcomes, start=1):
-        if outcome.error:
-            error = outcome.error.replace(str(outcome.source), "stdin") if STREAM in files.inputs else outcome.error
+        error = outcome.error
+        if error and STREAM in files.inputs:
+            error = error.replace(str(outcome.source), "stdin")
+        results.add("files", _entry(outcome, error, files))
+        if error:
             failures.append(error)
             complain(f"[{index}/{total}] failed: {error}")
         else:
@@ -135,3 +141,18 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
         for error in failures:
             say(f"  failed: {error}")
     return FAILED if failures else 0
+
+
+def _entry(outcome: Outcome, error: str | None, files: Files) -> dict[str, Any]:
+    """The entry of one file in the document of --json. A failed file has no output, and a skipped one no size."""
+    width, height = outcome.size or (None, None)
+    return {
+        "input": STREAM if STREAM in files.inputs else outcome.source,
+        "output": None if error else outcome.target,
+        "state": "failed" if error else "skipped" if outcome.skipped else "written",
+        "reason": error or ("The output exists." if outcome.skipped else None),
+        "width": width,
+        "height": height,
+        "seconds": round(outcome.seconds, 3),
+        "pictures_in_input": outcome.frames,
+    }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.flags import REQUIRED, Flag, described, groups, shown
 from perceptual.cli.terminal import show
 
@@ -52,9 +56,28 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
             lines = page(kind, command, default, width=width, brief=True)
         show("\n".join(lines), lines=True)
         raise SystemExit(0)
-    if default is None:
-        return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
-    return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed) if results.wanted() else contextlib.nullcontext():
+            if default is None:
+                return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
+            return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
+    except SystemExit:
+        results.put(error=_without_box(printed.getvalue()))
+        sys.stderr.write(printed.getvalue())
+        raise
+
+
+def _without_box(text: str) -> str:
+    """What is wrong with the command line, on one line, out of the box that tyro draws around it.
+
+    The box is of spaces and hyphens, with its title on a line of its own, where stdout is not UTF-8.
+    """
+    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = "\n".join("" if set(line) <= set("─-") else line for line in lines).split("\n\n")
+    hints = ("For full helptext", "Argument helptext")
+    wrong = [" ".join(part.split()) for part in parts if part.strip() and not part.startswith(hints)]
+    return "; ".join(wrong if "│" in text else wrong[1:]) or " ".join(text.split())
 
 
 def page(kind: Any, command: str, default: Any = None, *, width: int = 80, brief: bool = False) -> list[str]:
@@ -74,7 +97,7 @@ def page(kind: Any, command: str, default: Any = None, *, width: int = 80, brief
             lines += ["", re.split(r":|\.(?= [A-Z]|$)", heading)[0] + ":", *_table(rest, width, brief=brief)]
     lines += ["", "For every command:", "  -h, --help              print this page"]
     lines += [f"  {HELP_ALL:23} print this page with every option in full"] * brief
-    lines += ["  --quiet                 print errors and requested results only"]
+    lines += ["  --quiet, --json         print errors and results only; print results as JSON"]
     return [*lines, "", "Examples:", *(f"  {example}" for example in examples)] if examples else lines
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
@@ -164,8 +165,16 @@ def _run(run: Optimization, config: _Files, picture: Picture) -> int:
             failure = error
     if run.trace:
         images.write(config.out, dataclasses.replace(picture, pixels=run.best))
-        least = min(line["total"] for line in run.trace if line["scale"] == run.trace[-1]["scale"])
-        say(f"Wrote {config.out} after {run.trace[-1]['iteration']} iterations; objective {least:.4g}.")
+        _report(run, config.out, trace, stopped=bool(stopping))
     if failure:
         raise failure
     return INTERRUPTED if stopping else 0
+
+
+def _report(run: Optimization, out: Path, log: Path, *, stopped: bool) -> None:
+    """Say what was written, for people and for --json."""
+    last = run.trace[-1]
+    least = min(line["total"] for line in run.trace if line["scale"] == last["scale"])
+    results.put(output=out, width=run.size[1], height=run.size[0], log=log)
+    results.put(iterations=last["iteration"], objective=least, last=last, stopped_early=stopped)
+    say(f"Wrote {out} after {last['iteration']} iterations; objective {least:.4g}.")

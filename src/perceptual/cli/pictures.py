@@ -151,10 +151,12 @@ def apply(arguments: Sequence[str]) -> int:
 
 def _model_for(name: str) -> tuple[type[Model[Any]], str]:
     """The class that applies a trained network, a file or a shipped one, and the name to load it by."""
-    from perceptual.checkpoints import read_card, shipped
+    from perceptual.checkpoints import find_network, is_hub_name, read_card, shipped
     from perceptual.tasks import TASKS, find_task
 
     file = next((named[name] for task in TASKS if name in (named := shipped.networks(task))), name)
+    if is_hub_name(name):
+        file = find_network(name, task="")
     model: type[Model[Any]] = resolve_name(find_task(read_card(file).task).model)
     return model, str(file)
 

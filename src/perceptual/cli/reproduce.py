@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import known_paths
@@ -62,6 +63,7 @@ def reproduce(arguments: Sequence[str]) -> int:
             if stopping and step.index != step.total:
                 say("Stopped early; run the same command again to continue from the finished parts.")
                 return INTERRUPTED
+    results.put(name=config.name, outputs=written)
     for path in written:
         tell(path)
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perceptual.cli import results
 from perceptual.cli.terminal import say, show, tell
 from perceptual.config import weight_paths
 from perceptual.errors import ConfigError
@@ -49,6 +50,7 @@ def search(config: TrainStyleCommand, settings: StyleRecipe, train: Callable[[Pa
         f"The means of each term, unweighted, over {len(photographs)} photographs that were not trained on. In the "
         f"sheet the photograph comes first, then {name} {', '.join(f'{value:g}' for value in values)}."
     )
+    results.put(output=sheet, table=rows)
     tell(sheet)
     return 0
 

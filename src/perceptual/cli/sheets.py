@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from perceptual.cli import results
 from perceptual.cli.files import STREAM, Files, Work, is_stdout, run_files
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import complain, show, with_bar
@@ -59,6 +60,7 @@ def suggest(arguments: Sequence[str]) -> int:
     def ranked(photograph: Tensor, paintings: Mapping[str, Tensor]) -> Sequence[tuple[str, Tensor]]:
         found, measure = content_distances(photograph, paintings, paths=paths)
         lines = [f"{k:2}. {name:18} {value:.3f}" for k, (name, value) in enumerate(found.items(), start=1)]
+        results.put(measure=measure, distances=dict(found))
         text = "\n".join([*lines, f"({measure}; smaller keeps more of the photo)"])
         complain(text, lines=True) if is_stdout(config) else show(text, lines=True)
         return [(f"{k}. {name}  {found[name]:.2f}", paintings[name]) for k, name in enumerate(found, start=1)]

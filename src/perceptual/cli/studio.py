@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 import webbrowser
 from collections.abc import Sequence
 from typing import ClassVar
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import say, show, stop_on_signal
 from perceptual.config import StudioConfig
@@ -32,8 +32,8 @@ def studio(arguments: Sequence[str]) -> int:
     from perceptual.studio import running
 
     with stop_on_signal() as stopping, running(config) as address:
-        show(f"The page is at {address.url}")
-        sys.stdout.flush()
+        results.put(address=address.url)
+        (say if results.wanted() else show)(f"The page is at {address.url}")
         say(f"Results are kept in {config.folder}. Press Ctrl-C to end.")
         if config.open_browser:
             webbrowser.open(address.url)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from perceptual.cli import results
+
 if TYPE_CHECKING:
     from perceptual.events import Step
 
@@ -59,17 +61,37 @@ def complain(text: str, *, lines: bool = False) -> None:
         _say(_console, text, lines=lines)
 
 
+def fail(error: object) -> None:
+    """Print an error in one sentence on stderr. It is the "error" of the document of --json."""
+    results.put(error=str(error))
+    complain(f"perceptual: {error}")
+
+
 def show(text: object, *, lines: bool = False) -> None:
-    """Print a requested result on stdout, made safe by `printable`, and flush."""
-    print(printable(str(text), lines=lines), flush=True)
+    """Print a requested result on stdout, made safe by `printable`, and flush. With --json it is kept for the end."""
+    if results.wanted():
+        results.line(str(text))
+    else:
+        print(printable(str(text), lines=lines), flush=True)
+
+
+def show_document(code: int) -> int:
+    """Print the document of --json on stdout, if it was asked for. Returns the exit code."""
+    if results.wanted():
+        print(results.document(code), flush=True)
+    return code
 
 
 def tell(text: object) -> None:
     """Print a line about a result of longer work, like `show`, but do not stop the work if printing fails.
 
-    With --quiet nothing is printed. A closed pipe, as in `| head -1`, is ignored. Other errors, such as a full disk,
-    are reported once.
+    With --quiet nothing is printed; with --json the line goes to stderr. A closed pipe, as in `| head -1`, is ignored.
+    Other errors, such as a full disk, are reported once.
     """
+    if results.wanted():
+        results.line(str(text))
+        say(str(text))
+        return
     if _quiet:
         return
     try:

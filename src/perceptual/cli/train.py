@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from perceptual.cli import run_file
+from perceptual.cli import results, run_file
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
@@ -40,6 +40,7 @@ def train(name: str, arguments: Sequence[str]) -> int:
     config = parse(command, arguments, f"train {name}", _defaults(task, command, arguments))
     config = task.complete(config)
     if config.dry_run:
+        results.put(settings=to_dict(config))
         show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
         return 0
     if getattr(config, "search", None):
@@ -127,12 +128,22 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
     """Train with a bar, previews and Ctrl-C; the exit code."""
     from perceptual.train import save_preview
 
+    losses: dict[str, float] = {}
     with stop_on_signal() as stopping, closing(trainer.run(dataset)) as run:
         for step in with_bar(run, "training", trainer.step):
+            losses = dict(step.losses)
             if step.preview is not None:
                 save_preview(trainer.out, step)
             if stopping:
                 break
+    results.put(
+        output=trainer.out,
+        steps=trainer.step,
+        losses=losses,
+        photographs=len(dataset),
+        skipped=sorted(trainer.unreadable),
+        stopped_early=bool(stopping),
+    )
     skipped = (
         f" {len(trainer.unreadable)} files were skipped: not readable, or of one colour." if trainer.unreadable else ""
     )

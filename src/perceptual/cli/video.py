@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.pictures import open_stylizer, open_upscaler, try_out
-from perceptual.cli.terminal import FAILED, INTERRUPTED, complain, is_quiet, say, stop_on_signal, with_bar
+from perceptual.cli.terminal import FAILED, INTERRUPTED, fail, is_quiet, say, stop_on_signal, with_bar
 from perceptual.config import VideoConfig
 
 if TYPE_CHECKING:
@@ -61,9 +62,11 @@ def video(arguments: Sequence[str]) -> int:
         for _ in with_bar(run, title, unit="frames"):
             if stopping:
                 break
-    say(_summary(conversion, time.monotonic() - began))
-    if conversion.damage and is_quiet():
-        complain(f"perceptual: {config.input} is damaged: the frames that can be read were written.")
+    took = time.monotonic() - began
+    _put(conversion, took)
+    say(_summary(conversion, took))
+    if conversion.damage and (is_quiet() or results.wanted()):
+        fail(f"{config.input} is damaged: the frames that can be read were written.")
     if stopping:
         return INTERRUPTED
     return FAILED if conversion.damage else 0
@@ -83,6 +86,22 @@ def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[
     from perceptual.motion import Steady
 
     return partial(model.apply, options=options), Steady(steady)
+
+
+def _put(conversion: Conversion, took: float) -> None:
+    """The facts for the document of --json. Without frames there is no output."""
+    width, height = conversion.size or (None, None)
+    results.put(
+        input=conversion.source,
+        output=conversion.target if conversion.frames else None,
+        width=width,
+        height=height,
+        frames=conversion.frames,
+        video_seconds=float(conversion.seconds),
+        frames_per_second=round(conversion.frames / max(took, 1e-3), 2),
+        damaged_parts=conversion.damage,
+        stopped_early=conversion.stopped,
+    )
 
 
 def _summary(conversion: Conversion, took: float) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import say, show, tell, with_bar
 from perceptual.config import weight_paths
@@ -44,7 +45,9 @@ def weights(arguments: Sequence[str]) -> int:
     from perceptual.losses.weights import PRETRAINED, locate
 
     for name in wanted or PRETRAINED:
-        place = locate(name) or "not on this computer"
+        found = locate(name)
+        results.add("loss_networks", {"name": name, "file": found, "about": PRETRAINED[name].about})
+        place = found or "not on this computer"
         show(f"{name:24} {place}")
         show(f"{'':24} {PRETRAINED[name].about}")
         if wanted:
@@ -65,6 +68,7 @@ def fetch(arguments: Sequence[str]) -> int:
     for name in wanted:
         for _ in with_bar(fetch_weights(name), name):
             pass
+        results.add("loss_networks", {"name": name, "file": locate(name)})
         tell(locate(name))
     return 0
 

@@ -4,11 +4,11 @@ Other rooms import from here only:
 
 - `supports(network)`: whether fast inference can run a network.
 - `Inference(network, precision)`: runs it. `BAND`: pixels of one band of a large picture.
-- `prepare_kernels(...)`: chooses the compiled kernels of this process.
+- `prepare_kernels(...)`: chooses the compiled kernels of this process. `kernels_in_use()`: names them.
 """
 
 from perceptual.fast.inference import BAND, Inference
-from perceptual.fast.library import prepare_kernels
+from perceptual.fast.library import kernels_in_use, prepare_kernels
 from perceptual.fast.plan import supports
 
-__all__ = ["BAND", "Inference", "prepare_kernels", "supports"]
+__all__ = ["BAND", "Inference", "kernels_in_use", "prepare_kernels", "supports"]

@@ -46,6 +46,15 @@ def prepare_kernels(*, compile_here: bool = False) -> bool:
     return _chosen[0] is not None
 
 
+def kernels_in_use() -> str | None:
+    """The compiled kernels of this process in words, such as "vbmi"; None where PyTorch's operations are used."""
+    library = compiled()
+    if library is None:
+        return None
+    name = Path(library._name).name
+    return name.split("-")[1] if name.startswith("kernels-") else "compiled for this processor"
+
+
 def installed(folder: Path = build.SOURCE.parent) -> ctypes.CDLL | None:
     """The fastest variant in a folder that this processor can run; None if there is none, or it cannot be loaded."""
     for variant in runnable():

@@ -58,8 +58,9 @@ class Conversion:
         config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
             ignored here; `convert` implements them.
 
-    Attributes: `target`, and after `run`: `frames`, the number of frames written; `seconds` of output; `stopped`, True
-    if `run` was closed before its end; `damage`, the number of places in the input that could not be read.
+    Attributes: `target`, and after `run`: `frames`, the number of frames written; `seconds` of output; `size`,
+    width and height of the written frames in pixels, None before the first; `stopped`, True if `run` was closed before
+    its end; `damage`, the number of places in the input that could not be read.
 
     Raises:
         ConfigError: the name of the output and the settings do not fit together.
@@ -79,6 +80,7 @@ class Conversion:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
+        self.size: tuple[int, int] | None = None
         self._messages, self._reported_interlaced = list[str](), False
         check_conversion(self.source, self.target, self.config)
 
@@ -171,6 +173,7 @@ class Conversion:
             return replace(frame, pixels=self.settle(frame.pixels, converted) if self.settle else converted)
 
         def write(frame: Frame) -> Iterator[int]:
+            self.size = (frame.pixels.shape[-1], frame.pixels.shape[-2])
             for first in range(0, frame.times, _COPIES):
                 pts, times = frame.pts + first * frame.duration, min(_COPIES, frame.times - first)
                 writer.write(replace(frame, pts=pts, times=times))

@@ -31,6 +31,7 @@ from perceptual.errors import OutputError, WeightsError
 from perceptual.events import Step
 from perceptual.files import sha256_of
 from perceptual.losses.weights.places import before_download, find, how_to_get, megabytes
+from perceptual.losses.weights.places import folders as weight_folders
 from perceptual.losses.weights.table import (
     CAFFE_VGG,
     IMAGENET,
@@ -59,6 +60,7 @@ __all__ = [
     "locate",
     "read_tensors",
     "tensors_digest",
+    "weight_folders",
 ]
 
 TICK = 1 << 18  # bytes between two Steps of a download
