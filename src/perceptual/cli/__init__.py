@@ -20,6 +20,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     import tyro
 
     from perceptual.cli.evaluate import evaluate_sr
+    from perceptual.cli.export import export
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
@@ -119,6 +120,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "styles": (styles, "list the shipped styles and their cards"),
         "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
         "apply": (apply, "apply any trained network, whatever its task"),
+        "export": (export, "write a network as an ONNX file or a web page"),
         **train_commands(),
         "optimize style": (optimize_style, "paint one photo by optimising its pixels (Gatys et al.); slow"),
         "optimize invert": (invert, "reconstruct a photo from its features at one layer"),
