@@ -31,7 +31,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Capture = pytest.CaptureFixture[str]
-SIZES = ((1, 1), (3, 17), (32, 32), (41, 50))
+SIZES = ((1, 9), (3, 17), (32, 32), (41, 50))
 STYLE = "c5s1-4 d4 r4 B4 c3s1-3"
 CONFIGS = {
     "noise": NetworkConfig(STYLE, norm="instance", padding="reflect", noise=0.1),
@@ -83,6 +83,12 @@ def test_a_file_gives_what_the_model_gives_at_every_size(tmp_path: Path, config:
             rtol=0,
             atol=1.01 if input == "uint8" else 5e-4,
         )
+
+
+def test_one_pixel_is_enough(several: Path) -> None:
+    painted = result(several, image=picture(1, 1), styles=torch.ones(2), strength=torch.ones(1))
+    assert painted.shape == (1, 3, 1, 1)
+    assert 0 <= painted.min() <= painted.max() <= 1
 
 
 def test_a_batch_gives_what_its_pictures_give_one_by_one(tmp_path: Path) -> None:
@@ -221,10 +227,12 @@ def test_int8_has_a_quarter_of_the_weights_and_takes_the_users_photos(tmp_path: 
 # --- what cannot be done
 
 
-def test_a_file_that_differs_is_refused_and_none_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_differs_is_refused_and_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_style: Path
+) -> None:
     monkeypatch.setattr(export, "compare", lambda graph, model: [Parity((7, 5), 59.9, 3.0)])
     with pytest.raises(OutputError, match=r"5 x 7 px: 59.9 dB, at most 3 levels"):
-        export.export_onnx("starry_night_solo", tmp_path / "n.onnx")
+        export.export_onnx(str(tiny_style), tmp_path / "n.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
