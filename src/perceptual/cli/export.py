@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import tyro
 
 from perceptual.cli.help import parse
-from perceptual.cli.terminal import say, tell
+from perceptual.cli.terminal import say, tell, with_bar
 from perceptual.config import ExportConfig
 from perceptual.errors import ConfigError
 
@@ -38,6 +38,8 @@ class _Export(ExportConfig):
 def export(arguments: Sequence[str]) -> int:
     """perceptual export: write an ONNX file and print how far it is from PyTorch. Returns the exit code."""
     config = parse(_Export, arguments, "export")
+    if config.web is not None:
+        return _page(config.network, config.web, config.runtime)
     from perceptual.export import export_onnx
 
     made = export_onnx(
@@ -55,6 +57,26 @@ def export(arguments: Sequence[str]) -> int:
     if made.slower is not None:
         say(f"It takes {made.slower:.2f} times as long as float32 in onnxruntime on this computer (256 x 256 px).")
     tell(f"{made.path} ({made.size / 1e6:.1f} MB)")
+    return 0
+
+
+def _page(network: str, folder: Path, given: Path | None) -> int:
+    """Write a page, after a download of ONNX Runtime Web if it is not on this computer."""
+    from perceptual.export import export_page, find, runtime
+
+    find(network)  # a wrong name is found before the download
+    if given is None and runtime.at_hand() is None:
+        say(f"The page needs {runtime.PACKAGE.file} (33 MB). It is downloaded once, from {runtime.PACKAGE.url}.")
+        for _ in with_bar(runtime.fetch(), "downloading onnxruntime-web"):
+            pass
+    files = runtime.files(given)
+    if given is not None and (found := runtime.version_of(given)) not in ("", runtime.VERSION):
+        say(f"The page is tested with onnxruntime-web {runtime.VERSION}; {given} has {found}.")
+    size = 0
+    for step in export_page(network, folder, files=files):
+        size = step.result or size
+    say(f"Open it with a web server: python -m http.server --directory {folder}, then http://localhost:8000")
+    tell(f"{folder / 'index.html'} (network: {size / 1e6:.1f} MB)")
     return 0
 
 

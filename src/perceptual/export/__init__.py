@@ -7,13 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from perceptual.errors import OutputError
 from perceptual.export.graph import Graph, Input, find, to_onnx
-from perceptual.export.parity import LEAST, Parity, compare, seconds
+from perceptual.export.parity import LEAST, Parity, check, compare, seconds
 from perceptual.export.precision import calibration_pictures, to_float16, to_int8
+from perceptual.export.web import export_page
 from perceptual.files import write_beside
 
-__all__ = ["LEAST", "Exported", "Graph", "Parity", "Precision", "compare", "export_onnx", "find", "to_onnx"]
+__all__ = [
+    "LEAST",
+    "Exported",
+    "Graph",
+    "Parity",
+    "Precision",
+    "check",
+    "compare",
+    "export_onnx",
+    "export_page",
+    "find",
+    "to_onnx",
+]
 
 Precision = Literal["float32", "float16", "int8"]
 
@@ -62,31 +74,13 @@ def export_onnx(
     with write_beside(out) as temporary:
         graph = Graph(source, levels=input == "uint8")
         model = to_onnx(graph, source)
-        exact = bytes(model.SerializeToString())
-        parities, made, float32 = compare(graph, exact), exact, list[str]()
+        exact = made = bytes(model.SerializeToString())
+        parities, kept, slower = compare(graph, exact), list[str](), None
         check(name, parities)
-        if precision == "float16":
-            made = to_float16(model)
-        elif precision == "int8":
-            made, float32 = to_int8(model, graph, photos)
-        slower = None
         if precision != "float32":
+            made, kept = (to_float16(model), kept) if precision == "float16" else to_int8(model, graph, photos)
             parities = compare(graph, made)
             one, other = seconds(graph, exact, made)
             slower = other / one
         temporary.write_bytes(made)
-    return Exported(Path(out), len(made), parities, float32, slower)
-
-
-def check(name: str, parities: Sequence[Parity]) -> None:
-    """Refuse a file in float32 that does not give what PyTorch gives.
-
-    Raises:
-        OutputError: the PSNR of a size is below 60 dB.
-    """
-    worst = min(parities, key=lambda parity: parity.decibels)
-    if not worst.decibels >= LEAST:
-        raise OutputError(
-            f"The export of {name} is not right ({worst}), so no file was written: try other versions of onnxscript "
-            "and onnxruntime."
-        )
+    return Exported(Path(out), len(made), parities, kept, slower)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, OutputError
 from perceptual.export.graph import MISSING, Graph
 
 if TYPE_CHECKING:
@@ -113,3 +113,17 @@ def seconds(graph: Graph, *models: bytes) -> list[float]:
             each.run(None, inputs)
             times.append(time.perf_counter() - began)
     return [statistics.median(times[1:]) for times in taken]
+
+
+def check(name: str, parities: Sequence[Parity]) -> None:
+    """Refuse a file in float32 that does not give what PyTorch gives.
+
+    Raises:
+        OutputError: the PSNR of a size is below 60 dB.
+    """
+    worst = min(parities, key=lambda parity: parity.decibels)
+    if not worst.decibels >= LEAST:
+        raise OutputError(
+            f"The export of {name} is not right ({worst}), so no file was written: try other versions of onnxscript "
+            "and onnxruntime."
+        )
