@@ -172,9 +172,9 @@ def test_a_page_names_no_other_host(tmp_path: Path, tiny_style: Path) -> None:
     names = {
         path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*") if path.is_file()
     }
-    own = {"index.html", "page.css", "page.js", "painter.js", "network.json", "network.onnx"}
+    own = {"index.html", "page.css", "page.js", "painter.js", "noise.js", "network.json", "network.onnx"}
     assert names == own | {f"runtime/{name}" for name in runtime.FILES}
-    for name in ("index.html", "page.css", "page.js", "painter.js"):
+    for name in ("index.html", "page.css", "page.js", "painter.js", "noise.js"):
         assert "://" not in (tmp_path / "site" / name).read_text("utf-8")
     assert "default-src 'none'" in (tmp_path / "site" / "index.html").read_text("utf-8")
     facts = json.loads((tmp_path / "site" / "network.json").read_text("utf-8"))

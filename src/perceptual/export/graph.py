@@ -102,10 +102,11 @@ class _Norm(nn.Module):
 class Graph(nn.Module):
     """What is exported. It gives what `Stylizer` or `Upscaler` gives for a whole picture.
 
-    levels: the image and the result are uint8 levels; otherwise they are floats in [0, 1].
+    levels: the image and the result are uint8 levels; otherwise they are floats in [0, 1]. pattern_inside: the file
+    holds the noise pattern of a network with noise; otherwise it is an input.
     """
 
-    def __init__(self, source: Source, *, levels: bool) -> None:
+    def __init__(self, source: Source, *, levels: bool, pattern_inside: bool = True) -> None:
         super().__init__()
         network = deepcopy(source.model.network)
         shares = None
@@ -121,17 +122,26 @@ class Graph(nn.Module):
         network.config = replace(network.config, noise=0.0)  # the graph has the pattern in a smaller form
         self.margin = MARGIN if amount else EDGE if network.config.padding == "zero" and self.unfolded else 0
         self.network = network.eval()
-        self.noise: Tensor | None
-        self.register_buffer("noise", (amount * noise_tile()).half() if amount else None)  # exact to 0.02 levels
+        self.amount = 0.0 if pattern_inside else amount
+        self.noise: Tensor | None  # as halves it is exact to 0.02 levels
+        self.register_buffer("noise", (amount * noise_tile()).half() if amount and pattern_inside else None)
 
-    def forward(self, image: Tensor, styles: Tensor | None = None, strength: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        styles: Tensor | None = None,
+        strength: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """image: (N, 3, H, W), RGB, float [0, 1] or uint8. Returns (N, 3, scale * H, scale * W) of the same type.
 
-        styles: (styles,), weights of the styles, 0 or more, not all 0. strength: (1,), 0 for the photo to 1.
+        styles: (styles,), weights of the styles, 0 or more, not all 0. strength: (1,), 0 for the photo to 1. noise:
+        (1, 1, NOISE_TILE, NOISE_TILE), the pattern times its strength, if it is not inside.
         """
+        pattern = self.noise if noise is None else noise
         photo = image.float() / 255 if self.levels else image
         x = self._around(photo) if self.margin else photo
-        x = self._with_noise(x) if self.noise is not None else x
+        x = x if pattern is None else _with_noise(x, pattern)
         style = None if styles is None else (styles / styles.sum().clamp_min(1e-6))[None]
         out: Tensor = self.network(x, style).clamp(0, 1)
         if cut := self.margin * self.network.scale:
@@ -152,21 +162,22 @@ class Graph(nn.Module):
             x = x.index_select(axis, torch.minimum(place, double - 1 - place))
         return x
 
-    def _with_noise(self, x: Tensor) -> Tensor:
-        """Add the noise pattern to (N, 3, H, W) in [0, 1]."""
-        assert self.noise is not None
-        pattern = self.noise
-        for axis in (2, 3):
-            pattern = pattern.index_select(axis, torch.arange(x.shape[axis]) % NOISE_TILE)
-        return (x + pattern.float()).clamp(0, 1)
-
     def inputs(self, image: Tensor, style: int | None = None) -> dict[str, Tensor]:
         """The inputs of the graph for an image. style: the number of the only style with a weight; None: all mixed."""
-        if not self.several:
-            return {"image": image}
-        count = self.network.styles
-        weights = torch.ones(count) / count if style is None else torch.eye(count)[style % count]
-        return {"image": image, "styles": weights, "strength": torch.ones(1)}
+        given = {"image": image}
+        if self.several:
+            count = self.network.styles
+            given["styles"] = torch.ones(count) / count if style is None else torch.eye(count)[style % count]
+            given["strength"] = torch.ones(1)
+        return given | ({"noise": self.amount * noise_tile()} if self.amount else {})
+
+
+def _with_noise(x: Tensor, pattern: Tensor) -> Tensor:
+    """Add a noise pattern, which repeats, to (N, 3, H, W) in [0, 1]."""
+    pattern = pattern.float()
+    for axis in (2, 3):
+        pattern = pattern.index_select(axis, torch.arange(x.shape[axis]) % NOISE_TILE)
+    return (x + pattern).clamp(0, 1)
 
 
 def to_onnx(graph: Graph, source: Source) -> ModelProto:
@@ -182,12 +193,11 @@ def to_onnx(graph: Graph, source: Source) -> ModelProto:
         raise ConfigError(MISSING) from error
     image = torch.randint(0, 256, (2, 3, 41, 50), dtype=torch.uint8)
     given = graph.inputs(image if graph.levels else image / 255)
-    sides = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}
-    shapes = ({axis: Dim.DYNAMIC for axis in sides}, *[None] * (len(given) - 1))
+    shapes = {name: {axis: Dim.DYNAMIC for axis in (0, 2, 3)} if name == "image" else None for name in given}
     with torch.no_grad(), _quietly():
         program = torch.onnx.export(
             graph,
-            tuple(given.values()),
+            kwargs=given,
             dynamo=True,
             opset_version=OPSET,
             input_names=list(given),

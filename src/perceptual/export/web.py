@@ -16,7 +16,13 @@ from perceptual.export.parity import check, compare
 from perceptual.export.precision import packed
 from perceptual.files import check_folder, write_beside
 
-PAGE = ("page.css", "painter.js", "page.js", "index.html")  # the page last: it is not there before the files it loads
+PAGE = (
+    "page.css",
+    "noise.js",
+    "painter.js",
+    "page.js",
+    "index.html",
+)  # the page last: it is not there before the files it loads
 NETWORK, FACTS = "network.onnx", "network.json"
 
 
@@ -35,7 +41,7 @@ def export_page(name: str, folder: str | Path, *, files: Mapping[str, bytes]) ->
     if target.is_file():
         raise OutputError(f"{target} is a file: give the name of a folder for the page.")
     check_folder(target)
-    graph = Graph(source, levels=True)
+    graph = Graph(source, levels=True, pattern_inside=False)
     model = packed(to_onnx(graph, source))
     check(name, compare(graph, model))
     written = {f"runtime/{each}": content for each, content in files.items()}
@@ -54,6 +60,7 @@ def facts(source: Source, graph: Graph) -> bytes:
     card = source.card
     names = card.styles if source.several else card.styles[:0]
     found = {
+        "noise": graph.amount,
         "scale": source.model.network.scale,
         "inputs": list(graph.inputs(torch.zeros(1, 3, 1, 1))),
         "styles": [{"name": style, "title": card.titles.get(style, "")} for style in names],
