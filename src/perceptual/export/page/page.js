@@ -13,7 +13,7 @@ const sliders = () => [...document.querySelectorAll("#styles input")];
 function setUp() {
   const upscales = network.scale > 1, several = network.styles.length > 1;
   document.title = the("title").textContent = upscales ? "Enlarge a photo" : "Paint a photo";
-  the("about").textContent = [network.about, network.licence].filter(Boolean).join(" Licence: ");
+  the("about").textContent = [network.about, network.licence].filter(Boolean).join(". Licence: ");
   the("strength-row").hidden = !network.inputs.includes("strength");
   the("styles").hidden = !several;
   network.styles.forEach(({ name, title }, index) => {
