@@ -1,14 +1,17 @@
 """Pages of the documentation that are made at build time; MkDocs runs this file as a hook (see mkdocs.yml).
 
 reference/commands.md and reference/recipes.md come from the settings' dataclasses, and changelog.md, contributing.md
-and benchmarks.md from the Markdown files outside docs/.
+and benchmarks.md from the Markdown files outside docs/. The page of `perceptual export gallery --web` is written to
+live/ of the site if ONNX Runtime Web is on this computer.
 """
 
 from __future__ import annotations
 
 import ast
+import logging
 import re
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +140,36 @@ def pages() -> dict[str, str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by MkDocs for each page: puts the table of floors in."""
+    """Called by MkDocs for each page: puts the table of floors and the link to the live demo in."""
+    if "<!-- live demo -->" in markdown:
+        markdown = markdown.replace("<!-- live demo -->", LIVE if demo_missing() is None else "")
     return markdown.replace("<!-- floors -->", floors()) if "<!-- floors -->" in markdown else markdown
+
+
+LIVE = 'This documentation has a copy of the page: <a href="../live/index.html">paint a photo now</a>.'
+
+
+def demo_missing() -> str | None:
+    """Why the live demo cannot be built here; None if it can."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(package) is None:
+            return f"{package} is not installed"
+    from perceptual.export import runtime
+
+    if runtime.at_hand() is None:
+        return f"{runtime.PACKAGE.file} is not in the cache; `perceptual export gallery --web FOLDER` downloads it"
+    return None
+
+
+def on_post_build(config: Any) -> None:
+    """Called by MkDocs at the end: writes the page of `perceptual export gallery --web` to live/ of the site."""
+    if missing := demo_missing():
+        logging.getLogger("mkdocs").info("The live demo is left out: %s.", missing)
+        return
+    from perceptual.export import export_page, runtime
+
+    for _ in export_page("gallery", Path(config["site_dir"]) / "live", files=runtime.files()):
+        pass
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -213,6 +213,23 @@ def edges(x: Tensor, height: int, width: int) -> Tensor:
     return x
 
 
+def bicubic_by_convolution(image: Tensor, scale: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, scale * H, scale * W): bicubic interpolation (Keys, 1981, a = -0.5) as a convolution.
+
+    It is what `F.interpolate` does with mode="bicubic" and antialias=True. Not every runtime for exported networks
+    computes that operation in the same way at the edges of the image. The weights of pixels outside it are left out.
+    """
+    phases = (torch.arange(scale, dtype=torch.float64)[:, None] + 0.5) / scale - 0.5
+    away = (torch.arange(-2, 3) - phases).abs()  # distance to the five nearest pixels, (scale, 5)
+    near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
+    taps = torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
+    weight = (taps[:, None, :, None] * taps[None, :, None, :]).reshape(scale**2, 1, 5, 5).to(image)
+    channels = image.shape[1]
+    total = F.conv2d(image, weight.repeat(channels, 1, 1, 1), padding=2, groups=channels)
+    inside = F.conv2d(torch.ones_like(image[:1, :1]), weight, padding=2)
+    return F.pixel_shuffle(total, scale) / F.pixel_shuffle(inside, scale)
+
+
 @lru_cache(maxsize=1)
 def noise_tile() -> Tensor:
     """The pattern of `noise_field`, (1, 1, NOISE_TILE, NOISE_TILE), on the CPU."""

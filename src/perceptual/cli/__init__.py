@@ -22,6 +22,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.convert import convert
     from perceptual.cli.doctor import doctor
     from perceptual.cli.evaluate import evaluate_sr
+    from perceptual.cli.export import export
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
@@ -141,6 +142,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "upscalers": (upscalers, "list the shipped super-resolution networks and their cards"),
         "convert": (convert, "turn a style network of another program into a style file"),
         "apply": (apply, "apply any trained network, whatever its task"),
+        "export": (export, "write a network as an ONNX file or a web page"),
         **train_commands(),
         "optimize style": (optimize_style, "paint one photo by optimising its pixels (Gatys et al.); slow"),
         "optimize invert": (invert, "reconstruct a photo from its features at one layer"),

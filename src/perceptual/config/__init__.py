@@ -17,6 +17,7 @@ from perceptual.config.common import (
     weight_paths,
 )
 from perceptual.config.evaluate import EvaluateConfig
+from perceptual.config.export import ExportConfig
 from perceptual.config.loss import LossConfig, StyleConvention, Weighting
 from perceptual.config.meanings import field_docs
 from perceptual.config.optimize import BASELINE_LOSS, INVERT_TV, OptimizeConfig
@@ -34,6 +35,7 @@ __all__ = [
     "INVERT_TV",
     "EvaluateConfig",
     "Existing",
+    "ExportConfig",
     "LossConfig",
     "ModelOptions",
     "NetworkConfig",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError, shown
-from perceptual.functional import edges, luma, noise_field, noise_tile, padded_side
+from perceptual.functional import bicubic_by_convolution, edges, luma, noise_field, noise_tile, padded_side
 from perceptual.networks.architecture import parse_architecture
 from perceptual.networks.layers import BatchNorm, Block, ConvolutionLayer, Doubling, InstanceNorm, Unshuffle
 
@@ -208,5 +208,7 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     """Enlarge (N, C, H, W) by a whole number by bicubic interpolation (Keys's kernel with a = -0.5), not clamped."""
     if scale == 1:
         return image
+    if torch.compiler.is_exporting():
+        return bicubic_by_convolution(image, scale)
     size = (scale * image.shape[-2], scale * image.shape[-1])
     return F.interpolate(image, size=size, mode="bicubic", antialias=True)  # a is -0.5 with antialias, else -0.75

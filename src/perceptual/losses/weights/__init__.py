@@ -55,6 +55,7 @@ __all__ = [
     "WeightFile",
     "before_download",
     "fetch",
+    "fetch_file",
     "find",
     "load",
     "locate",
@@ -154,7 +155,16 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
         return
     if not remote:
         raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")
-    source, target, part = remote[0], place / remote[0].file, place / f"{remote[0].file}.part"
+    yield from fetch_file(remote[0], place, entry.network)
+
+
+def fetch_file(source: WeightFile, place: Path, network: str = "") -> Iterator[Step]:
+    """Download one file to a folder and check its hash, as `fetch` does. network: the key of its architecture.
+
+    Raises:
+        WeightsError, OutputError: as in `fetch`.
+    """
+    target, part = place / source.file, place / f"{source.file}.part"
     with _writing(place):
         place.mkdir(parents=True, exist_ok=True)
     lock = FileLock(place / f"{source.file}.lock", thread_local=False)  # the generator may run in several threads
@@ -162,7 +172,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
         yield from _take(lock, target, part)
         if not os.path.isfile(target):
             yield from _download(source, part)
-            if wrong := _difference(source, part, entry.network):
+            if wrong := _difference(source, part, network):
                 part.unlink()
                 raise WeightsError(f"{source.url} sent a file with another {wrong}, which was deleted: run the command "
                                    f"again. {_advice(source, part)}")  # fmt: skip
@@ -214,7 +224,7 @@ def _advice(source: WeightFile, part: Path) -> str:
     kept = f"The first {_size(part) / 1e6:.1f} MB are kept: run the command again to download the rest. "
     return (
         f"{kept if _size(part) else ''}You can also download this file ({megabytes(source)}) with any computer and "
-        f"copy it by hand to {part.parent}, or give its path: --weights NAME=FILE."
+        f"copy it by hand to {part.parent}, or give its path: {source.flag}."
     )
 
 

@@ -34,6 +34,7 @@ class WeightFile:
     the number of its weights, which is nearly its size, for messages where `size` is not known.
     tensors: the SHA-256 of its tensors, as `tensors_digest` computes it. It is given if the file's full SHA-256 is not
     known, because 8 digits can be forged. names: the tensors that it covers; all of the network's when empty.
+    flag: how to name a copy of it on the command line, for messages.
     """
 
     file: str
@@ -43,6 +44,7 @@ class WeightFile:
     tensors: str = ""
     names: tuple[str, ...] = ()
     tensor_bytes: int = 0
+    flag: str = "--weights NAME=FILE"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+"""perceptual export: trained networks for other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import tyro
+
+from perceptual.cli.help import parse
+from perceptual.cli.terminal import say, tell, with_bar
+from perceptual.config import ExportConfig
+from perceptual.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Export(ExportConfig):
+    """Write a trained network as an ONNX file for other programs, or as a web page.
+
+    The file takes pictures of any size and contains everything that painting or enlarging needs. It is compared with
+    PyTorch on five sizes, and refused if it differs. An existing file is replaced.
+    Example: perceptual export wave -o wave.onnx
+    perceptual export gallery --input uint8 --precision int8 -o gallery.onnx
+    perceptual export x4_pixel
+    perceptual export gallery --web site/
+    """
+
+    everyday: ClassVar[tuple[str, ...]] = ("network", "out", "web", "input", "precision")
+    network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")]
+    """A shipped style, blend of styles, network or upscaler by name, or a trained file."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
+    """The ONNX file to write. Default: the name of the network with the ending .onnx, in this folder."""
+
+
+def export(arguments: Sequence[str]) -> int:
+    """perceptual export: write an ONNX file and print how far it is from PyTorch. Returns the exit code."""
+    config = parse(_Export, arguments, "export")
+    if config.web is not None:
+        return _page(config.network, config.web, config.runtime)
+    from perceptual.export import export_onnx
+
+    made = export_onnx(
+        config.network,
+        _target(config),
+        input=config.input,
+        precision=config.precision,
+        calibrate=config.calibrate,
+    )
+    say(f"{made.path} against the network in PyTorch and float32:")
+    for parity in made.parities:
+        say(f"  {parity}")
+    if made.float32:
+        say(f"These convolutions stay in float32, because int8 is too coarse for them: {', '.join(made.float32)}.")
+    if made.slower is not None:
+        say(f"It takes {made.slower:.2f} times as long as float32 in onnxruntime on this computer (256 x 256 px).")
+    tell(f"{made.path} ({made.size / 1e6:.1f} MB)")
+    return 0
+
+
+def _page(network: str, folder: Path, given: Path | None) -> int:
+    """Write a page, after a download of ONNX Runtime Web if it is not on this computer."""
+    from perceptual.export import export_page, find, runtime
+
+    find(network)  # a wrong name is found before the download
+    if given is None and runtime.at_hand() is None:
+        say(f"The page needs {runtime.PACKAGE.file} (33 MB). It is downloaded once, from {runtime.PACKAGE.url}.")
+        for _ in with_bar(runtime.fetch(), "downloading onnxruntime-web"):
+            pass
+    files = runtime.files(given)
+    if given is not None and (found := runtime.version_of(given)) not in ("", runtime.VERSION):
+        say(f"The page is tested with onnxruntime-web {runtime.VERSION}; {given} has {found}.")
+    size = 0
+    for step in export_page(network, folder, files=files):
+        size = step.result or size
+    say(f"Open it with a web server: python -m http.server --directory {folder}, then http://localhost:8000")
+    tell(f"{folder / 'index.html'} (network: {size / 1e6:.1f} MB)")
+    return 0
+
+
+def _target(config: _Export) -> Path:
+    """The file to write: --out, or a name made from that of the network."""
+    if config.out is not None:
+        return config.out
+    if re.search(r"[:,]", config.network):
+        raise ConfigError("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
+    return Path(Path(config.network).stem + ".onnx")
