@@ -167,6 +167,7 @@ def test_without_strength_the_photo_comes_out(several: Path) -> None:
     torch.testing.assert_close(painted, image, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_style_of_several_needs_no_input_but_the_image(tmp_path: Path) -> None:
     made = export.export_onnx("wave", tmp_path / "wave.onnx")
     assert [each.name for each in session(made.path.read_bytes()).get_inputs()] == ["image"]
@@ -188,6 +189,7 @@ def test_the_file_holds_the_card_and_names_its_sides(several: Path, tiny_style: 
     assert [each.dim_param or each.dim_value for each in dims] == ["batch", 3, "height", "width"]
 
 
+@pytest.mark.slow
 def test_the_licence_of_a_shipped_network_is_in_the_file(tmp_path: Path) -> None:
     made = export.export_onnx("starry_night_solo", tmp_path / "n.onnx")
     said = {each.key: each.value for each in onnx.load(made.path).metadata_props}
@@ -199,6 +201,7 @@ def test_the_licence_of_a_shipped_network_is_in_the_file(tmp_path: Path) -> None
 # --- float16 and int8
 
 
+@pytest.mark.slow
 def test_float16_has_half_the_weights(tmp_path: Path) -> None:
     config = NetworkConfig("c3s1-32 d32 r32*2 B32 c3s1-3", norm="instance", padding="reflect")
     file = saved(tmp_path / "n.safetensors", config, "style")
@@ -211,6 +214,7 @@ def test_float16_has_half_the_weights(tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(made.path))
 
 
+@pytest.mark.slow
 def test_int8_has_a_quarter_of_the_weights_and_takes_the_users_photos(tmp_path: Path, photograph: Image.Image) -> None:
     config = NetworkConfig("c3s1-32 r32*4 s2-3", norm="none", padding="zero", output="bicubic")
     file = saved(tmp_path / "n.safetensors", config, "upscale")

@@ -166,6 +166,7 @@ def test_the_page_fits_a_phone_and_names_its_controls(page: Any, address: str) -
 # --- the folder, without a browser
 
 
+@pytest.mark.slow
 def test_a_page_names_no_other_host(tmp_path: Path, tiny_style: Path) -> None:
     steps = list(export.export_page(str(tiny_style), tmp_path / "site", files=NO_FILES))
     assert steps[-1].index == steps[-1].total

@@ -75,7 +75,7 @@ def _page(network: str, folder: Path, given: Path | None) -> int:
     size = 0
     for step in export_page(network, folder, files=files):
         size = step.result or size
-    say(f"Open it with a web server: python -m http.server --directory {folder}, then http://localhost:8000")
+    say(f"To open it, run `python -m http.server` in {folder} and go to http://localhost:8000")
     tell(f"{folder / 'index.html'} (network: {size / 1e6:.1f} MB)")
     return 0
 
