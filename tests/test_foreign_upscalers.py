@@ -299,7 +299,7 @@ def fake_spandrel(**changes: Any) -> ModuleType:
             return Descriptor(**{**values, **changes})
 
     module.ModelLoader, module.ImageModelDescriptor = Loader, Descriptor
-    module.UnsupportedModelError, module.ModelTiling = Unsupported, SimpleNamespace(SUPPORTED=1)
+    module.UnsupportedModelError, module.ModelTiling = Unsupported, SimpleNamespace(INTERNAL=3)
     return module
 
 
