@@ -241,7 +241,7 @@ def without_spandrel(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_shapes_and_missing_tensors_are_refused(tmp_path: Path, name: str) -> None:
     good = NETWORKS[name][0]()
     used = [key for key in good if ".eval_conv." not in key]
-    for key in used[::3]:
+    for key in used[:: max(3, len(used) // 8)]:
         for wrong in (torch.zeros(()), torch.zeros(2, 2), torch.zeros(5, 3, 3, 3)):
             assert refusal(saved(tmp_path / "a.pth", {**good, key: wrong})).startswith(str(tmp_path))
         path = saved(tmp_path / "a.pth", {k: v for k, v in good.items() if k != key})
