@@ -30,6 +30,7 @@ from perceptual import Upscaler, checkpoints, cli
 from perceptual.apply import tiles
 from perceptual.checkpoints.foreign import upscalers
 from perceptual.errors import CheckpointError, ConfigError, ImageError
+from perceptual.measure.super_resolution import own_methods
 
 Capture = pytest.CaptureFixture[str]
 State = dict[str, Tensor]
@@ -207,6 +208,13 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
     large = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
     assert (large.dtype, large.shape) == (np.uint16, (80, 96, 3))
     assert len(np.unique(large)) > 256
+
+
+def test_evaluate_sr_measures_it_beside_the_shipped_networks(tmp_path: Path) -> None:
+    path, x = saved(tmp_path / "theirs.pth", in_range("compact")), torch.rand(1, 3, 12, 13)
+    methods = own_methods([path], device="cpu")
+    assert [(scale, [*found]) for scale, found in methods.items()] == [(4, ["theirs"])]
+    assert methods[4]["theirs"](x).shape == (1, 3, 48, 52)
 
 
 def test_tasks_are_not_mixed_up(tmp_path: Path) -> None:

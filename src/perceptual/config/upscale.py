@@ -35,7 +35,7 @@ class UpscaleConfig(ModelOptions):
     """The loss that the shipped network was trained with: pixel is closest to the original, feature looks sharpest,
     srcnn is the baseline. Not together with --network."""
     network: Path | None = None
-    """A trained network of your own, instead of a shipped one."""
+    """A trained network of your own or of another program (.pth, .safetensors), instead of a shipped one."""
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     device: str = "auto"
