@@ -18,21 +18,7 @@ from perceptual import Stylizer
 from perceptual.checkpoints import shipped
 from perceptual.data import Photographs
 from perceptual.functional import luma
-
-
-def checkerboard(picture: torch.Tensor, periods: tuple[int, ...] = (4, 2)) -> float:
-    """The greatest power at the frequencies of some periods in pixels, over the median of their neighbours'."""
-    gray = luma(picture)[0, 0]
-    height, width = gray.shape
-    window = torch.hann_window(height)[:, None] * torch.hann_window(width)
-    power = torch.fft.fft2((gray - gray.mean()) * window).abs().square()
-    worst = 0.0
-    for axis, side in ((0, height), (1, width)):
-        profile = power.mean(1 - axis)
-        for at in (side // period for period in periods):
-            around = torch.cat([profile[at - 8 : at - 2], profile[at + 3 : at + 9]])
-            worst = max(worst, float(profile[at] / around.median()))
-    return worst
+from perceptual.measure.style import checkerboard
 
 
 def rings(picture: torch.Tensor) -> torch.Tensor:

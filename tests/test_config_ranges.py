@@ -49,7 +49,7 @@ CONFIGS = [
 NEEDED: dict[str, Any] = (
     {"out": Path("out.png"), "inputs": ("x",), "input": Path("x")}
     | dict.fromkeys(("name", "network"), "x")
-    | dict.fromkeys(("content", "style", "image"), Path("x"))
+    | dict.fromkeys(("content", "style", "image", "painting"), Path("x"))
 )
 
 

@@ -65,7 +65,7 @@ def test_a_painting_equals_that_of_pytorch_examples(tmp_path: Path, size: tuple[
 @pytest.mark.parametrize("size", [(256, 192), (255, 190)])
 def test_a_large_painting_equals_theirs_too(tmp_path: Path, size: tuple[int, int]) -> None:
     """Fast inference paints the first size. The second is no multiple of 4, so PyTorch paints it in float32."""
-    theirs, picture = TransformerNet((32, 64, 128), 5), photo(*size)
+    theirs, picture = TransformerNet((16, 24, 32), 3), photo(*size)
     stylizer = Stylizer.load(saved(tmp_path / "a.model", theirs.state_dict()), device="cpu", precision="float32")
     assert supports(stylizer.network)
     assert worst(theirs, stylizer, picture) <= 1
@@ -252,6 +252,22 @@ def test_a_zip_that_unpacks_to_more_than_its_size_is_refused(tmp_path: Path) -> 
         for entry in whole.infolist():
             small.writestr(entry.filename, whole.read(entry))
     assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("ending", [".ckpt", ".index"])
+def test_checkpoints_of_tensorflow_are_named(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"udnie{ending}"
+    path.write_bytes(bytes(100) + bytes.fromhex("57fb808b247547db"))
+    assert "is a checkpoint of TensorFlow, which perceptual does not read" in refusal(path)
+
+
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/constants.pkl", "a/data.pkl"):
+            archive.writestr(name, pickle.dumps(1, 2))
+        archive.writestr("a/version", "3\n")
+    assert "is a TorchScript program, which is code" in refusal(path)
 
 
 @pytest.mark.parametrize("ending", [".onnx", ".h5", ".npz"])

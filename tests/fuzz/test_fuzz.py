@@ -34,7 +34,7 @@ from perceptual.networks import TransformationNetwork
 from perceptual.train import state as runstate
 
 WANTED = os.environ.get("PERCEPTUAL_FUZZ", "60")
-KINDS = 5  # of inputs, each a test, which share the seconds
+KINDS = 6  # of inputs, each a test, which share the seconds
 NUMBERS = [
     "0",
     "-1",
@@ -166,6 +166,35 @@ def test_damaged_networks(tmp_path: Path, network: Path) -> None:
     for number in inputs():
         path.write_bytes(damaged(network.read_bytes(), random.Random(f"network {number}")))
         one_sentence(number, lambda: checkpoints.load(path, task="style"))
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]]:
+    """Small networks of other programs: (file ending, bytes)."""
+    monkey = pytest.MonkeyPatch()
+    monkey.syspath_prepend(str(Path(__file__).parents[1]))
+    foreign = importlib.import_module("foreign")
+    monkey.undo()
+    style, folder = foreign.TransformerNet((4, 4, 4), 1).state_dict(), tmp_path_factory.mktemp("others")
+    found = [("t7", foreign.t7({"opt": {}, "model": foreign.fast_neural_style(blocks=1)}))]
+    upscalers = [foreign.esrgan_state(blocks=1), foreign.compact_state(), foreign.span_state(filters=2)]
+    upscalers.append(foreign.esrgan_names(upscalers[0], "old"))
+    for state in (style, *upscalers):
+        found.append(("safetensors", safetensors.torch.save(state)))
+        for zipped in (True, False):
+            torch.save(state, folder / "a", _use_new_zipfile_serialization=zipped)
+            found.append(("pth", (folder / "a").read_bytes()))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_networks_of_other_programs(tmp_path: Path, others: list[tuple[str, bytes]]) -> None:
+    for number in inputs():
+        rng = random.Random(f"foreign {number}")
+        ending, data = rng.choice(others)
+        path = tmp_path / f"a.{ending}"
+        path.write_bytes(damaged(data, rng))
+        one_sentence(number, lambda path=path: checkpoints.load(path))
 
 
 def test_cards_of_wrong_types(tmp_path: Path, network: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from perceptual.errors import CheckpointError
 from perceptual.files import write_beside
 
-_FOREIGN = """.pth .pt .ckpt .t7 .model .onnx .bin .pkl .pickle .npz .npy .h5 .hdf5 .keras .pb .tflite .caffemodel
-    .mlmodel .gguf .params .weights"""
+_FOREIGN = """.pth .pt .ckpt .index .t7 .model .onnx .bin .pkl .pickle .npz .npy .h5 .hdf5 .keras .pb .tflite
+    .caffemodel .mlmodel .gguf .params .weights"""
 FOREIGN = frozenset(_FOREIGN.split())
 """File endings of networks that other programs write."""
 

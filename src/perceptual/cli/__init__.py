@@ -21,7 +21,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli import results
     from perceptual.cli.convert import convert
     from perceptual.cli.doctor import doctor
-    from perceptual.cli.evaluate import evaluate_sr
+    from perceptual.cli.evaluate import evaluate_sr, evaluate_style
     from perceptual.cli.export import export
     from perceptual.cli.help import parse
     from perceptual.cli.optimize import invert, optimize_style, texture
@@ -148,6 +148,7 @@ def commands() -> dict[str, tuple[Callable[[Sequence[str]], int], str]]:
         "optimize invert": (invert, "reconstruct a photo from its features at one layer"),
         "optimize texture": (texture, "make a texture with the style of an image"),
         "evaluate sr": (evaluate_sr, "measure super-resolution by the paper's protocol, with tables and figures"),
+        "evaluate style": (evaluate_style, "compare style networks on photos: objective, style, content, grid"),
         "reproduce": (reproduce, "repeat an experiment of the paper and compare figures and numbers"),
         "weights": (weights, "list the loss networks that training uses"),
         "weights fetch": (fetch, "download the weights of a loss network"),

@@ -22,7 +22,8 @@ class EvaluateConfig:
     scales: Annotated[tuple[int, ...], Range(2, 64)] = (4, 8)
     """Scales to measure at, 2 to 64."""
     networks: tuple[Path, ...] = ()
-    """Trained networks of your own to measure in addition to the shipped ones, each at its own scale."""
+    """Trained networks of your own or of other programs (.pth, .safetensors) to measure in addition to the shipped
+    ones, each at its own scale."""
     distances: tuple[str, ...] = ()
     """Perceptual distances to measure: names of loss networks, or lpips; default: all that have their weights on this
     computer."""

@@ -42,7 +42,7 @@ class UpscaleConfig(ModelOptions):
     denoise: Annotated[float, Range(0, 1)] | None = None
     """How much noise and compression the network photo removes, 0 to 1; default: 1. For --loss photo and auto."""
     network: Path | None = None
-    """A trained network of your own, instead of a shipped one."""
+    """A trained network of your own or of another program (.pth, .safetensors), instead of a shipped one."""
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     precision: UpscalePrecision = "auto"

@@ -47,7 +47,8 @@ class VideoConfig:
     """For --upscale: the loss that the shipped network was trained with. pixel is closest to the original, feature
     looks sharpest, srcnn is the baseline."""
     network: Path | None = None
-    """A trained network of your own for enlarging, instead of a shipped one."""
+    """A trained network for enlarging, instead of a shipped one: your own, or one of another program (.pth,
+    .safetensors)."""
     size: Annotated[int, Range(16, 100_000)] | None = None
     """Longer side of the output, 16 to 100,000 pixels. The other side follows in proportion; both are made even.
     Default: the size of the input or of the enlarged video. Painting happens at this size; an enlarged video is scaled

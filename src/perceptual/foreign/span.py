@@ -75,10 +75,10 @@ class SPAN(ForeignModule):
         if self.normalises:
             x = (x - torch.tensor(MEAN, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)) * 255
         first = out = self.conv_1(x)
-        results: list[tuple[Tensor, Tensor]] = []
+        after_first = inside_last = out
         for k in range(1, 7):
-            results.append(self.get_submodule(f"block_{k}")(out))
-            out = results[-1][0]
-        together = torch.cat([first, self.conv_2(out), results[0][0], results[5][1]], 1)
+            out, inside_last = self.get_submodule(f"block_{k}")(out)
+            after_first = out if k == 1 else after_first
+        together = torch.cat([first, self.conv_2(out), after_first, inside_last], 1)
         large: Tensor = self.upsampler(self.conv_cat(together))
         return large

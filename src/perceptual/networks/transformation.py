@@ -185,7 +185,7 @@ class TransformationNetwork(nn.Module):
 
 def _caffe_mean(like: Tensor) -> Tensor:
     """CAFFE_MEAN as (1, 3, 1, 1), on the device of a tensor."""
-    return torch.tensor(CAFFE_MEAN, device=like.device, dtype=like.dtype).view(1, 3, 1, 1)
+    return torch.cat([like.new_full((1, 1, 1, 1), level) for level in CAFFE_MEAN], 1)
 
 
 def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Tensor:

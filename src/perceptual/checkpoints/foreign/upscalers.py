@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,15 +62,15 @@ class ForeignNetwork(TransformationNetwork):
 
     @torch.no_grad()
     def _measured(self) -> float:
-        """The most float32 numbers for one pixel of the input, in the operation that needs most, and some to spare."""
+        """The most float32 numbers in memory at one time for one pixel of the input, and a quarter to spare."""
         side = padded_side(PROBE, self.multiple, self.minimum)
-        with _Largest() as largest:
+        with _Peak() as peak:
             out = self(torch.zeros(1, 3, side, side))
         if out.shape != (1, 3, self.scale * side, self.scale * side):
             raise CheckpointError(
                 f"It makes pictures of shape {tuple(out.shape)}, which is not its scale {self.scale}."
             )
-        return 1.5 * float(largest.numbers) / side**2
+        return 1.25 * float(peak.numbers) / side**2
 
 
 class Traits:
@@ -89,19 +90,43 @@ class Traits:
         self.tileable: bool = others.get("tileable", True)
 
 
-class _Largest(TorchFunctionMode):
-    """Finds the operation with the most numbers in its tensors, parameters left out."""
+class _Peak(TorchFunctionMode):
+    """Counts the numbers in the tensors that exist at one time, parameters left out.
+
+    The inputs and outputs of an operation count twice: convolutions on a CPU copy them into another memory order.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.numbers = 0
+        self.numbers = self._now = 0
+        self._holders: dict[int, int] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        used = [each for group in (*args, made) for each in (group if isinstance(group, (list, tuple)) else (group,))]
-        tensors = {id(each): each for each in used if isinstance(each, Tensor) and not isinstance(each, nn.Parameter)}
-        self.numbers = max(self.numbers, sum(each.numel() for each in tensors.values()))
+        given, new = _tensors(args), _tensors((made,))
+        for tensor in new:
+            self._hold(tensor)
+        working = {id(each): each.numel() for each in (*given, *new)}
+        self.numbers = max(self.numbers, self._now + sum(working.values()))
         return made
+
+    def _hold(self, tensor: Tensor) -> None:
+        place, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes() // 4
+        self._holders[place] = self._holders.get(place, 0) + 1
+        if self._holders[place] == 1:
+            self._now += size
+        weakref.finalize(tensor, self._release, place, size)
+
+    def _release(self, place: int, size: int) -> None:
+        self._holders[place] -= 1
+        if not self._holders[place]:
+            self._now -= size
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """The tensors among some values and in lists among them, parameters left out."""
+    flat = [each for group in values for each in (group if isinstance(group, (list, tuple)) else (group,))]
+    return [each for each in flat if isinstance(each, Tensor) and not isinstance(each, nn.Parameter)]
 
 
 def upscaler_of(state: Mapping[str, Tensor]) -> ForeignNetwork:
@@ -138,7 +163,7 @@ def _by_spandrel(state: Mapping[str, Tensor], reason: str) -> ForeignNetwork:
     if found.scale not in SCALES or needs.square:
         raise CheckpointError(f"It is {name} for scale {found.scale}, which perceptual cannot use.")
     traits = {"multiple": max(1, needs.multiple_of), "minimum": max(1, needs.minimum), "tags": found.tags}
-    tileable = found.tiling == spandrel.ModelTiling.SUPPORTED
+    tileable = found.tiling != spandrel.ModelTiling.INTERNAL  # such a network cuts tiles by itself
     return ForeignNetwork(_Described(found), Traits(name, found.scale, tileable=tileable, **traits))
 
 
