@@ -30,7 +30,10 @@ from perceptual.measure import metrics
 from perceptual.measure.metrics import PerceptualDistance
 from perceptual.resampling import imresize, modcrop
 
-METHODS = {"bicubic": "bicubic", "srcnn": "SRCNN", "pixel": "pixel loss", "feature": "feature loss"}
+METHODS = {
+    **{"bicubic": "bicubic", "srcnn": "SRCNN", "pixel": "pixel loss", "feature": "feature loss"},
+    **{"photo": "for photos", "video": "for video"},
+}
 
 _SCALE = re.compile(r"(?:[xX]|image_SRF_)(\d+)")  # a folder of one scale
 _LOW = re.compile(r"(^|[^a-zA-Z])LR$")
