@@ -582,6 +582,13 @@ def test_videos_of_any_size_are_enlarged_steadily(small: tuple[int, int], scale:
     assert torch.equal(steady(frame, grey(94, *size)), grey(94, *size))
 
 
+def test_frames_too_large_to_warp_are_left_as_they_are() -> None:
+    steady, frame = SteadyDetail(0.5), grey(100, 2, 9000)
+    for k in range(2):
+        picture = grey(100 + k, 8, 36_000)
+        assert steady(frame, picture) is picture
+
+
 def test_an_amount_of_nothing_gives_the_enlargement_itself() -> None:
     steady, frame = SteadyDetail(0), grey(100)
     for k in range(3):

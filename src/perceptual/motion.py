@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -32,6 +33,8 @@ DETAIL_SIDE = 640
 """Longer side in pixels of the frames for the optical flow of enlarged videos."""
 DETAIL_TRUSTED, DETAIL_DOUBTED = 3.0, 9.0
 """As TRUSTED and DOUBTED, for the largest difference of a colour channel at the size of the input, when enlarging."""
+LARGEST_SIDE = 32_766
+"""Longest side in pixels of the frames that OpenCV warps. Larger enlarged frames are not steadied."""
 _TRUST = np.clip((DOUBTED - np.arange(256, dtype=np.float32)) / (DOUBTED - TRUSTED), 0, 1)
 
 MARGIN = 16
@@ -198,7 +201,8 @@ class SteadyDetail:
     detail is blended in where the warped result, reduced to the size of the input, agrees with the new one. The part
     that is not detail is left as it is. So nothing lags behind, and the result stays faithful to the input.
 
-    If a side is not enlarged there is no detail, and the frames are returned unchanged.
+    If a side is not enlarged there is no detail. These frames, and frames larger than LARGEST_SIDE, are returned
+    unchanged.
 
     Args:
         amount: share of the detail of the frame before, from 0 (none) to 0.9.
@@ -220,12 +224,13 @@ class SteadyDetail:
         of the video.
         """
         (height, width), size = frame.shape[-2:], enlarged.shape[-2:]
-        if not self.amount or size[0] <= height or size[1] <= width:
+        no_detail = size[0] <= height or size[1] <= width
+        if not self.amount or no_detail or max(size) > LARGEST_SIDE:
             return enlarged
         grey, pixels = _grey_for_detail(frame), pixels_of(enlarged)
         if self._before is not None and self._before[0].shape == grey.shape and self._before[1].shape == pixels.shape:
             shift = _shift(self._dis, grey, self._before[0])
-            pixels = _blend_detail(pixels, _carry_shift(self._before[1], shift), (width, height), self.amount)
+            pixels = _blend_detail(pixels, self._before[1], shift, (width, height), self.amount)
         self._before = grey, pixels
         return tensor_of(pixels)
 
@@ -242,41 +247,54 @@ def _grey_for_detail(frame: Tensor) -> Array:
     return np.asarray(cv2.resize(grey, (size[1], size[0]), interpolation=method))
 
 
-def _carry_shift(before: Array, shift: Array) -> tuple[Array, Array]:
-    """(warped, seen) for a result (h, w, 3) and an optical flow (H, W, 2) of the same scene in another size.
+def _blend_detail(now: Array, before: Array, shift: Array, small: tuple[int, int], amount: float) -> Array:
+    """Blend the detail of the result before, warped by the optical flow, into the new one: uint8 (h, w, 3).
 
-    warped: (h, w, 3), by bicubic interpolation. seen: (h, w), 1.0 where the position lies inside the image, else 0.0.
+    now, before: uint8 (h, w, 3). shift: the flow of the input, (H, W, 2), in pixels of its own size. small: (width,
+    height) of the input. Works on one colour channel at a time, because large frames need much memory.
     """
-    height, width = before.shape[:2]
-    ratio = np.array([width / shift.shape[1], height / shift.shape[0]], np.float32)
-    places = cv2.add(cv2.resize(shift * ratio, (width, height)), _grid(height, width))
-    return _remap(before, places, cv2.INTER_CUBIC), visible(places)
-
-
-def _blend_detail(now: Array, carried: tuple[Array, Array], small: tuple[int, int], amount: float) -> Array:
-    """Blend the detail of the result before into the new one: uint8 (h, w, 3).
-
-    now: the new result, uint8 (h, w, 3). carried: as `_carry_shift`. small: (width, height) of the input.
-    """
-    before, seen = carried
     size = now.shape[1], now.shape[0]
-    difference = cv2.subtract(before, now, dtype=cv2.CV_32F)
-    reduced = cv2.resize(difference, small, interpolation=cv2.INTER_AREA)
-    wrong = cv2.blur(np.abs(reduced).max(axis=2), (3, 3))
-    trust = np.clip((DETAIL_DOUBTED - wrong) / (DETAIL_DOUBTED - DETAIL_TRUSTED), 0, 1)
-    trust *= cv2.resize(seen, small, interpolation=cv2.INTER_AREA)
+    ratio = np.array([size[0] / shift.shape[1], size[1] / shift.shape[0]], np.float32)
+    places = cv2.resize(shift * ratio, size)
+    cv2.add(places, _grid(*now.shape[:2]), dst=places)
+    warped = _remap(before, places, cv2.INTER_CUBIC)
+    del places  # 8 bytes per pixel
+    pairs = list(zip(cv2.split(now), cv2.split(warped), strict=True))
+    reduced = [cv2.resize(_difference(*pair), small, interpolation=cv2.INTER_AREA) for pair in pairs]
+    trust = _detail_trust(reduced, shift)
     if trust.mean() < CUT:
         return now
     share = cv2.resize(trust * np.float32(amount), size)
-    detail = difference - cv2.resize(reduced, size, interpolation=cv2.INTER_CUBIC)
-    return np.asarray(cv2.add(now, detail * share[..., None], dtype=cv2.CV_8U))
+    blended = []
+    for pair, rest in zip(pairs, reduced, strict=True):
+        detail = _difference(*pair)
+        detail -= cv2.resize(rest, size, interpolation=cv2.INTER_CUBIC)
+        detail *= share
+        blended.append(cv2.add(pair[0], detail, dtype=cv2.CV_8U))
+    return np.asarray(cv2.merge(blended))
+
+
+def _difference(now: Array, before: Array) -> Array:
+    return np.asarray(cv2.subtract(before, now, dtype=cv2.CV_32F))
+
+
+def _detail_trust(reduced: Sequence[Array], shift: Array) -> Array:
+    """Reliability of the detail at the size of the input, from 0 to 1: (H, W).
+
+    reduced: the warped result before minus the new one, at the size of the input, for each channel (H, W). shift: the
+    optical flow. Positions outside the image have no reliability.
+    """
+    wrong = cv2.blur(np.maximum.reduce([np.abs(channel) for channel in reduced]), (3, 3))
+    trust = np.clip((DETAIL_DOUBTED - wrong) / (DETAIL_DOUBTED - DETAIL_TRUSTED), 0, 1)
+    seen = visible(cv2.add(shift, _grid(*shift.shape[:2])))
+    return np.asarray(trust * cv2.resize(seen, trust.shape[::-1], interpolation=cv2.INTER_AREA))
 
 
 @functools.lru_cache(maxsize=4)
 def _grid(height: int, width: int) -> Array:
     """The position (x, y) of each pixel: (H, W, 2). It is cached; do not change it."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x, y], -1).astype(np.float32)
+    axes = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    return np.stack(np.meshgrid(*axes, copy=False), -1)
 
 
 def pixels_of(picture: Tensor) -> Array:
