@@ -29,7 +29,7 @@ import skimage.data
 import torch
 
 from perceptual import StyleRecipe, Stylizer, images, style_transfer_loss, temporal_error
-from perceptual.config import VideoConfig, from_dict
+from perceptual.config import STEADY_PAINTING, from_dict
 from perceptual.images import finding
 from perceptual.motion import Steady, carry, move, places_of, similarity
 from perceptual.tasks.style import read_painting, style_name
@@ -114,7 +114,7 @@ def draw(path: Path, networks: list[str], styles: list[str]) -> None:
     crop, places = (..., slice(20, 180), slice(90, 250)), motion[0].numpy()
     rows = []
     for style in styles:
-        for name, steady in (("", 0.0), *((name, 0.0) for name in networks), (networks[-1], VideoConfig.steady)):
+        for name, steady in (("", 0.0), *((name, 0.0) for name in networks), (networks[-1], STEADY_PAINTING)):
             made = list(painted(Stylizer.load(name), style, frames, steady)) if name else frames
             flicker = (made[-1].float() - carry(made[-2], places).float()).abs() * 3
             last = [*made[-4:], flicker.clamp(0, 255)] if name else [*made[-4:], torch.full_like(made[0], 255)]
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--paintings", type=Path)
     parser.add_argument("--networks", nargs="+", default=["gallery", "gallery_video"])
     parser.add_argument("--styles", nargs="*")
-    parser.add_argument("--steady", nargs="+", type=float, default=[0.0, VideoConfig.steady])
+    parser.add_argument("--steady", nargs="+", type=float, default=[0.0, STEADY_PAINTING])
     options = parser.parse_args()
     if options.sheet:
         return draw(options.sheet, options.networks, options.styles or ["wave", "udnie"])

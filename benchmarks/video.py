@@ -28,7 +28,7 @@ import skimage.data
 import torch
 
 from perceptual import Stylizer, images
-from perceptual.config import VideoConfig
+from perceptual.config import STEADY_PAINTING, VideoConfig
 from perceptual.fast import prepare_kernels
 from perceptual.memory import keep_memory
 from perceptual.motion import Steady
@@ -101,7 +101,7 @@ def measure(path: Path) -> dict[str, float]:
     style = torch.zeros(1, network.styles)
     style[0, list(stylizer.blend)] = 1
     sides: dict[str, Callable[[], Iterator[object]]] = {
-        "film": lambda: converted(path, stylizer, VideoConfig.steady),
+        "film": lambda: converted(path, stylizer, STEADY_PAINTING),
         "unsteady": lambda: converted(path, stylizer, 0),
         "painting": lambda: painted(path, stylizer),
         "copying": lambda: converted(path, None, 0),

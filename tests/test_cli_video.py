@@ -23,6 +23,7 @@ from test_cli import run
 from torch import Tensor
 
 from perceptual import Stylizer, Upscaler, motion
+from perceptual.config import STEADY_ENLARGING
 from perceptual.video import Reader
 
 command = importlib.import_module("perceptual.cli.video")  # whose name in its folder is that of the function
@@ -89,6 +90,20 @@ def test_a_film_is_enlarged(capsys: Capture) -> None:
     assert torch.equal(upscaler.upscale(pictures("a.mp4")[0]), large[0])
     video(capsys, "a.mp4", "--upscale", "2", "--loss", "feature", "-o", "b.mp4", "--end", "0.1")
     assert clips.facts("b.mp4")["size"] == (128, 96)
+
+
+@pytest.mark.parametrize(
+    ("flags", "amount"), [([], STEADY_ENLARGING), (["--steady", "0"], 0), (["--steady", "0.8"], 0.8)]
+)
+def test_enlargements_are_steadied_in_order(capsys: Capture, flags: list[str], amount: float) -> None:
+    base = ["a.mp4", "--upscale", "2", "-o", "b.mkv", "--codec", "ffv1", "--end", "0.2"]
+    code, _, err = video(capsys, *base, *flags)
+    assert code == 0, err
+    upscaler, steady = Upscaler.at_scale(2, device="cpu"), motion.SteadyDetail(amount)
+    large = pictures("b.mkv")
+    assert len(large) == 5
+    for frame, written in zip(pictures("a.mp4"), large, strict=False):
+        assert torch.equal(steady(frame, upscaler.upscale(frame)), written)
 
 
 def test_progress_off_a_terminal_is_plain_lines(capsys: Capture, tiny_style: Path) -> None:

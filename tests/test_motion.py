@@ -22,6 +22,7 @@ from perceptual.motion import (
     Array,
     Flow,
     Steady,
+    SteadyDetail,
     carry,
     inner,
     move,
@@ -474,3 +475,122 @@ def test_films_of_any_size_are_steadied(size: tuple[int, int]) -> None:
     steady, frame = Steady(0.5), texture(*size)
     steady(frame, grey(60, *size))
     assert torch.equal(steady(frame, grey(80, *size)), grey(70, *size))
+
+
+# --- steadier enlargements
+
+
+def enlarged(frame: Tensor, scale: float = 4) -> Tensor:
+    """The frame with every pixel repeated: no detail."""
+    return F.interpolate(frame.float(), scale_factor=scale, mode="nearest").to(torch.uint8)
+
+
+def detail(strength: int, height: int = 96, width: int = 128, seed: int | None = None) -> Tensor:
+    """Levels that vanish when each 4 x 4 block is averaged: a checkerboard, or random signs for each pair of pixels."""
+    signs = torch.ones(1, 1, height, width // 2)
+    if seed is not None:
+        signs = torch.randint(0, 2, signs.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+    return torch.stack([signs, -signs], dim=-1).reshape(1, 1, height, width) * strength
+
+
+def with_detail(frame: Tensor, pattern: Tensor) -> Tensor:
+    return (enlarged(frame).float() + pattern).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("amount", [0.25, 0.5, 0.75])
+def test_the_amount_is_the_share_of_the_detail_before(amount: float) -> None:
+    steady, frame = SteadyDetail(amount), grey(100)
+    before = with_detail(frame, detail(40))
+    assert torch.equal(steady(frame, before), before)
+    assert torch.equal(steady(frame, enlarged(frame)), with_detail(frame, detail(40) * amount))
+
+
+@pytest.mark.parametrize("change", [-40, -6, -2, 1, 5, 60])
+def test_a_change_of_light_is_not_delayed(change: int) -> None:
+    """Levels that remain when the picture is reduced are not detail."""
+    steady = SteadyDetail(0.9)
+    steady(grey(100), enlarged(grey(100)))
+    after = grey(100 + change)
+    assert torch.equal(steady(after, enlarged(after)), enlarged(after))
+
+
+def test_equal_enlargements_stay_bit_for_bit() -> None:
+    steady, frame = SteadyDetail(0.8), texture(24, 32)
+    picture = with_detail(frame, detail(30, seed=1))
+    for _ in range(4):
+        assert torch.equal(steady(frame, picture), picture)
+
+
+def test_detail_that_is_new_in_each_frame_flickers_less_and_the_rest_moves_on() -> None:
+    """The large picture moves by 4 pixels per frame, and the small one by 1; the detail is noise."""
+    steady, errors = SteadyDetail(0.5), []
+    for k, frame in enumerate(pan(10, 1)):
+        clean = enlarged(frame)
+        noisy = with_detail(frame, detail(20, clean.shape[-2], clean.shape[-1], seed=k))
+        made = steady(frame, noisy)
+        errors.append([(one.float() - clean)[..., 16:-16, 16:-16].square().mean().sqrt() for one in (noisy, made)])
+    before, after = torch.tensor(errors[5:]).mean(0)
+    assert after < 0.75 * before  # 1 / sqrt(3) by the share alone
+
+
+def test_behind_what_moved_away_no_detail_remains() -> None:
+    steady = SteadyDetail(0.9)
+    steady(square(40), enlarged(square(40)))
+    right = enlarged(square(48)).float()
+    ghost = (steady(square(48), enlarged(square(48))).float() - right)[..., 168:312, 164:188].abs()
+    assert ghost.mean() < 2
+    assert (enlarged(square(40)) - right)[..., 168:312, 164:188].abs().mean() > 100
+
+
+def test_no_detail_is_taken_across_a_cut() -> None:
+    first, second = (
+        tensor_of(np.array(Image.fromarray(picture).resize((160, 90))))
+        for picture in (data.chelsea(), data.astronaut())
+    )
+    steady, after = SteadyDetail(0.9), enlarged(second)
+    steady(first, with_detail(first, detail(40, 360, 640, seed=2)))
+    changed = (steady(second, after) != after).float().mean()
+    assert changed < 0.1  # here and there one photo looks like the other
+
+
+@pytest.mark.parametrize("size", [(24, 32), (24, 40), (12, 16), (1, 1)])
+def test_without_an_enlargement_there_is_no_detail(size: tuple[int, int]) -> None:
+    steady, frame = SteadyDetail(0.9), grey(100)
+    steady(frame, levels(1, 3, *size))
+    picture = levels(1, 3, *size, seed=1)
+    assert steady(frame, picture) is picture
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [SteadyDetail.reset, lambda steady: steady(grey(100, 30, 20), grey(100, 120, 80))],
+    ids=["reset", "another size"],
+)
+def test_detail_of_before_is_forgotten(forget: Callable[[SteadyDetail], object]) -> None:
+    steady, frame = SteadyDetail(0.5), grey(100)
+    steady(frame, with_detail(frame, detail(40)))
+    forget(steady)
+    assert torch.equal(steady(frame, enlarged(frame)), enlarged(frame))
+
+
+@pytest.mark.parametrize("small", [(1, 1), (7, 9), (15, 33), (720, 9)])
+@pytest.mark.parametrize("scale", [1.7, 4])
+def test_videos_of_any_size_are_enlarged_steadily(small: tuple[int, int], scale: float) -> None:
+    size = [math.ceil(side * scale) for side in small]
+    steady, frame = SteadyDetail(0.5), grey(90, *small)
+    steady(frame, grey(90, *size))
+    assert torch.equal(steady(frame, grey(94, *size)), grey(94, *size))
+
+
+def test_frames_too_large_to_warp_are_left_as_they_are() -> None:
+    steady, frame = SteadyDetail(0.5), grey(100, 2, 9000)
+    for k in range(2):
+        picture = grey(100 + k, 8, 36_000)
+        assert steady(frame, picture) is picture
+
+
+def test_an_amount_of_nothing_gives_the_enlargement_itself() -> None:
+    steady, frame = SteadyDetail(0), grey(100)
+    for k in range(3):
+        picture = levels(1, 3, 96, 128, seed=k)
+        assert steady(frame, picture) is picture

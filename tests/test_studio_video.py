@@ -19,7 +19,7 @@ from skimage import data
 from studio import browser, count, failure, give, page, server, sources, text  # noqa: F401
 
 from perceptual import Stylizer
-from perceptual.config import StudioConfig, VideoConfig
+from perceptual.config import STEADY_PAINTING, StudioConfig, VideoConfig
 from perceptual.errors import ConfigError, ImageError
 from perceptual.motion import Steady, pixels_of, tensor_of
 from perceptual.studio import camera, shown, snippets
@@ -93,7 +93,7 @@ def test_a_clip_is_previewed_and_painted_as_the_stylizer_does(page: Any, tmp_pat
         lengths = page.eval_on_selector_all("#video-result video", "all => all.map(each => each.videoWidth)")
         assert lengths == [192, 192]
         assert "the_cat_starry_night" in page.inner_text("#video-results")
-    stylizer, steady = Stylizer.load("starry_night", video=True), Steady(VideoConfig.steady)
+    stylizer, steady = Stylizer.load("starry_night", video=True), Steady(STEADY_PAINTING)
     written = clips.frames(tmp_path / "out" / "results" / "the_cat_starry_night.mp4")
     with Reader(clip) as reader:
         wanted = [steady(frame.pixels, stylizer.stylize(frame.pixels)) for frame in reader]
@@ -210,6 +210,8 @@ def test_the_command_is_shown_for_both_tabs() -> None:
     command, python = snippets.video(Path("a.mp4"), VideoConfig(upscale=2, loss="feature"), Path("b.mp4"))
     assert command == "perceptual video a.mp4 --upscale 2 --loss feature -o b.mp4"
     assert "Upscaler.at_scale(2, 'feature')" in python
+    assert "settle=SteadyDetail(0.5)" in python
+    compile(python, "snippet", "exec")
     command, python = snippets.webcam(camera.Look("wave", keep_colors=True, size=480).config("wave"))
     assert command == "perceptual webcam --style wave --keep-colors --size 480"
     compile(python, "snippet", "exec")

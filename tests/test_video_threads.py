@@ -320,6 +320,7 @@ def test_times_are_read_exactly(text: str, seconds: Fraction) -> None:
         ({"fps": 0}, "fps is 0"),
         ({"fps": float("nan")}, "fps is nan"),
         ({"steady": 1.5}, "steady is 1.5"),
+        ({"upscale": 4, "steady": 1.5}, "steady is 1.5"),
         ({"size": 8}, "size is 8; it must be a whole number from 16 to 100,000"),
         ({"strength": 2}, "strength is 2"),
         ({"style_scale": 0}, "style-scale is 0"),

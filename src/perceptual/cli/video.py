@@ -77,15 +77,16 @@ def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[
     model: Model[Any]
     options: Any
     if config.enlarges:
-        model, options, steady = open_upscaler(config.enlarging), config.enlarging.options, 0.0
+        model, options = open_upscaler(config.enlarging), config.enlarging.options
     else:
-        model, options, steady = open_stylizer(config.painting, video=True), config.painting.options, config.steady
+        model, options = open_stylizer(config.painting, video=True), config.painting.options
     try_out(model, options)
-    if not steady:
-        return partial(model.apply, options=options), None
-    from perceptual.motion import Steady
+    convert = partial(model.apply, options=options)
+    if not config.steadiness:
+        return convert, None
+    from perceptual.motion import Steady, SteadyDetail
 
-    return partial(model.apply, options=options), Steady(steady)
+    return convert, (SteadyDetail if config.enlarges else Steady)(config.steadiness)
 
 
 def _put(conversion: Conversion, took: float) -> None:

@@ -27,12 +27,14 @@ from perceptual.config.serve import ServeConfig, StylizeRequest, UpscaleRequest
 from perceptual.config.studio import StudioConfig
 from perceptual.config.stylize import PaintOptions, Precision, StylizeConfig
 from perceptual.config.upscale import UpscaleConfig, UpscaleOptions
-from perceptual.config.video import VideoConfig
+from perceptual.config.video import STEADY_ENLARGING, STEADY_PAINTING, VideoConfig
 from perceptual.config.webcam import WebcamConfig
 
 __all__ = [
     "BASELINE_LOSS",
     "INVERT_TV",
+    "STEADY_ENLARGING",
+    "STEADY_PAINTING",
     "EvaluateConfig",
     "Existing",
     "ExportConfig",

@@ -18,6 +18,9 @@ Codec = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 
 Steadiness = Annotated[float, Range(0, 0.9)]
 
+STEADY_PAINTING, STEADY_ENLARGING = 0.15, 0.5
+"""The default values of --steady: for painted and for enlarged videos."""
+
 _TIME = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 
 
@@ -38,9 +41,10 @@ class VideoConfig:
     style_scale: StyleScale = StylizeConfig.style_scale
     """Size of the strokes, 0.0625 to 16. At 4, the strokes in a video of 2048 px are as large, relative to the frame,
     as the strokes in a video of 512 px at 1."""
-    steady: Steadiness = 0.15
+    steady: Steadiness | None = None
     """Share of the previous painted frame, moved along with the motion, that is blended into each frame to reduce
-    flicker: from 0 (none) to 0.9."""
+    flicker: from 0 (none) to 0.9. When enlarging, only the fine detail is blended. Default: 0.15 for painting, 0.5 for
+    enlarging."""
     upscale: Enlargement | None = None
     """Enlarge the video by this factor, 0.01 to 64, instead of painting it."""
     loss: str = UpscaleConfig.loss
@@ -79,7 +83,7 @@ class VideoConfig:
     def __post_init__(self) -> None:
         check(self)
         _ = self.painting, self.enlarging  # these check their own values
-        painting_only = ("style", "name", "strength", "keep_colors", "style_scale", "steady", "precision")
+        painting_only = ("style", "name", "strength", "keep_colors", "style_scale", "precision")
         ignored_flags = painting_only if self.enlarges else ("loss",)
         for name in ignored_flags:
             if getattr(self, name) != getattr(VideoConfig, name):
@@ -97,6 +101,13 @@ class VideoConfig:
     def enlarges(self) -> bool:
         """True if the video is enlarged, False if it is painted."""
         return self.upscale is not None or self.network is not None
+
+    @property
+    def steadiness(self) -> float:
+        """The value of `steady`, or its default for painting or enlarging."""
+        if self.steady is not None:
+            return self.steady
+        return STEADY_ENLARGING if self.enlarges else STEADY_PAINTING
 
     @property
     def painting(self) -> StylizeConfig:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from perceptual.config.checks import Range, check
 from perceptual.config.stylize import Precision, Share, Side, StylizeConfig
-from perceptual.config.video import Steadiness, VideoConfig
+from perceptual.config.video import STEADY_PAINTING, Steadiness
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class WebcamConfig:
     """Strength of the style at the start, from 0 (the camera image) to 1 (the full style)."""
     keep_colors: bool = StylizeConfig.keep_colors
     """Keep the colours of the camera and take only the lightness from the painted result."""
-    steady: Steadiness = VideoConfig.steady
+    steady: Steadiness = STEADY_PAINTING
     """Share of the previous painted frame, moved along with the motion, that is blended into each frame to reduce
     flicker: from 0 (none) to 0.9."""
     fps: Annotated[float, Range(1, 1000)] = 15.0

@@ -72,18 +72,18 @@ def video(clip: Path, config: VideoConfig, out: Path) -> tuple[str, str]:
     changed = {name: value for name, value in changes(config).items() if name != "device"}
     written = {name: changed[name] for name in ("size", "start", "end", "sound", "upscale") if name in changed}
     painted = {name: changed[name] for name in ("strength", "keep_colors", "style_scale") if name in changed}
-    steady = not config.enlarges and config.steady
+    steady = "SteadyDetail" if config.enlarges else "Steady"
     model = call("Upscaler.at_scale", f"{config.upscale:g}", repr(config.loss)) if config.upscale else None
     model = model or call("Stylizer.load", repr(config.style), video=True)
     options = "".join(f", {name}={value!r}" for name, value in painted.items())
     arguments = [repr(clip.name), repr(out.name), f"lambda frame: model.apply(frame{options})"]
-    arguments += [f"settle=Steady({steady})"] if steady else []
+    arguments += [f"settle={steady}({config.steadiness:g})"] if config.steadiness else []
     arguments += [f"config={call('VideoConfig', **written)}"] if written else []
     lines = [
         f"from perceptual import {'Upscaler' if config.enlarges else 'Stylizer'}",
         *(["from perceptual.config import VideoConfig"] if written else []),
         "from perceptual.events import finish",
-        *(["from perceptual.motion import Steady"] if steady else []),
+        *([f"from perceptual.motion import {steady}"] if config.steadiness else []),
         "from perceptual.video import convert_video",
         "",
         f"model = {model}",

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import gradio as gr
 from torch import Tensor
 
-from perceptual.config import VideoConfig
+from perceptual.config import STEADY_PAINTING, VideoConfig
 from perceptual.errors import ConfigError, PerceptualError, VideoError
 from perceptual.events import Step
 from perceptual.studio import shown, snippets
@@ -102,7 +102,7 @@ class Choice(NamedTuple):
             strength=options.strength,
             keep_colors=options.keep_colors,
             style_scale=options.style_scale,
-            steady=self.steady,
+            steady=None if self.steady == STEADY_PAINTING else self.steady,
             **shared,
         )
 
@@ -154,7 +154,7 @@ def _fields(names: list[str]) -> list[Any]:
         strokes = gr.Slider(0.25, 4, 1, step=0.25, label="Stroke size", elem_id="video-strokes")
         colors = gr.Checkbox(label="Keep the colours of the clip", elem_id="video-colors")
         steady = gr.Slider(
-            0, 0.9, VideoConfig.steady, step=0.05, label="Steadiness (less flicker)", elem_id="video-steady"
+            0, 0.9, STEADY_PAINTING, step=0.05, label="Steadiness (less flicker)", elem_id="video-steady"
         )
     with gr.Group(visible=False) as enlarging:
         scale = gr.Radio(list(SCALES), value="2 times", label="How much larger", elem_id="video-scale")
@@ -268,14 +268,14 @@ class _Work:
 
     def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any]:
         """A function that paints or enlarges a frame, and a function that reduces flicker, or None."""
+        from perceptual.motion import Steady, SteadyDetail
+
         models = self.studio.models
         if choice.enlarges:
             upscaler = models.upscaler(SCALES[choice.scale], LOSSES[choice.loss])
-            return partial(upscaler.apply, options=config.enlarging.options), None
-        from perceptual.motion import Steady
-
+            return partial(upscaler.apply, options=config.enlarging.options), SteadyDetail(config.steadiness)
         stylizer = models.stylizer({choice.style: 1.0}, video=True)
-        settle = Steady(config.steady) if config.steady else None
+        settle = Steady(config.steadiness) if config.steadiness else None
         return partial(stylizer.apply, options=config.painting.options), settle
 
 
