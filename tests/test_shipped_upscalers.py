@@ -20,7 +20,10 @@ from perceptual.measure.super_resolution import bicubic, evaluate, means, read_s
 from perceptual.networks import enlarge
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("x4_feature", "x4_pixel", "x4_srcnn", "x8_feature", "x8_pixel")
+NAMES = (
+    *("x2_photo", "x2_pixel", "x2_video"),
+    *("x4_feature", "x4_photo", "x4_pixel", "x4_srcnn", "x8_feature", "x8_pixel"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def original() -> Tensor:
     return modcrop(images.from_any(skimage.data.coffee())[..., :200, 100:350], 8)
 
 
-def test_four_networks_and_the_baseline_are_shipped_in_less_than_10_megabytes() -> None:
+def test_these_networks_are_shipped_in_less_than_10_megabytes() -> None:
     assert tuple(shipped.networks("upscale")) == NAMES
     assert sum(path.stat().st_size for path in shipped.networks("upscale").values()) < 10e6
 
@@ -56,7 +59,9 @@ def test_they_enlarge_to_the_golden_picture(name: str, photograph: Image.Image) 
     assert np.abs(large - golden).mean() < 0.1
 
 
-@pytest.mark.parametrize(("name", "gain"), [("x4_pixel", 1.0), ("x4_srcnn", 0.5), ("x8_pixel", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "gain"), [("x2_pixel", 1.0), ("x2_video", 1.0), ("x4_pixel", 1.0), ("x4_srcnn", 0.5), ("x8_pixel", 0.5)]
+)
 def test_pixel_loss_is_truer_than_bicubic(name: str, gain: float, original: Tensor) -> None:
     upscaler = Upscaler.load(name)
     scale = int(upscaler.scale)
@@ -65,13 +70,33 @@ def test_pixel_loss_is_truer_than_bicubic(name: str, gain: float, original: Tens
     assert values[0] > values[1] + gain
 
 
-@pytest.mark.parametrize("scale", [4, 8])
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("damage", ["JPEG", "noise"])
+def test_photo_is_closer_than_bicubic_and_pixel_for_damaged_pictures(scale: int, damage: str, original: Tensor) -> None:
+    small = degrade(original, scale)
+    noise = 12 / 255 * torch.randn(small.shape, generator=torch.Generator().manual_seed(0))
+    damaged = images.through_jpeg(small, 30) if damage == "JPEG" else (small + noise).clamp(0, 1)
+    results = {loss: Upscaler.at_scale(scale, loss).upscale(damaged) for loss in ("photo", "pixel", "auto")}
+    results["bicubic"] = bicubic(scale)(damaged)
+    values = {name: psnr(large, original, border=scale) for name, large in results.items()}
+    assert values["photo"] > max(values["bicubic"], values["pixel"])
+    assert values["auto"] == values["photo"]
+
+
+def test_video_is_the_small_network_up_to_two_and_pixel_above() -> None:
+    names = {scale: Upscaler.name_at(scale, "video") for scale in (1.5, 2, 2.5, 4, 8)}
+    assert names == {1.5: "x2_video", 2: "x2_video", 2.5: "x4_pixel", 4: "x4_pixel", 8: "x8_pixel"}
+    methods = list(shipped_methods(4))
+    assert methods == ["bicubic", "srcnn", "pixel", "feature", "photo"]
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
 def test_no_network_leaves_a_grid(scale: int, original: Tensor) -> None:
     """What repeats with the scale is no more than twice that of the bicubic enlargement, which has no grid."""
     small = degrade(original, scale)
     own = grid_energy(enlarge(small, scale) - original, scale)
-    for loss in ("pixel", "feature"):
-        large = Upscaler.at_scale(scale, loss).upscale(small)
+    for name in (name for name in NAMES if name[1] == str(scale) and not name.endswith("srcnn")):
+        large = Upscaler.load(name).upscale(small)
         assert grid_energy(large - original, scale) < 2 * own
 
 

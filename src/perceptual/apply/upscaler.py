@@ -58,7 +58,8 @@ class Upscaler(Model[UpscaleOptions]):
         """Load the shipped network for a scale. If there is none, the next larger one is used and its result reduced.
 
         scale: above 0. loss: "pixel", "feature", "photo" for compressed and noisy pictures, "srcnn" for the baseline,
-        or "auto": photo for pictures that look compressed or noisy (`quality.looks_damaged`), pixel for others.
+        "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed or
+        noisy (`quality.looks_damaged`), pixel for others.
         denoise: 0 to 1, for photo and auto: how much noise and compression are removed; default: 1. Below 1 the weights
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
@@ -82,7 +83,8 @@ class Upscaler(Model[UpscaleOptions]):
 
         The losses and the errors are those of `at_scale`; auto means pixel.
         """
-        losses = tuple("pixel" if loss == "auto" else loss for loss in losses)
+        if losses in (("auto",), ("video",)):
+            losses = ("pixel", *losses)
         found: dict[str, dict[int, str]] = {}
         for name in shipped.networks("upscale"):  # x4_pixel ...
             size, _, trained_by = name.removeprefix("x").partition("_")

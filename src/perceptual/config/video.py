@@ -47,9 +47,9 @@ class VideoConfig:
     enlarging."""
     upscale: Enlargement | None = None
     """Enlarge the video by this factor, 0.01 to 64, instead of painting it."""
-    loss: str = UpscaleConfig.loss
-    """For --upscale: the loss that the shipped network was trained with. pixel is closest to the original, feature
-    looks sharpest, srcnn is the baseline."""
+    loss: str = "video"
+    """For --upscale: the shipped network. video is the fast one up to --upscale 2, and pixel above; pixel is closest to
+    the original, feature looks sharpest, photo cleans compressed and noisy frames, srcnn is the baseline."""
     network: Path | None = None
     """A trained network for enlarging, instead of a shipped one: your own, or one of another program (.pth,
     .safetensors)."""
@@ -125,7 +125,8 @@ class VideoConfig:
     @property
     def enlarging(self) -> UpscaleConfig:
         """The options for enlarging each frame."""
-        return UpscaleConfig(scale=self.upscale, loss=self.loss, network=self.network, device=self.device)
+        loss = UpscaleConfig.loss if self.network and self.loss == VideoConfig.loss else self.loss
+        return UpscaleConfig(scale=self.upscale, loss=loss, network=self.network, device=self.device)
 
     @property
     def span(self) -> tuple[Fraction, Fraction | None]:

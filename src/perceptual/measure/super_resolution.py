@@ -138,6 +138,8 @@ def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
             upscaler = Upscaler.at_scale(scale, loss, device=device)
         except ConfigError:  # no network of this loss, or none with a scale this large
             continue
+        if not Upscaler.name_at(scale, loss).endswith(loss):  # video is pixel at the larger scales
+            continue
         own = upscaler.network.scale
         methods[loss if own == scale else f"{loss}, from x{own}"] = upscaler.upscale
     return methods

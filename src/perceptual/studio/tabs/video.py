@@ -22,7 +22,8 @@ from perceptual.studio.jobs import Job
 from perceptual.studio.models import PAINTED_SIDE, Paint
 from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs.enlarge import LOSSES, SCALES
+from perceptual.studio.tabs import enlarge
+from perceptual.studio.tabs.enlarge import SCALES
 from perceptual.studio.tabs.panel import Panel
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ PAINT, ENLARGE = "Paint it", "Enlarge it"
 FORMATS = {"MP4": ".mp4", "WebM": ".webm", "GIF (no sound)": ".gif"}
 FRAMES = 5
 """Number of frames in the preview."""
+LOSSES = {"Fast (for video)": "video", **{name: loss for name, loss in enlarge.LOSSES.items() if loss != "auto"}}
 PART = 320
 """Side in pixels of the part of an enlarged frame that the preview shows."""
 STILL = 640
@@ -158,7 +160,7 @@ def _fields(names: list[str]) -> list[Any]:
         )
     with gr.Group(visible=False) as enlarging:
         scale = gr.Radio(list(SCALES), value="2 times", label="How much larger", elem_id="video-scale")
-        loss = gr.Radio(list(LOSSES), value="Automatic", label="Network", elem_id="video-loss")
+        loss = gr.Radio(list(LOSSES), value="Fast (for video)", label="Network", elem_id="video-loss")
     with gr.Row():
         start = gr.Number(label="Start in seconds", value=0, minimum=0, min_width=120, elem_id="video-start")
         end = gr.Number(label="End in seconds (0: the end)", value=0, minimum=0, min_width=120, elem_id="video-end")
