@@ -24,8 +24,9 @@ UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsaf
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
+# Two processes with one thread each: the threads of one process wait for each other most of the time.
 test: $(STAMP) lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
