@@ -99,7 +99,7 @@ def test_enlargements_are_steadied_in_order(capsys: Capture, flags: list[str], a
     base = ["a.mp4", "--upscale", "2", "-o", "b.mkv", "--codec", "ffv1", "--end", "0.2"]
     code, _, err = video(capsys, *base, *flags)
     assert code == 0, err
-    upscaler, steady = Upscaler.at_scale(2, device="cpu"), motion.SteadyDetail(amount)
+    upscaler, steady = Upscaler.load("x2_video", device="cpu"), motion.SteadyDetail(amount)
     large = pictures("b.mkv")
     assert len(large) == 5
     for frame, written in zip(pictures("a.mp4"), large, strict=False):

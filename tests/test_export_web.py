@@ -132,6 +132,7 @@ def test_styles_are_mixed_and_the_picture_is_saved(
 
 @pytest.mark.slow
 def test_the_camera_is_painted_and_stops(page: Any, address: str) -> None:
+    page.set_default_timeout(4 * WAIT)
     ready(page, f"{address}?engine=wasm")
     page.select_option("#side", "256")
     page.click("#camera")
