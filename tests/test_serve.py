@@ -162,6 +162,17 @@ def test_a_picture_comes_back_as_the_commands_write_it(
         assert replies[0].headers["content-type"].removeprefix("image/") in ("png", "jpeg", "webp", "tiff", "bmp")
 
 
+def test_a_compressed_picture_gets_the_photo_network_by_default(port: int, photograph: Image.Image) -> None:
+    file = io.BytesIO()
+    photograph.resize((120, 80)).save(file, "JPEG", quality=15)
+    bodies = {
+        path: ask(port, f"{path}&format=png", file.getvalue()).body
+        for path in ("/upscale?scale=2", "/upscale?scale=2&loss=photo", "/upscale?scale=2&loss=pixel")
+    }
+    assert bodies["/upscale?scale=2"] == bodies["/upscale?scale=2&loss=photo"]
+    assert bodies["/upscale?scale=2"] != bodies["/upscale?scale=2&loss=pixel"]
+
+
 def test_it_paints_as_the_python_api(port: int, photograph: Image.Image) -> None:
     buffer = io.BytesIO()
     photograph.save(buffer, "PNG")
