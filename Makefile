@@ -24,9 +24,12 @@ UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsaf
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
-# Two processes with one thread each: the threads of one process wait for each other most of the time.
+# Two processes with one thread each: the threads of one process wait for each other most of the time. The tests in a
+# browser come alone, because their pages must answer in time.
+BROWSER := $(wildcard tests/test_studio*.py) tests/test_export_web.py
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(BROWSER))
+	$(BIN)/python -m pytest -q $(BROWSER)
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,6 +277,36 @@ with write_beside(sys.argv[1]) as temporary:
     print("writing", flush=True)
     time.sleep(60)
 """
+
+
+@posix
+def test_a_folder_that_another_process_removes_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process takes the new folder for a leftover: before it is opened, or after that."""
+    real_open, real_lock = os.open, files._lock
+    removed: list[str] = []
+
+    def open_late(name: Any, flags: int, *more: Any, **options: Any) -> int:
+        if len(removed) == 0 and "-perceptual-" in str(name):
+            removed.append(str(name))
+            os.rmdir(name)
+        return real_open(name, flags, *more, **options)
+
+    def lock_late(descriptor: int) -> bool | None:
+        if len(removed) == 1:
+            removed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            os.rmdir(removed[-1])
+        return real_lock(descriptor)
+
+    monkeypatch.setattr(os, "open", open_late)
+    if os.path.isdir("/proc/self/fd"):
+        monkeypatch.setattr(files, "_lock", lock_late)
+    with write_beside(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    assert removed
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole"
 
 
 @posix

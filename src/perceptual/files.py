@@ -93,10 +93,12 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
         return
     while True:
         name = tempfile.mkdtemp(prefix=prefix, dir=target.parent)
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        if _lock(folder) is not False and os.fstat(folder).st_nlink:
-            break
-        os.close(folder)  # before it was locked, another process has removed it as a leftover
+        with contextlib.suppress(FileNotFoundError):
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            if _lock(folder) is not False and os.fstat(folder).st_nlink:
+                break
+            os.close(folder)
+        # Before it was locked, another process has removed it as a leftover.
     try:
         by_descriptor = f"/proc/self/fd/{folder}"
         yield Path(by_descriptor if os.path.isdir(by_descriptor) else name)
