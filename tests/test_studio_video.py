@@ -183,6 +183,9 @@ def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path, m
         page.click("#camera-end")
         wait_for(lambda: list(results.glob("*.mp4")))
         monkeypatch.setattr(camera, "LONGEST", 0.5)
+        text(page, "#camera-results", "camera_wave")
+        page.wait_for_selector("#camera-end", state="hidden")
+        page.wait_for_timeout(1000)  # until the page has changed its buttons
         page.wait_for_selector("#camera-record").click()
         wait_for(lambda: len(list(results.glob("*.mp4"))) == 2)  # it ended by itself
         page.wait_for_selector("#camera-record")
