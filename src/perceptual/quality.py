@@ -25,7 +25,7 @@ def looks_damaged(image: Tensor) -> bool:
 def blockiness(image: Tensor) -> float:
     """How much stronger the steps between 8 x 8 blocks are than those inside them: 1 for no blocks.
 
-    The blocks may begin at any pixel, as in a crop. A step is the absolute difference of neighbours less the mean of
+    The blocks may begin at any pixel, as in a crop. A step is the absolute difference of neighbours over the mean of
     the differences beside it; a picture of less than 4 blocks a side has 1. image: (1, 3, H, W), in [0, 1] or uint8.
     """
     grey = luma(_middle(image))

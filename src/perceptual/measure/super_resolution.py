@@ -135,11 +135,12 @@ def shipped_methods(scale: int, *, device: str = "auto") -> dict[str, Method]:
     methods = {"bicubic": bicubic(scale)}
     for loss in METHODS:
         try:
-            upscaler = Upscaler.at_scale(scale, loss, device=device)
+            name = Upscaler.name_at(scale, loss)
         except ConfigError:  # no network of this loss, or none with a scale this large
             continue
-        if not Upscaler.name_at(scale, loss).endswith(loss):  # video is pixel at the larger scales
+        if not name.endswith(loss):  # video is pixel at the larger scales
             continue
+        upscaler = Upscaler.load(name, device=device, scale=scale)
         own = upscaler.network.scale
         methods[loss if own == scale else f"{loss}, from x{own}"] = upscaler.upscale
     return methods
