@@ -194,7 +194,7 @@ def to_onnx(graph: Graph, source: Source) -> ModelProto:
     image = torch.randint(0, 256, (2, 3, 41, 50), dtype=torch.uint8)
     given = graph.inputs(image if graph.levels else image / 255)
     shapes = {name: {axis: Dim.DYNAMIC for axis in (0, 2, 3)} if name == "image" else None for name in given}
-    with torch.no_grad(), _quietly():
+    with torch.no_grad(), quietly("torch.onnx"):
         program = torch.onnx.export(
             graph,
             kwargs=given,
@@ -247,9 +247,9 @@ def _name_sides(model: ModelProto, scale: int) -> None:
 
 
 @contextmanager
-def _quietly() -> Generator[None, None, None]:
-    """No warnings of the exporter about itself: torchvision is missing, a class will be renamed."""
-    log = logging.getLogger("torch.onnx")
+def quietly(logger: str) -> Generator[None, None, None]:
+    """No warnings of a tool about itself, such as that torchvision is missing. logger: its name; "" is the root."""
+    log = logging.getLogger(logger)
     level = log.level
     log.setLevel(logging.ERROR)
     try:

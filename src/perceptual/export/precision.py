@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import logging
 import tempfile
-import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,7 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.errors import ConfigError
-from perceptual.export.graph import Graph
+from perceptual.export.graph import Graph, quietly
 from perceptual.export.parity import compare, feed
 from perceptual.images.finding import find
 
@@ -156,7 +153,7 @@ def _quantize(model: ModelProto, graph: Graph, pictures: Sequence[Tensor], *, wi
             """The next inputs; None after the last."""
             return next(self.inputs, None)
 
-    with tempfile.TemporaryDirectory(prefix="perceptual-") as folder, quietly():
+    with tempfile.TemporaryDirectory(prefix="perceptual-") as folder, quietly(""):
         source, target = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(model.SerializeToString())
         quantization.quantize_static(
@@ -182,15 +179,3 @@ def _inputs(graph: Graph, pictures: Sequence[Tensor]) -> Iterator[dict[str, Any]
 def _runs(graph: Graph, pictures: int) -> int:
     """Number of calibration runs: every picture and every style is seen."""
     return max(pictures, graph.network.styles if graph.several else 1)
-
-
-@contextlib.contextmanager
-def quietly() -> Generator[None, None, None]:
-    """No warnings of onnxruntime's tools, such as that a shape is not known before the file runs."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
