@@ -79,8 +79,12 @@ def status(page: Any, text: str) -> None:
 
 
 def painted(page: Any, count: int) -> np.ndarray[Any, Any]:
-    """The pixels of the canvas, (H, W, 3), when the page has painted so many pictures."""
-    page.locator(f"#canvas[data-pictures='{count}']").wait_for()
+    """The pixels of the canvas, (H, W, 3), when the page has painted so many pictures or more.
+
+    The camera may paint several pictures between two looks of the browser driver at the page.
+    """
+    fewer = "".join(f":not([data-pictures='{each}'])" for each in range(1, count))
+    page.locator(f"#canvas[data-pictures]{fewer}").wait_for()
     size, data = page.evaluate(
         """() => { const c = document.getElementById('canvas');
         return [[c.height, c.width], [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]; }"""
