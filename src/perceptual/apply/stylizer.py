@@ -166,7 +166,8 @@ class Stylizer(Model[PaintOptions]):
         """Call the network on (1, 3, H, W): by fast inference if that is possible and faster, else by PyTorch."""
         height, width = x.shape[-2:]
         fast = self._fast(options.precision)
-        field = options.noise * noise_field(height, width) if self.network.config.noise else None
+        plain = not self.network.config.noise or options.noise == 1  # then the network's own field is right
+        field = None if plain else options.noise * noise_field(height, width)
         if fast is not None and fast.pays(height, width):
             yield from fast.paint(x, weights, field, band=None if self._fits_whole(height, width) else BAND)
         else:
