@@ -17,6 +17,7 @@ from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
 from perceptual.fast.plan import Convolution, Filters
+from perceptual.fast.rounding import byte_range, common_values
 from perceptual.networks import DAMAGED
 
 CONTRAST = 32
@@ -74,7 +75,10 @@ class Painting:
     def paint(self) -> Generator[Step, None, None]:
         """Run all layers, one norm after the other; the last Step carries the result."""
         top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
-        self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.in_bytes[0])
+        common = common_values(self.picture[0].permute(1, 2, 0)) if self.in_bytes[0] else None
+        if common is not None and self.picture.is_floating_point():
+            common = common * np.float32(255)
+        self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.in_bytes[0], common=common)
         out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         total = 1 if self.single else sum(len(self._bands(k)) for k in range(len(self.layers)))
         work = [*(self._advance(k) for k in range(len(self.layers) - 1)), self._finish(out)]
@@ -121,7 +125,8 @@ class Painting:
             high = np.maximum(np.maximum(multiply * known.low, multiply * known.high) + add, 0)
         scale = np.ones_like(high)
         if in_bytes:
-            scale = np.maximum((high - low) / 255, np.float32(1e-12))
+            common = common_values(self.stream) if self._streams(k + 1) and self.stream is not None else None
+            scale, low = byte_range(low, high, common)
             multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
         self.codes.append((multiply, add))
         self.filters[k + 1] = Filters(following, scale, constant, in_bytes)

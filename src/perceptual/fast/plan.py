@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from perceptual.fast import kernels
 from perceptual.fast.folding import doubled_kernel, folded_kernel, transposed_kernel
 from perceptual.fast.kernels import Vector
+from perceptual.fast.rounding import balanced
 from perceptual.networks import Block, ConvolutionLayer, TransformationNetwork
 
 
@@ -44,6 +46,11 @@ class Convolution:
     def kernel(self) -> int:
         """Side of the filters, in cells."""
         return self.weight.shape[-1]
+
+    @cached_property
+    def balanced(self) -> tuple[Tensor, Tensor]:
+        """The filters in int8 and their scales, see `rounding.balanced`."""
+        return balanced(self.weight, self.fold)
 
 
 def supports(network: TransformationNetwork) -> bool:
@@ -106,9 +113,21 @@ class Filters:
 
     The convolution reads levels: the true value of channel c is level * scale[c] + constant[c]. The filters carry the
     scale. `zero` is the level of the true value 0, (C,).
+
+    common: levels that are common in the input, (C,), for a layer with one scale for all channels. The convolution of
+        these levels is subtracted from the result, which the norm does not notice. So flat parts of a bright picture
+        have small values, and bfloat16 is exact enough for them.
     """
 
-    def __init__(self, convolution: Convolution, scale: Vector, constant: Vector, in_bytes: bool) -> None:
+    def __init__(
+        self,
+        convolution: Convolution,
+        scale: Vector,
+        constant: Vector,
+        in_bytes: bool,
+        *,
+        common: Vector | None = None,
+    ) -> None:
         fold, weight = convolution.fold, convolution.weight
         channels = weight.shape[1] // fold**2
         self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [convolution.stride] * 2
@@ -122,7 +141,12 @@ class Filters:
         if convolution.mode == "zero":  # here the norm does not remove constants: each place of a cell sees other taps
             self.bias = -(self.weight.sum((2, 3)) @ self.zero)
         if in_bytes:
-            levels, factors = kernels.quantise(weight, self.scale)
+            if common is None:
+                levels, factors = kernels.quantise(weight, self.scale)
+            else:
+                levels, factors = convolution.balanced
+                factors = factors * float(scale[0])
+                self.bias = -factors * (levels.sum((2, 3)).float() @ torch.from_numpy(common).repeat(fold**2))
             packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
             self.packed = packed, factors, torch.zeros(len(factors), dtype=torch.int32)
         else:
