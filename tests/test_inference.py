@@ -26,7 +26,7 @@ from perceptual.config import NetworkConfig
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
-from perceptual.fast import inference, kernels
+from perceptual.fast import inference, kernels, painting
 from perceptual.fast.inference import Inference
 from perceptual.fast.plan import plan
 from perceptual.functional import noise_field
@@ -133,7 +133,7 @@ def test_a_picture_with_other_halves_has_the_norms_of_the_whole_in_bands(way: st
 
 
 def test_activations_that_are_not_kept_are_computed_anew(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "KEPT", 0)
+    monkeypatch.setattr(painting, "KEPT", 0)
     for architecture in ARCHITECTURES:
         fast, picture = Inference(network(architecture), "float32"), torch.rand(1, 3, 101, 77)
         assert psnr(fast(picture, ONE, band=1500), fast(picture, ONE)) >= 60

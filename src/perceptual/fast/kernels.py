@@ -201,6 +201,17 @@ def pack(weight: Tensor, scale: Vector, bias: Tensor | None, unit: int, count: i
     return Levels(levels, factors, added, count)
 
 
+def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
+    """Filters that are whole numbers already, as `convolve` reads them: (O, I, K, K) in int8.
+
+    factors: the dequantisation scale of each filter, (O,). bias: (O,).
+    """
+    count = len(filters)
+    fill = (0, -count % _BLOCK)
+    added = torch.zeros(count + fill[1]) if bias is None else F.pad(bias, fill)
+    return Levels(ordered(filters[None], UNITS[255]), F.pad(factors, fill)[None], added, count)
+
+
 def convolve(
     x: Tensor, levels: Levels, stride: int, fold: int, *, narrow: bool, ends: tuple[bool, bool]
 ) -> tuple[Tensor, Range]:

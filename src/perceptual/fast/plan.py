@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from perceptual.fast import kernels
 from perceptual.fast.folding import doubled_kernel, folded_kernel, transposed_kernel
 from perceptual.fast.kernels import Vector
+from perceptual.fast.rounding import balanced
 from perceptual.networks import Block, ConvolutionLayer, TransformationNetwork
 
 
@@ -70,6 +71,11 @@ class Convolution:
                         filters[i, j, ..., top : top + height, left : left + width] = part
                 found.append(filters.flatten(0, 2))
         return torch.stack(found)
+
+    @cached_property
+    def balanced(self) -> tuple[Tensor, Tensor]:
+        """The filters in int8 and their scales, see `rounding.balanced`."""
+        return balanced(self.weight, self.fold)
 
     @cached_property
     def ordered(self) -> dict[int, Tensor]:
@@ -152,9 +158,14 @@ class Filters:
     scale. `zero` is the level of the true value 0, (C,).
 
     top: the largest level, see `largest_level`.
+    common: levels that are common in the input, (C,), for a layer with one scale for all channels and bytes as input.
+        The convolution of these levels is subtracted from the result, which the norm does not notice. So flat parts of
+        a bright picture have small values, and bfloat16 is exact enough for them.
     """
 
-    def __init__(self, convolution: Convolution, scale: Vector, constant: Vector, top: int) -> None:
+    def __init__(
+        self, convolution: Convolution, scale: Vector, constant: Vector, top: int, *, common: Vector | None = None
+    ) -> None:
         fold, weight, self.layer = convolution.fold, convolution.weight, convolution
         channels = weight.shape[1] // fold**2
         self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [convolution.stride] * 2
@@ -162,10 +173,12 @@ class Filters:
         self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, top) if top else zero)
         # The largest grids are limited by memory bandwidth: there the products of bytes are written as bfloat16.
         self.narrow = convolution.fold_out == 2 and convolution.module.norm is not None and top == 255
-        self.weight, self.packed, self.levels, self.bias = weight, None, None, None
-        own = top > 0 and kernels.convolves(weight.shape[1], top)
+        self.weight, self.bias = weight, None
+        self.packed: tuple[Tensor, ...] | None = None
+        self.levels: kernels.Levels | None = None
+        each = np.tile(self.scale, fold**2)
         if not top or convolution.mode == "zero":
-            self.weight = weight * torch.from_numpy(self.scale).repeat(fold**2)[:, None, None]
+            self.weight = weight * torch.from_numpy(each)[:, None, None]
         if convolution.mode == "zero":  # here the norm does not remove constants: each place of a cell sees other taps
             self.bias = -(self.weight.sum((2, 3)) @ self.zero)
         if convolution.module.norm is None:
@@ -173,17 +186,28 @@ class Filters:
             assert isinstance(bias, Tensor)
             bias = bias.detach().repeat(convolution.fold_out**2)
             self.bias = bias if self.bias is None else self.bias + bias
-        if own:
-            unit = kernels.UNITS[top]
-            self.levels = kernels.pack(
-                convolution.ordered[unit], np.tile(self.scale, fold**2), self.bias, unit, len(weight)
-            )
-        elif top:
-            levels, factors = kernels.quantise(weight, self.scale)
-            packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
-            self.packed = packed, factors, torch.zeros(len(factors), dtype=torch.int32)
-        else:
+        if not top:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+        elif common is None and kernels.convolves(weight.shape[1], top):
+            unit = kernels.UNITS[top]
+            self.levels = kernels.pack(convolution.ordered[unit], each, self.bias, unit, len(weight))
+        else:
+            self._round(each, common)
+
+    def _round(self, scale: Vector, common: Vector | None) -> None:
+        """Round the filters to int8. scale: (I,). common: as in the class."""
+        if common is None:
+            levels, factors = kernels.quantise(self.layer.weight, scale)
+        else:
+            levels, factors = self.layer.balanced
+            factors = factors * float(scale[0])
+            levels_of_common = torch.from_numpy(np.tile(common, len(scale) // len(common)))
+            self.bias = -factors * (levels.sum((2, 3)).float() @ levels_of_common)
+        if kernels.convolves(len(scale), 255):
+            self.levels = kernels.levels_of(levels, factors, self.bias)
+            return
+        packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
+        self.packed = packed, factors, torch.zeros(len(factors), dtype=torch.int32)
 
     def convolve(self, x: Tensor, at_top: bool, at_bottom: bool) -> tuple[Tensor, kernels.Range | None]:
         """Convolve levels without padding; returns (rows, columns, fold, fold, O), and their statistics where they are
