@@ -245,9 +245,9 @@ class Painting:
             kernels.encode(values, *self.codes[k], inside, relu=True)
 
     def _convolve(self, k: int, first: int, last: int) -> tuple[Tensor, kernels.Range | None]:
-        """Rows `first` to `last` of layer k's convolution, without bias, and their statistics where they are known.
+        """Rows `first` to `last` of layer k's convolution, and their statistics where they are known.
 
-        (rows, columns, fold, fold, O) in float32 or bfloat16.
+        (rows, columns, fold, fold, O) in float32 or bfloat16, without bias where a norm follows.
         """
         layer = self.layers[k]
         start = first * layer.stride - layer.before
@@ -259,11 +259,9 @@ class Painting:
         """Run the last layer, which has no norm, and write its output to a picture; yields after each band."""
         k, layer = len(self.layers) - 1, self.layers[-1]
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
-        bias = layer.module.conv.bias
-        assert isinstance(bias, Tensor)
         reach = self.output.tanh_scale / 255 if self.output.output == "tanh" else 0.5
         for a, b in self._bands(k):
-            y = self._convolve(k, a, b)[0].add_(bias)
+            y = self._convolve(k, a, b)[0]
             y = y.tanh_() if self.output.output == "tanh" else y
             target = out[0, :, layer.fold_out * a : layer.fold_out * b].permute(1, 2, 0)[:, :, None, None]
             kernels.encode(
