@@ -15,8 +15,8 @@ from perceptual.events import Step
 from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
-from perceptual.fast.plan import Convolution, Filters
-from perceptual.fast.rounding import common_values, level_range
+from perceptual.fast.plan import Convolution, Filters, largest_level
+from perceptual.fast.rounding import common_values, level_range, rectified_variance, sample, too_coarse
 from perceptual.networks import DAMAGED
 
 CONTRAST = 32
@@ -54,7 +54,7 @@ class Painting:
         band: int,
         output: NetworkConfig,
     ) -> None:
-        self.layers, self.norms, self.tops, self.band = layers, norms, tops, band
+        self.layers, self.norms, self.tops, self.band = layers, norms, list(tops), band
         contrast = float(picture.amax()) - float(picture.amin())
         if contrast * (1 if picture.dtype == torch.uint8 else 255) < CONTRAST:
             self.tops = [0] * len(self.layers)
@@ -75,7 +75,7 @@ class Painting:
     def paint(self) -> Generator[Step, None, None]:
         """Run all layers, one norm after the other; the last Step carries the result."""
         top = 255.0 if self.tops[0] or self.picture.dtype == torch.uint8 else 1.0
-        common = common_values(self.picture[0].permute(1, 2, 0)) if self.tops[0] else None
+        common = common_values(sample(self.picture[0].permute(1, 2, 0))) if self.tops[0] else None
         if common is not None and self.picture.is_floating_point():
             common = common * np.float32(255)
         self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.tops[0], common=common)
@@ -98,7 +98,6 @@ class Painting:
         """Run layer k on every band to get the statistics for its norm, then prepare activation k + 1; yields after
         each band.
         """
-        following, top = self.layers[k + 1], self.tops[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
             values, part = self._convolve(k, a, b)
@@ -121,16 +120,36 @@ class Painting:
             low, high = self._into_stream(k, multiply, add, held)
             multiply, add, constant = np.ones_like(low), np.zeros_like(low), self.offset
         else:
-            low, constant = _vector(0), _vector(0)
+            low = constant = _vector(0)
             high = np.maximum(np.maximum(multiply * known.low, multiply * known.high) + add, 0)
-        scale = np.ones_like(high)
-        if top:
-            common = common_values(self.stream) if self._streams(k + 1) and self.stream is not None else None
-            scale, low = level_range(low, high, top, common)
-            multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
+        scale, lowest = self._steps(k + 1, low, high)
+        if self.tops[k + 1]:
+            multiply, add, constant = multiply / scale, (add - lowest) / scale + np.float32(0.5), constant + lowest
         self.codes.append((multiply, add))
-        self.filters[k + 1] = Filters(following, scale, constant, top)
+        self.filters[k + 1] = Filters(self.layers[k + 1], scale, constant, self.tops[k + 1])
         self._keep(k + 1, held)
+
+    def _steps(self, k: int, low: Vector, high: Vector) -> tuple[Vector, Vector]:
+        """The step and the lowest value of the levels of activation k, (C,) each; ones and zeros if it is in floats.
+
+        Decides also whether bytes are fine enough for it. All of this looks at the whole picture, so bands cannot
+        differ.
+
+        low, high: minimum and maximum of each channel, (C,).
+        """
+        common: Vector | None = None
+        if self._streams(k):
+            assert self.stream is not None
+            values = sample(self.stream)
+            common, variance = common_values(values), values.var(1)
+        else:
+            gamma, beta, _ = self.norms[k - 1]
+            variance = rectified_variance(beta, abs(gamma))
+        if self.tops[k] == 255 and too_coarse(low, high, variance):
+            self.tops[k] = largest_level(self.layers[k], False)
+        if self.tops[k]:
+            return level_range(low, high, self.tops[k], common)
+        return np.ones_like(high), np.zeros_like(high)
 
     def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
         """Start the stream of residual blocks with the output of layer k, or add that output to the stream.

@@ -73,11 +73,6 @@ class Convolution:
         return torch.stack(found)
 
     @cached_property
-    def balanced(self) -> tuple[Tensor, Tensor]:
-        """The filters in int8 and their scales, see `rounding.balanced`."""
-        return balanced(self.weight, self.fold)
-
-    @cached_property
     def ordered(self) -> dict[int, Tensor]:
         """`variants` in the orders that `kernels.pack` reads, by unit."""
         return {unit: kernels.ordered(self.variants, unit) for unit in kernels.UNITS.values()}
@@ -158,9 +153,9 @@ class Filters:
     scale. `zero` is the level of the true value 0, (C,).
 
     top: the largest level, see `largest_level`.
-    common: levels that are common in the input, (C,), for a layer with one scale for all channels and bytes as input.
-        The convolution of these levels is subtracted from the result, which the norm does not notice. So flat parts of
-        a bright picture have small values, and bfloat16 is exact enough for them.
+    common: levels that are common in the input, (C,), given for the first layer. The convolution of these levels is
+        subtracted from the result; the norm removes such a constant anyway. So flat parts of a bright picture have
+        small values, and bfloat16 is exact enough for them.
     """
 
     def __init__(
@@ -188,22 +183,21 @@ class Filters:
             self.bias = bias if self.bias is None else self.bias + bias
         if not top:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
-        elif common is None and kernels.convolves(weight.shape[1], top):
+        elif top == 255 and (common is not None or convolution.module.norm is None):
+            # An error in the sum of a filter would change edges in the first layer and colours in the last one.
+            levels, factors = balanced(weight, self.scale)
+            if common is not None:
+                self.bias = -factors * (levels.sum((2, 3)).float() @ torch.from_numpy(common).repeat(fold**2))
+            self._take(levels, factors)
+        elif kernels.convolves(weight.shape[1], top):
             unit = kernels.UNITS[top]
             self.levels = kernels.pack(convolution.ordered[unit], each, self.bias, unit, len(weight))
         else:
-            self._round(each, common)
+            self._take(*kernels.quantise(weight, self.scale))
 
-    def _round(self, scale: Vector, common: Vector | None) -> None:
-        """Round the filters to int8. scale: (I,). common: as in the class."""
-        if common is None:
-            levels, factors = kernels.quantise(self.layer.weight, scale)
-        else:
-            levels, factors = self.layer.balanced
-            factors = factors * float(scale[0])
-            levels_of_common = torch.from_numpy(np.tile(common, len(scale) // len(common)))
-            self.bias = -factors * (levels.sum((2, 3)).float() @ levels_of_common)
-        if kernels.convolves(len(scale), 255):
+    def _take(self, levels: Tensor, factors: Tensor) -> None:
+        """Keep filters in int8 for `convolve`, with the dequantisation scales (O,)."""
+        if kernels.convolves(levels.shape[1], 255):
             self.levels = kernels.levels_of(levels, factors, self.bias)
             return
         packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)

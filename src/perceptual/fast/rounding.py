@@ -15,26 +15,53 @@ from perceptual.fast import kernels
 from perceptual.fast.kernels import Vector
 
 SAMPLES = 16
-"""Rows, and columns, of the sample that `common_values` looks at."""
+"""Rows, and columns, of a sample; up to 31 if a side is not a multiple of 16."""
+NOISE = 2.2e-4
+"""Largest rounding error of 8 bits, as a share of the variance. Layers with more read 12 bits or floats."""
 
 
-def common_values(grid: Tensor) -> Vector:
+def sample(grid: Tensor) -> Vector:
+    """The values of each channel at 16 x 16 to 31 x 31 places of a grid, (C, places). It costs little.
+
+    grid: (rows, columns, C).
+    """
+    rows, columns = (slice(n // (2 * SAMPLES), None, max(1, n // SAMPLES)) for n in grid.shape[:2])
+    values: Vector = np.ascontiguousarray(grid[rows, columns].reshape(-1, grid.shape[-1]).float().numpy().T)
+    return values
+
+
+def common_values(values: Vector) -> Vector:
     """About the most common value of each channel, (C,): the middle of the shortest interval with a quarter of them.
 
-    It looks at 16 x 16 to 31 x 31 places of the grid, so it costs little.
+    values: (C, places), at least two places.
 
-    grid: (rows, columns, C) with at least two rows and two columns.
-
-    The shortest interval with a share of the values: Andrews et al., Robust Estimates of Location, 1972 ("shorth").
+    Similar to the "shorth" (Andrews et al., Robust Estimates of Location, 1972), with a quarter in place of a half.
     """
-    rows, columns = (range(n)[n // (2 * SAMPLES) :: max(1, n // SAMPLES)] for n in grid.shape[:2])
-    sample = grid[rows.start :: rows.step, columns.start :: columns.step]
-    values = np.ascontiguousarray(sample.reshape(-1, grid.shape[-1]).float().numpy().T)
-    values.sort(axis=1)
+    values = np.sort(values, axis=1)
     share = max(2, values.shape[1] // 4)
     first = (values[:, share - 1 :] - values[:, : values.shape[1] - share + 1]).argmin(1)
     common: Vector = values[np.arange(len(values)), first + share // 2]
     return common
+
+
+def rectified_variance(mean: Vector, deviation: Vector) -> Vector:
+    """Variance of max(x, 0) for a normal variable x with this mean and standard deviation, (C,) each."""
+    at = torch.from_numpy(mean / np.maximum(deviation, np.float32(1e-12)))
+    above = torch.special.ndtr(at).numpy()
+    density = deviation * np.exp(-0.5 * at.numpy() ** 2) / np.float32(np.sqrt(2 * np.pi))
+    first = mean * above + density
+    variance: Vector = np.maximum((mean**2 + deviation**2) * above + mean * density - first**2, 0)
+    return variance
+
+
+def too_coarse(low: Vector, high: Vector, variance: Vector) -> bool:
+    """Whether 256 levels between `low` and `high` are too few for channels with this variance, (C,) each.
+
+    The rounding error of a level has the variance step**2 / 12. A picture that is mostly flat, such as a photo taken at
+    night, has little variance in a wide range.
+    """
+    error = np.mean(((high - low) / 255) ** 2) / 12
+    return bool(error > NOISE * np.mean(variance))
 
 
 def level_range(low: Vector, high: Vector, top: int, common: Vector | None = None) -> tuple[Vector, Vector]:
@@ -52,24 +79,22 @@ def level_range(low: Vector, high: Vector, top: int, common: Vector | None = Non
     return scale, lowest
 
 
-def balanced(weight: Tensor, fold: int) -> tuple[Tensor, Tensor]:
-    """Round filters to int8 so that their sums stay exact; returns (filters in int8, dequantisation scales (O,)).
+def balanced(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
+    """As `kernels.quantise`, but the sums of the filters stay exact.
 
-    As `kernels.quantise` without scales. Then the sum over the taps of each filter and channel is corrected to half a
-    level: the weights that were rounded farthest in the wrong direction are rounded to their other side. So a flat part
-    of a picture gets nearly the output that it has in float32, also where a filter looks for edges.
-
-    weight: (O, I, K, K) for grids with cells of side `fold`.
+    The sum over the taps of each filter and channel is corrected to half a level: the weights that were rounded
+    farthest in the wrong direction are rounded to their other side. So a flat part of a picture gets nearly the output
+    that it has in float32, also where a filter looks for edges.
     """
-    levels, factors = kernels.quantise(weight, np.ones(weight.shape[1], np.float32))
-    exact = weight / factors[:, None, None, None]
-    filters, channels, size, _ = weight.shape
-    by_channel = filters, fold**2, channels // fold**2, size**2
-    exact, rounded = (x.view(by_channel).transpose(1, 2).flatten(2) for x in (exact, levels.float()))
+    levels, factors = kernels.quantise(weight, scale)
+    filters, places = len(weight), weight.shape[1] // len(scale)  # places: pixels of a cell
+    exact = weight * torch.from_numpy(scale).repeat(places)[:, None, None] / factors[:, None, None, None]
+    by_channel = filters, places, len(scale), weight[0, 0].numel()
+    exact, rounded = (x.reshape(by_channel).transpose(1, 2).flatten(2) for x in (exact, levels.float()))
     missing = exact - rounded
     steps = missing.sum(2, keepdim=True).round()
     wanted = torch.where(exact == 0, -torch.inf, missing * steps.sign())  # zeros stay: they are no taps of the layer
     rank = wanted.argsort(2, descending=True).argsort(2)
     rounded = (rounded + steps.sign() * (rank < steps.abs())).clamp_(-127, 127)
-    back = rounded.view(by_channel[0], by_channel[2], by_channel[1], by_channel[3]).transpose(1, 2)
-    return back.reshape(weight.shape).to(torch.int8), factors
+    rounded = rounded.view(filters, len(scale), places, -1).transpose(1, 2)
+    return rounded.reshape(weight.shape).to(torch.int8), factors
