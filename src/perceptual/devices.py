@@ -222,5 +222,6 @@ def _free_of_limits() -> float:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out. PyTorch raises a plain RuntimeError for that on a CPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+    """Whether an error means that memory ran out. PyTorch raises a plain RuntimeError for that on a CPU and on MPS."""
+    words = ("allocate memory", "out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(each in str(error) for each in words)
