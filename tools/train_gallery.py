@@ -16,7 +16,16 @@ from paintings import TITLES
 from perceptual import keep_memory
 from perceptual.cli import main
 
-FACTORS = {"composition_vii": 0.5}
+FACTORS = {
+    "composition_vii": 0.5,
+    "edtaonisl": 0.6,
+    "mondrian": 0.4,
+    "night_cafe": 0.6,
+    "starry_night": 0.5,
+    "the_scream": 0.5,
+    "udnie": 0.6,
+    "wave": 0.7,
+}
 """Style weight of a painting where it is not 1, chosen by what `judge` measures."""
 
 paintings, photographs, run = map(Path, sys.argv[1:4])

@@ -181,25 +181,28 @@ def _tensor(array: Array) -> Tensor:
 
 
 def batches(
-    dataset: Photographs, config: TrainConfig, *, start: int = 0, rank: int = 0, world: int = 1
+    dataset: Photographs, config: TrainConfig, *, start: int = 0, first: int = 0, count: int | None = None
 ) -> Iterator[Any]:
-    """Yield (batch (batch, 3, size, size) in [0, 1], list of skipped paths) for the steps from `start` to the last one.
+    """Yield (batch (count, 3, size, size) in [0, 1], list of skipped paths) for the steps from `start` to the last one.
 
-    config: number of steps, batch size and worker processes. rank, world: index of this process and number of
-    processes; each process reads its own part of every step.
+    config: number of steps, batch size and worker processes. first, count: the part of every step to read, as the
+    number of its first photo in the step, from 0, and the number of its photos; default: the whole step. Each of
+    several training processes reads its own part.
 
     Raises:
         DataError: no image can be used.
     """
 
+    share = count or config.batch
+
     def indices() -> Iterator[int]:
         for step in range(start, config.steps):
-            first = (step * world + rank) * config.batch
-            yield from range(first, first + config.batch)
+            k = step * config.batch + first
+            yield from range(k, k + share)
 
     loader = DataLoader(
         dataset,
-        batch_size=config.batch,
+        batch_size=share,
         sampler=indices(),
         num_workers=min(config.workers, _processors()),
         collate_fn=_collate,

@@ -209,22 +209,26 @@ class Stylizer(Model[PaintOptions]):
         """Call the network on (1, 3, H, W): by fast inference if that is possible and faster, else by PyTorch."""
         height, width = x.shape[-2:]
         fast = self._fast(options.precision)
-        field = self._noise(height, width, options.noise) if self.network.config.noise else None
+        field = self._noise(height, width, options.noise)
         if fast is not None and fast.pays(height, width):
             yield from fast.paint(x, weights, field, band=None if self._fits_whole(height, width) else BAND)
         else:
             yield Step(0, 1)
             yield Step(1, 1, result=images.like(self.forward(x, weights, field, dtype=self._half(options)), x))
 
-    def _noise(self, height: int, width: int, strength: float) -> Tensor:
-        """The noise for a picture of this size. On a GPU that of the last call is kept, since pictures of one size
-        often follow each other."""
+    def _noise(self, height: int, width: int, strength: float) -> Tensor | None:
+        """The noise for a picture of this size; None where the network needs none or its own one is right.
+
+        On a GPU the noise of the last call is kept there, since pictures of one size often follow each other.
+        """
+        cpu = self.device.type == "cpu"
+        if not self.network.config.noise or (cpu and strength == 1):
+            return None
         wanted = (height, width, strength)
+        if cpu:
+            return strength * noise_field(height, width)
         if self._field is None or self._field[0] != wanted:
-            field = send(strength * noise_field(height, width), self.device)
-            if self.device.type == "cpu":
-                return field
-            self._field = wanted, field
+            self._field = wanted, send(strength * noise_field(height, width), self.device)
         return self._field[1]
 
     def _fast(self, precision: Precision) -> Inference | None:

@@ -17,31 +17,34 @@ if TYPE_CHECKING:
     from perceptual.losses import PerceptualLoss
     from perceptual.tasks.style import TrainStyleCommand
     from perceptual.tasks.style_recipes import StyleRecipe
+    from perceptual.train import Processes
 
 
-def search(config: TrainStyleCommand, settings: StyleRecipe, train: Callable[[Path, StyleRecipe], int]) -> int:
+def search(
+    config: TrainStyleCommand,
+    settings: StyleRecipe,
+    train: Callable[[Path, StyleRecipe], int],
+    processes: Processes,
+) -> int:
     """Train a network for each value of `config.search`, then write a table and a sheet; the exit code.
 
     train: trains the network of these settings to that checkpoint, and returns the exit code. With --resume, those that
-    are finished are not trained again.
+    are finished are not trained again. processes: those that train together; process 0 compares the networks.
     """
-    from perceptual.files import check_new, exists
-    from perceptual.train import check_out, side_path
+    from perceptual.train import side_path
     from perceptual.train.search import compare, parse_search, read_held_out, trials
 
     if not config.style or config.data is None or config.out is None:
         raise ConfigError("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
     planned = trials(config.out, settings, config.search or "")
-    photographs = read_held_out(config.held_out, config.data, settings.train.size)
+    photographs = processes.together(lambda: read_held_out(config.held_out, config.data, settings.train.size))
     table, sheet = (side_path(config.out, f".search{end}") for end in (".csv", ".png"))
-    check_new(table, [sheet], overwrite=config.overwrite or config.resume)
-    done = {path for path, _ in planned.values() if exists(path) and not exists(side_path(path, ".state"))}
-    left = [(path, each) for path, each in planned.values() if not (config.resume and path in done)]
-    for path, _ in left:  # all of them before the first is trained
-        check_out(path, resume=config.resume, overwrite=config.overwrite)
-    for path, each in left:
+    runs = list(planned.values())
+    for path, each in processes.from_main(lambda: _left(config, runs, table, sheet)):
         if code := train(path, each):
             return code
+    if not processes.main:
+        return 0
     loss = _objective(config, *planned[max(planned)])
     name, values = parse_search(config.search or "")
     rows, picture = compare({value: path for value, (path, _) in planned.items()}, photographs, loss, name)
@@ -53,6 +56,21 @@ def search(config: TrainStyleCommand, settings: StyleRecipe, train: Callable[[Pa
     results.put(output=sheet, table=rows)
     tell(sheet)
     return 0
+
+
+def _left(
+    config: TrainStyleCommand, runs: list[tuple[Path, StyleRecipe]], table: Path, sheet: Path
+) -> list[tuple[Path, StyleRecipe]]:
+    """The runs that are not finished. Before the first one starts, the files of all are checked."""
+    from perceptual.files import check_new, exists
+    from perceptual.train import check_out, side_path
+
+    check_new(table, [sheet], overwrite=config.overwrite or config.resume)
+    done = {path for path, _ in runs if exists(path) and not exists(side_path(path, ".state"))}
+    left = [(path, each) for path, each in runs if not (config.resume and path in done)]
+    for path, _ in left:
+        check_out(path, resume=config.resume, overwrite=config.overwrite)
+    return left
 
 
 def _objective(config: TrainStyleCommand, path: Path, settings: StyleRecipe) -> PerceptualLoss:

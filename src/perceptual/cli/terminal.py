@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
-_quiet = False
+_quiet = _silent = False
 
 
 _UNSEEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -40,13 +40,19 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 def be_quiet(quiet: bool) -> None:
     """Print errors and requested results only, from now on, or everything again."""
-    global _quiet
-    _quiet = quiet
+    global _quiet, _silent
+    _quiet, _silent = quiet, False
 
 
 def is_quiet() -> bool:
     """Whether --quiet was given."""
     return _quiet
+
+
+def be_silent() -> None:
+    """Print nothing at all from now on, not even errors: another process of the same training prints them."""
+    global _quiet, _silent
+    _quiet = _silent = True
 
 
 def say(text: str, *, lines: bool = False) -> None:
@@ -57,6 +63,8 @@ def say(text: str, *, lines: bool = False) -> None:
 
 def complain(text: str, *, lines: bool = False) -> None:
     """Print an error on stderr, made safe by `printable`. A closed terminal is ignored."""
+    if _silent:
+        return
     with suppress(OSError):
         _say(_console, text, lines=lines)
 
@@ -71,13 +79,13 @@ def show(text: object, *, lines: bool = False) -> None:
     """Print a requested result on stdout, made safe by `printable`, and flush. With --json it is kept for the end."""
     if results.wanted():
         results.line(str(text))
-    else:
+    elif not _silent:
         print(printable(str(text), lines=lines), flush=True)
 
 
 def show_document(code: int) -> int:
     """Print the document of --json on stdout, if it was asked for. Returns the exit code."""
-    if results.wanted():
+    if results.wanted() and not _silent:
         print(results.document(code), flush=True)
     return code
 
@@ -120,18 +128,23 @@ def drop_stdout() -> None:
 
 
 @contextmanager
-def stop_on_signal() -> Generator[list[int], None, None]:
+def stop_on_signal(*, launched: bool = False) -> Generator[list[int], None, None]:
     """Collect Ctrl-C, SIGTERM and SIGHUP in a list, so that work can stop after the current step.
 
     A second signal raises KeyboardInterrupt at once.
+
+    launched: a launcher started several processes. It passes signals on, also those that the processes have already,
+        and sends SIGTERM to all as soon as one has ended. So further signals are ignored, until the program ends. The
+        launcher itself stops the processes if they take too long.
     """
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
-        if received:
+        if received and not launched:
             raise KeyboardInterrupt
+        if not received:
+            say("Stopping after this step." + ("" if launched else " Press Ctrl-C again to stop at once."))
         received.append(number)
-        say("Stopping after this step. Press Ctrl-C again to stop at once.")
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
@@ -140,7 +153,7 @@ def stop_on_signal() -> Generator[list[int], None, None]:
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not launched else ():
             signal.signal(number, handler)
 
 

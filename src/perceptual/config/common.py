@@ -71,7 +71,7 @@ class TrainConfig:
     steps: Count = 40_000
     """Number of optimiser steps, 1 to 100,000,000."""
     batch: Annotated[int, Range(1, 4096)] = 4
-    """Images per step, 1 to 4,096. With several processes: images per step and process."""
+    """Images per step, 1 to 4,096. Several processes share them equally."""
     size: Annotated[int, Range(32, 8192)] = 256
     """Side of the square training crops, 32 to 8,192 pixels."""
     learning_rate: Rate = 1e-3
@@ -96,7 +96,8 @@ class TrainConfig:
     compile: bool = False
     """Use torch.compile on a GPU. It takes about two minutes to start. Ignored on a CPU."""
     workers: Annotated[int, Range(0, 256)] = 2
-    """Number of processes that read photos, 0 to 256; 0: the main process reads them."""
+    """Number of processes that read photos, 0 to 256; 0: the main process reads them. With several training processes:
+    for each of them."""
     tick_every: Count = 50
     """Steps between log lines, 1 to 100,000,000."""
     preview_every: CountOrNone = 500

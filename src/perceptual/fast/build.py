@@ -1,4 +1,4 @@
-"""How kernels.c is compiled: the compiler, its flags, and the names of the files.
+"""How kernels.c and convolve.c, which it includes, are compiled: the compiler, its flags, and the names of the files.
 
 The wheel build (hatch_build.py) loads this file before the package is installed, so it imports the standard library
 only. A wheel may run on another processor than the one that built it. So several variants are compiled, each for a
@@ -28,7 +28,7 @@ _VARIANTS = {
 }
 """Name -> extra flags, the fastest first. avx512 and avx2 need the instructions that PyTorch means by these names.
 vbmi adds instructions that permute bytes (Ice Lake, Zen 4 and later): converting to uint8 is about 8% faster."""
-SECONDS = 60
+SECONDS = 120
 """Time limit for one run of the compiler."""
 
 
@@ -47,10 +47,15 @@ def native_flags() -> tuple[str, ...]:
     return (*FLAGS, "-march=native", *wide)
 
 
+def source() -> bytes:
+    """The source of the kernels: the file that is compiled, and what it includes."""
+    return SOURCE.read_bytes() + Path(__file__).with_name("convolve.c").read_bytes()
+
+
 def library_name(variant: str) -> str:
     """The name of a variant's file. It has a hash of the source and flags, so an outdated file is never loaded."""
     flags = " ".join((*FLAGS, *variants()[variant])).encode()
-    return f"kernels-{variant}-{hashlib.sha256(flags + SOURCE.read_bytes()).hexdigest()[:8]}.so"
+    return f"kernels-{variant}-{hashlib.sha256(flags + source()).hexdigest()[:8]}.so"
 
 
 def find_compiler() -> str | None:

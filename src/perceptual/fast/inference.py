@@ -8,7 +8,7 @@
 - **int8.** Where the processor has instructions for 8-bit products (VNNI, AMX), each convolution reads uint8
   activations. They are scaled by channel to the range that this picture has there, and the int8 filters carry these
   scales. An instance norm follows, and it removes any constant by channel. So zero points and biases are left out.
-  Other processors compute in float32.
+  Layers that lose too much in 8 bits read 12 bits (convolve.c). Other processors compute in float32.
 - **Bands.** A large picture is painted in bands of rows. The statistics of each norm are those of the whole picture:
   all bands are computed up to one norm before any band goes on to the next. Activations on small grids are kept, larger
   ones are computed again. So the result is that of the whole picture, and memory grows by a few bytes a pixel.
@@ -23,7 +23,6 @@ from collections.abc import Generator, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError
@@ -31,7 +30,7 @@ from perceptual.events import Step, finish
 from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
-from perceptual.fast.plan import Filters, plan
+from perceptual.fast.plan import Filters, largest_level, plan
 from perceptual.functional import mix
 from perceptual.networks import DAMAGED, InstanceNorm, TransformationNetwork, with_noise
 
@@ -70,10 +69,13 @@ class Inference:
         self._styles = [torch.cat([part.detach() for part in parts], 1) for parts in both]  # (styles, all channels)
         # The inputs of layers of stride 2 and of the first layer after the residual blocks have outliers, at edges. A
         # byte has few levels for the other values there: int8 would cost 3 to 5 dB and save a tenth of the time.
-        self.in_bytes = [
-            self.precision == "int8" and layer.stride == 1 and not (before and before.residual and not layer.residual)
+        coarse = [
+            layer.stride == 1 and not (before and before.residual and not layer.residual)
             for before, layer in zip([None, *layers], layers, strict=False)
         ]
+        self.tops = [largest_level(layer, in_bytes) for layer, in_bytes in zip(layers, coarse, strict=True)]
+        if self.precision == "float32":
+            self.tops = [0] * len(layers)
 
     def pays(self, height: int, width: int) -> bool:
         """Whether this is faster than the network itself for a picture of this size, in pixels, and equal to it."""
@@ -150,16 +152,17 @@ class _Painting:
 
     Layer k reads activation k. That activation is either kept as a whole, in `kept`, or computed row by row when it is
     read. It is stored as levels: the true value of channel c is level * scale[c] + constant[c].
+    tops[k] is the largest level: 255 of uint8, 4,095 of int16, or 0 where levels are floats.
     codes[k] is (multiply, add): level = multiply * value + add, by channel. The value is the output of layer k - 1, or
     inside the residual blocks the stream that these blocks add to.
     """
 
     def __init__(self, inference: Inference, picture: Tensor, style: Tensor, band: int) -> None:
         self.layers, self.norms, self.band = inference.layers, inference.norms(style), band
-        self.in_bytes = inference.in_bytes
+        self.tops = inference.tops
         contrast = float(picture.amax()) - float(picture.amin())
         if contrast * (1 if picture.dtype == torch.uint8 else 255) < CONTRAST:
-            self.in_bytes = [False] * len(self.layers)
+            self.tops = [0] * len(self.layers)
         self.picture = picture
         self.height, self.width = picture.shape[-2:]
         self.single = self.height * self.width <= band
@@ -176,8 +179,8 @@ class _Painting:
 
     def paint(self) -> Generator[Step, None, None]:
         """Run all layers, one norm after the other; the last Step carries the result."""
-        top = 255.0 if self.in_bytes[0] or self.picture.dtype == torch.uint8 else 1.0
-        self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.in_bytes[0])
+        top = 255.0 if self.tops[0] or self.picture.dtype == torch.uint8 else 1.0
+        self.filters[0] = Filters(self.layers[0], _vector(2 / top), _vector(0), self.tops[0])
         out = torch.empty_like(self.picture, memory_format=torch.channels_last)
         total = 1 if self.single else sum(len(self._bands(k)) for k in range(len(self.layers)))
         work = [*(self._advance(k) for k in range(len(self.layers) - 1)), self._finish(out)]
@@ -197,11 +200,11 @@ class _Painting:
         """Run layer k on every band to get the statistics for its norm, then prepare activation k + 1; yields after
         each band.
         """
-        following, in_bytes = self.layers[k + 1], self.in_bytes[k + 1]
+        following, top = self.layers[k + 1], self.tops[k + 1]
         known: kernels.Range | None = None
         for a, b in self._bands(k):
-            values = self._convolve(k, a, b)
-            part = kernels.measure(values)
+            values, part = self._convolve(k, a, b)
+            part = part or kernels.measure(values)
             known = part if known is None else known.combined_with(part)
             yield
         assert known is not None
@@ -223,11 +226,11 @@ class _Painting:
             low, constant = _vector(0), _vector(0)
             high = np.maximum(np.maximum(multiply * known.low, multiply * known.high) + add, 0)
         scale = np.ones_like(high)
-        if in_bytes:
-            scale = np.maximum((high - low) / 255, np.float32(1e-12))
+        if top:
+            scale = np.maximum((high - low) / np.float32(top), np.float32(1e-12))
             multiply, add, constant = multiply / scale, (add - low) / scale + np.float32(0.5), constant + low
         self.codes.append((multiply, add))
-        self.filters[k + 1] = Filters(following, scale, constant, in_bytes)
+        self.filters[k + 1] = Filters(following, scale, constant, top)
         self._keep(k + 1, held)
 
     def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
@@ -240,7 +243,7 @@ class _Painting:
         lows: list[Vector] = []
         highs: list[Vector] = []
         for a, b in self._bands(k):
-            values = self._convolve(k, a, b) if held is None else held
+            values = self._convolve(k, a, b)[0] if held is None else held
             if stream is None or (begins and not lows):
                 kind = torch.float32 if self.single else torch.float16
                 stream = values.new_empty(*self.sizes[k + 1], values.shape[-1], dtype=kind)
@@ -262,7 +265,7 @@ class _Painting:
     def _keep(self, k: int, held: Tensor | None) -> None:
         """Store activation k if it takes little memory, and free activations that are no longer needed."""
         layer, (height, width) = self.layers[k], self.sizes[k]
-        size = height * width * layer.weight.shape[1] * (1 if self.in_bytes[k] else 2)
+        size = height * width * layer.weight.shape[1] * (1 if self.tops[k] == 255 else 2)
         # The second layer of a block changes the stream that its own input was computed from: its input must be kept.
         small = size <= KEPT * self.height * self.width or layer.residual == "second"
         keep = self.single or (small and not self._streams(k))
@@ -288,7 +291,8 @@ class _Painting:
         """
         layer, (height, width) = self.layers[k], self.sizes[k]
         columns = (width // layer.stride - 1) * layer.stride + layer.kernel
-        kind = torch.uint8 if self.in_bytes[k] else torch.float16 if half else torch.float32
+        floats = torch.float16 if half else torch.float32
+        kind = {255: torch.uint8, kernels.TOP: torch.int16}.get(self.tops[k], floats)
         channels = layer.weight.shape[1] // layer.fold**2
         grid = torch.empty(last - first, columns, layer.fold, layer.fold, channels, dtype=kind)
         return grid, grid[max(0, -first) : min(last, height) - first, layer.before : layer.before + width]
@@ -325,73 +329,40 @@ class _Painting:
         if k == 0:
             fold = self.layers[0].fold
             values = self.picture[0, :, fold * first : fold * last].permute(1, 2, 0)[:, :, None, None]
-            if self.in_bytes[k] and values.is_floating_point():
+            if self.tops[k] and values.is_floating_point():
                 values = (values * 255 + 0.5).clamp_(0, 255)
             cells(inside).copy_(cells(values))
         elif self._streams(k):
             assert self.stream is not None
             values = self.stream[first:last, :, None, None].float()
-            if self.in_bytes[k]:
+            if self.tops[k]:
                 kernels.encode(values, *self.codes[k], inside, relu=False)
             else:
                 inside.copy_(values)
         else:
             rows = self.sizes[k - 1][0] // self.layers[k - 1].stride
             a, b = first * rows // self.sizes[k][0], last * rows // self.sizes[k][0]
-            values = self._convolve(k - 1, a, b) if held is None else held
+            values = self._convolve(k - 1, a, b)[0] if held is None else held
             kernels.encode(values, *self.codes[k], inside, relu=True)
 
-    def _convolve(self, k: int, first: int, last: int) -> Tensor:
-        """Rows `first` to `last` of layer k's convolution, without bias.
+    def _convolve(self, k: int, first: int, last: int) -> tuple[Tensor, kernels.Range | None]:
+        """Rows `first` to `last` of layer k's convolution, and their statistics where they are known.
 
-        (rows, columns, fold, fold, O) in float32 or bfloat16.
+        (rows, columns, fold, fold, O) in float32 or bfloat16, without bias where a norm follows.
         """
         layer = self.layers[k]
         start = first * layer.stride - layer.before
         x = self._rows(k, start, start + (last - first - 1) * layer.stride + layer.kernel)
-        if not self.in_bytes[k]:
-            x = x.float()
-        image = x.flatten(2).permute(2, 0, 1)[None]
-        y: Tensor = self.filters[k].convolve(image)[0].permute(1, 2, 0)
-        y = y.view(*y.shape[:2], layer.fold_out, layer.fold_out, -1)
-        if layer.edges:
-            self._fix_edges(k, x[:, :, 0, 0], y, first == 0, last == self.sizes[k][0])
-        return y
-
-    def _fix_edges(self, k: int, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
-        """Compute the outermost pixels after bilinear doubling again, in place in y.
-
-        The network pads the doubled image by reflection. Here the small image was padded by replication.
-
-        x: (rows + 2, columns + 2, C), the small image with its padding. y: (rows, columns, 2, 2, O).
-        at_top, at_bottom: the rows contain the first or the last row of the picture.
-        """
-        scale = torch.from_numpy(self.filters[k].scale)[:, None, None]
-        everything = slice(None)
-        of_x = {"inner": everything, "first": slice(1, 3), "last": slice(-3, -1)}
-        of_y = {
-            "inner": (everything, everything),
-            "first": (slice(1), slice(1)),
-            "last": (slice(-1, None), slice(1, 2)),
-        }
-        for (rows, columns), kernel in self.layers[k].edges.items():
-            if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
-                continue
-            part = x[of_x[rows], of_x[columns]].float().permute(2, 0, 1)[None]
-            out = F.conv2d(part, kernel * scale)[0].permute(1, 2, 0)
-            (row, place), (column, at) = of_y[rows], of_y[columns]
-            target = y[row, column, place, at]
-            target.copy_(out.view(*out.shape[:2], *target.shape[2:]))
+        at_top, at_bottom = first == 0, last == self.sizes[k][0] // layer.stride
+        return self.filters[k].convolve(x if self.tops[k] else x.float(), at_top, at_bottom)
 
     def _finish(self, out: Tensor) -> Iterator[None]:
         """Run the last layer, which has no norm, and write its output to a picture; yields after each band."""
         k, layer = len(self.layers) - 1, self.layers[-1]
         levels, half = (255.0, 0.5) if out.dtype == torch.uint8 else (1.0, 0.0)
-        bias = layer.module.conv.bias
-        assert isinstance(bias, Tensor)
         reach = self.output.tanh_scale / 255 if self.output.output == "tanh" else 0.5
         for a, b in self._bands(k):
-            y = self._convolve(k, a, b).add_(bias)
+            y = self._convolve(k, a, b)[0]
             y = y.tanh_() if self.output.output == "tanh" else y
             target = out[0, :, layer.fold_out * a : layer.fold_out * b].permute(1, 2, 0)[:, :, None, None]
             kernels.encode(

@@ -58,6 +58,26 @@ ALWAYS void gather(const void *x, long i, int narrow, long pixels, long channels
     }
 }
 
+/* Mean, variance, minimum and maximum of each channel from the sums and sums of squares (2 * channels) and the ends
+   (2 * channels) of all places of a cell. out is (4, channels / phases). */
+static void finish(const double *sums, const float *ends, long pixels, long channels, long phases, float *out) {
+    long single = channels / phases;
+    for (long c = 0; c < single; c++) {
+        double mean = 0, spread = 0;
+        out[2 * single + c] = ends[2 * c];
+        out[3 * single + c] = ends[2 * c + 1];
+        for (long p = c; p < channels; p += single) {
+            mean += sums[2 * p] / pixels / phases;
+            spread += sums[2 * p + 1] / pixels / phases;
+            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
+            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
+        }
+        spread -= mean * mean;
+        out[c] = mean;
+        out[single + c] = spread < 0 ? 0 : spread;
+    }
+}
+
 /* Statistics of an array (pixels, channels). It holds the channels of `phases` places of a cell, one place after the
    other. out is (4, channels / phases): mean, variance, minimum and maximum over all pixels and places. */
 void measure(const void *x, long narrow, long pixels, long channels, long phases, float *out) {
@@ -91,21 +111,7 @@ void measure(const void *x, long narrow, long pixels, long channels, long phases
     for (int t = 0; t < threads; t++) /* in a fixed order, so that the sum is the same each time */
         for (long c = 0; c < 2 * channels; c++) sums[c] += all[2 * channels * t + c];
     free(all);
-    long single = channels / phases;
-    for (long c = 0; c < single; c++) {
-        double mean = 0, spread = 0;
-        out[2 * single + c] = ends[2 * c];
-        out[3 * single + c] = ends[2 * c + 1];
-        for (long p = c; p < channels; p += single) {
-            mean += sums[2 * p] / pixels / phases;
-            spread += sums[2 * p + 1] / pixels / phases;
-            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p]);
-            extend(out + 2 * single + c, out + 3 * single + c, ends[2 * p + 1]);
-        }
-        spread -= mean * mean;
-        out[c] = mean;
-        out[single + c] = spread < 0 ? 0 : spread;
-    }
+    finish(sums, ends, pixels, channels, phases, out);
 }
 
 /* Round weight (filters, size) * scale (size) to int8 levels. factors: the dequantisation scale of each filter. */
@@ -136,6 +142,14 @@ ALWAYS void to_bytes(const void *x, long i, int narrow, const float *multiply, c
     }
 }
 
+ALWAYS void to_words(const void *x, long i, int narrow, const float *multiply, const float *add, int16_t *out, long n) {
+    for (long c = 0; c < n; c++) {
+        float v = at(x, i + c, narrow) * multiply[c] + add[c];
+        v = v < 0 ? 0 : v > 4095 ? 4095 : v;
+        out[c] = (int16_t)(int)v;
+    }
+}
+
 ALWAYS void to_floats(const void *x, long i, int narrow, const float *multiply, const float *add, float *out, long n,
                       float lowest) {
     for (long c = 0; c < n; c++) {
@@ -144,7 +158,7 @@ ALWAYS void to_floats(const void *x, long i, int narrow, const float *multiply, 
     }
 }
 
-/* Write x * multiply + add, at least `lowest`, as uint8 (size 1) or float (size 4). There are shape = (a, b, c) runs of
+/* Write x * multiply + add, at least `lowest`, as uint8 (size 1), int16 of 12 bits (size 2) or float (size 4). There are shape = (a, b, c) runs of
    `length` values. The distances between runs are steps[0..2] in x and steps[3..5] in out. multiply and add have
    `period` values and repeat; `period` divides `length`. */
 void encode(const void *x, long narrow, const float *multiply, const float *add, char *out, long size, const long *shape,
@@ -157,11 +171,16 @@ void encode(const void *x, long narrow, const float *multiply, const float *add,
                 long to = a * steps[3] + b * steps[4] + c * steps[5];
                 for (long end = from + length; from < end; from += period, to += period) {
                     uint8_t *bytes = (uint8_t *)out + to;
+                    int16_t *words = (int16_t *)out + to;
                     float *floats = (float *)out + to;
                     if (size == 1 && narrow)
                         to_bytes(x, from, 1, multiply, add, bytes, period);
                     else if (size == 1)
                         to_bytes(x, from, 0, multiply, add, bytes, period);
+                    else if (size == 2 && narrow)
+                        to_words(x, from, 1, multiply, add, words, period);
+                    else if (size == 2)
+                        to_words(x, from, 0, multiply, add, words, period);
                     else if (narrow)
                         to_floats(x, from, 1, multiply, add, floats, period, lowest);
                     else
@@ -196,3 +215,5 @@ void accumulate(float *stream, const float *x, const float *multiply, long pixel
         }
     }
 }
+
+#include "convolve.c"

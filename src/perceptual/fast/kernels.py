@@ -1,4 +1,5 @@
-"""The passes over memory of fast inference: statistics of a grid, its conversion, and sums for residual blocks.
+"""The passes over memory of fast inference: statistics of a grid, its conversion, sums for residual blocks, and
+convolutions of levels.
 
 Each is one pass in kernels.c, where PyTorch's operations need three to five. Without compiled kernels (see library.py)
 PyTorch's operations do the same here.
@@ -16,12 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from perceptual.fast.folding import cells
 from perceptual.fast.library import compiled as compiled
 
 Vector = NDArray[np.float32]
-_SIZES = {torch.uint8: 1, torch.float32: 4}
+TOP = 4095
+"""The largest level that is stored in int16. A sum of products with filters in int16 fits into 32 bits."""
+UNITS = {255: 4, TOP: 2}
+"""Largest level -> the number of channels that one instruction multiplies and adds up."""
+_SIZES = {torch.uint8: 1, torch.int16: 2, torch.float32: 4}
+_BLOCK = 16
+"""Filters of one register."""
 
 
 @dataclass(eq=False)
@@ -63,16 +71,16 @@ def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, rel
     """Write values * multiply + add into another grid.
 
     values: a grid in float32 or bfloat16. multiply, add: (C,), one factor and one summand for each channel.
-    target: a grid of the same pixels, with the same fold or another one, in uint8, float16 or float32. In uint8 values
-        are clamped to [0, 255] and their fraction is dropped.
+    target: a grid of the same pixels, with the same fold or another one, in uint8, int16, float16 or float32. In uint8
+        values are clamped to [0, 255], in int16 to [0, 4095], and their fraction is dropped.
     relu: replace negative values with 0.
     """
     library = compiled()
     same = values.shape[2] == target.shape[2]
     if library is None or target.dtype not in _SIZES or not values.is_contiguous():
         values = torch.addcmul(torch.from_numpy(add), values.float(), torch.from_numpy(multiply))
-        if target.dtype == torch.uint8:
-            values = values.clamp_(0, 255)
+        if not target.is_floating_point():
+            values = values.clamp_(0, 255 if target.dtype == torch.uint8 else TOP)
         elif relu:
             values = values.clamp_(min=0)
         (target if same else cells(target)).copy_(values if same else cells(values))
@@ -139,3 +147,81 @@ def quantise(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
     weight = weight * torch.from_numpy(scale).repeat(channels // len(scale))[:, None, None]
     factors = weight.abs().amax((1, 2, 3)).clamp_min_(1e-12) / 127
     return weight.div_(factors[:, None, None, None]).round_().to(torch.int8), factors
+
+
+def convolves(channels: int, top: int) -> bool:
+    """Whether `convolve` can read levels up to `top` of so many channels here: on processors with AVX-512 VNNI.
+
+    Not on those with AMX: there PyTorch's 8-bit convolution is faster.
+    """
+    library = compiled()
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return library is not None and channels % UNITS[top] == 0 and bool(library.convolves()) and not amx
+
+
+def ordered(filters: Tensor, unit: int) -> Tensor:
+    """Filters (variants, O, I, K, K) in the order of memory of `pack`: (variants, blocks, K, K, I / unit, 16, unit).
+
+    The last block is filled up with zeros. Empty if I is not a multiple of unit.
+    """
+    variants, count, channels, size, _ = filters.shape
+    if channels % unit:
+        return filters.new_empty(0)
+    filters = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, -count % _BLOCK))
+    filters = filters.view(variants, -1, _BLOCK, channels // unit, unit, size, size)
+    return filters.permute(0, 1, 5, 6, 3, 2, 4).contiguous()
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Filters as `convolve` reads them: integers in the order of `ordered`, the dequantisation scale of each filter
+    (variants, blocks * 16), and what is added to its output, (blocks * 16,). `count` is the number of filters.
+    """
+
+    filters: Tensor
+    factors: Tensor
+    bias: Tensor
+    count: int
+
+
+def pack(weight: Tensor, scale: Vector, bias: Tensor | None, unit: int, count: int) -> Levels:
+    """Scale filters by input channel and round them to int8 (unit 4) or int16 (unit 2).
+
+    weight: from `ordered`, `count` filters without those that fill up the last block. scale: (I,). bias: (count,).
+    """
+    variants, blocks, size, _, groups = weight.shape[:5]
+    levels = torch.empty(weight.shape, dtype=torch.int8 if unit == UNITS[255] else torch.int16)
+    factors, added = torch.empty(variants, blocks * _BLOCK), torch.zeros(blocks * _BLOCK)
+    if bias is not None:
+        added[:count] = bias
+    numbers = variants * blocks, size * size, groups * unit, unit
+    library = compiled()
+    assert library is not None
+    library.pack(weight.data_ptr(), scale.ctypes.data, *numbers, levels.data_ptr(), factors.data_ptr())
+    return Levels(levels, factors, added, count)
+
+
+def convolve(
+    x: Tensor, levels: Levels, stride: int, fold: int, *, narrow: bool, at_top: bool, at_bottom: bool
+) -> tuple[Tensor, Range]:
+    """Convolve a padded grid; returns a grid of floats (rows, columns, fold, fold, C), or bfloat16, and its statistics.
+
+    x: a grid in uint8 or int16, contiguous. narrow: write bfloat16. at_top, at_bottom: where there are nine variants of
+    the filters, the first or the last row takes those for it; the first and the last column always do.
+    """
+    library = compiled()
+    assert library is not None
+    assert x.is_contiguous()
+    variants, _, size, *_ = levels.filters.shape
+    pixel, line = x.element_size() * x[0, 0].numel(), x.element_size() * x[0].numel()
+    rows, columns = ((side - size) // stride + 1 for side in x.shape[:2])
+    channels = levels.count // fold**2
+    y = torch.empty(rows, columns, fold, fold, channels, dtype=torch.bfloat16 if narrow else torch.float32)
+    found = np.empty((4, channels), np.float32)
+    numbers = (ctypes.c_long * 14)(
+        *(rows, columns, levels.count, stride * line, stride * pixel, line, size, size * pixel),
+        *(levels.filters.shape[-1], variants, fold**2, narrow, 0 if at_top else -1, rows - 1 if at_bottom else -1),
+    )
+    tensors = (each.data_ptr() for each in (x, levels.filters, levels.factors, levels.bias, y))
+    library.convolve(*tensors, numbers, found.ctypes.data)
+    return y, Range(rows * columns * fold * fold, *found)

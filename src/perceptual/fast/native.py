@@ -45,7 +45,7 @@ def compiled_here() -> ctypes.CDLL | None:
 
 def library_path() -> Path:
     """The compiled file in the cache. Its name has a hash of the source, flags, processor and version of PyTorch."""
-    about = "\n".join([*build.native_flags(), processor(), torch.__version__]).encode() + build.SOURCE.read_bytes()
+    about = "\n".join([*build.native_flags(), processor(), torch.__version__]).encode() + build.source()
     return cache_folder() / "kernels" / f"{hashlib.sha256(about).hexdigest()[:16]}.so"
 
 
@@ -82,6 +82,9 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
     library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
     library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
+    library.pack.argtypes = [pointer, pointer, *[long] * 4, pointer, pointer]
+    library.convolve.argtypes = [pointer] * 7
+    library.convolves.restype = long
     return library
 
 

@@ -1,9 +1,10 @@
-"""A TransformationNetwork as a list of convolutions on folded grids, and their filters in int8 or float32."""
+"""A TransformationNetwork as a list of convolutions on folded grids, and their filters in int8, int16 or float32."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +45,49 @@ class Convolution:
     def kernel(self) -> int:
         """Side of the filters, in cells."""
         return self.weight.shape[-1]
+
+    @cached_property
+    def variants(self) -> Tensor:
+        """The filters for each place of a picture, (1 or 9, O, I, K, K): for inner pixels, or for the first, the inner
+        and the last rows, each times the same of columns.
+        """
+        if not self.edges:
+            return self.weight[None]
+        inner = self.weight.view(2, 2, -1, *self.weight.shape[1:])
+        found = []
+        for rows in _PLACES:
+            for columns in _PLACES:
+                filters = inner.clone()
+                for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):  # the pixels of a cell
+                    row = rows if _PLACES[rows][0] == i else "inner"
+                    column = columns if _PLACES[columns][0] == j else "inner"
+                    if (row, column) in self.edges:
+                        part = self.edges[row, column]
+                        part = part.view(2 - (row != "inner"), 2 - (column != "inner"), -1, *part.shape[1:])
+                        part = part[i if row == "inner" else 0, j if column == "inner" else 0]
+                        (top, left), (height, width) = (_PLACES[row][1], _PLACES[column][1]), part.shape[-2:]
+                        filters[i, j] = 0
+                        filters[i, j, ..., top : top + height, left : left + width] = part
+                found.append(filters.flatten(0, 2))
+        return torch.stack(found)
+
+    @cached_property
+    def ordered(self) -> dict[int, Tensor]:
+        """`variants` in the orders that `kernels.pack` reads, by unit."""
+        return {unit: kernels.ordered(self.variants, unit) for unit in kernels.UNITS.values()}
+
+
+_PLACES = {"first": (0, 1), "inner": (-1, 0), "last": (1, 0)}
+"""Row or column of the outermost pixel in its cell, and the first tap of its filters in the window of 3 taps."""
+
+
+def largest_level(convolution: Convolution, in_bytes: bool) -> int:
+    """The largest level that a convolution reads: 255 in uint8, 4,095 in int16, or 0 where it reads floats.
+
+    in_bytes: whether 8 bits are precise enough for its input.
+    """
+    top = 255 if in_bytes else kernels.TOP
+    return top if in_bytes or kernels.convolves(convolution.weight.shape[1], top) else 0
 
 
 def supports(network: TransformationNetwork) -> bool:
@@ -102,41 +146,92 @@ def _convolution(
 
 
 class Filters:
-    """The filters of one convolution for one picture, in int8 or float32.
+    """The filters of one convolution for one picture, in int8, int16 or float32.
 
     The convolution reads levels: the true value of channel c is level * scale[c] + constant[c]. The filters carry the
     scale. `zero` is the level of the true value 0, (C,).
+
+    top: the largest level, see `largest_level`.
     """
 
-    def __init__(self, convolution: Convolution, scale: Vector, constant: Vector, in_bytes: bool) -> None:
-        fold, weight = convolution.fold, convolution.weight
+    def __init__(self, convolution: Convolution, scale: Vector, constant: Vector, top: int) -> None:
+        fold, weight, self.layer = convolution.fold, convolution.weight, convolution
         channels = weight.shape[1] // fold**2
         self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [convolution.stride] * 2
         zero = np.array(np.broadcast_to(-constant / self.scale, channels))
-        self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, 255) if in_bytes else zero)
-        # The largest grids are limited by memory bandwidth: their values are written as bfloat16.
-        self.narrow = convolution.fold_out == 2 and convolution.module.norm is not None
-        self.weight, self.packed, self.bias = weight, None, None
-        if not in_bytes or convolution.mode == "zero":
+        self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, top) if top else zero)
+        # The largest grids are limited by memory bandwidth: there the products of bytes are written as bfloat16.
+        self.narrow = convolution.fold_out == 2 and convolution.module.norm is not None and top == 255
+        self.weight, self.packed, self.levels, self.bias = weight, None, None, None
+        own = top > 0 and kernels.convolves(weight.shape[1], top)
+        if not top or convolution.mode == "zero":
             self.weight = weight * torch.from_numpy(self.scale).repeat(fold**2)[:, None, None]
         if convolution.mode == "zero":  # here the norm does not remove constants: each place of a cell sees other taps
             self.bias = -(self.weight.sum((2, 3)) @ self.zero)
-        if in_bytes:
+        if convolution.module.norm is None:
+            bias = convolution.module.conv.bias
+            assert isinstance(bias, Tensor)
+            bias = bias.detach().repeat(convolution.fold_out**2)
+            self.bias = bias if self.bias is None else self.bias + bias
+        if own:
+            unit = kernels.UNITS[top]
+            self.levels = kernels.pack(
+                convolution.ordered[unit], np.tile(self.scale, fold**2), self.bias, unit, len(weight)
+            )
+        elif top:
             levels, factors = kernels.quantise(weight, self.scale)
             packed = torch.ops.onednn.qconv_prepack(levels, factors, 1.0, 0, self.stride, [0, 0], [1, 1], 1, None)
             self.packed = packed, factors, torch.zeros(len(factors), dtype=torch.int32)
         else:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
 
-    def convolve(self, image: Tensor) -> Tensor:
-        """Convolve levels (1, C, H, W), in channels_last, without padding; returns (1, O, h, w).
+    def convolve(self, x: Tensor, at_top: bool, at_bottom: bool) -> tuple[Tensor, kernels.Range | None]:
+        """Convolve levels without padding; returns (rows, columns, fold, fold, O), and their statistics where they are
+        known.
 
-        The result is in float32, or in bfloat16 if the levels are uint8 and `narrow` is set.
+        The result is in float32, or in bfloat16 if `narrow` is set.
+
+        x: (rows, columns, fold, fold, C). at_top, at_bottom: the rows contain the first or the last of the picture.
         """
+        fold = self.layer.fold_out
+        if self.levels is not None:
+            return kernels.convolve(
+                x, self.levels, self.layer.stride, fold, narrow=self.narrow, at_top=at_top, at_bottom=at_bottom
+            )
+        image = x.flatten(2).permute(2, 0, 1)[None]
         if self.packed is None:
-            return F.conv2d(image, self.weight, self.bias, self.stride)
-        x, filters = (image, 1.0, 0), (*self.packed, self.bias)
-        kind = torch.bfloat16 if self.narrow else torch.float32
-        as_floats: tuple[Any, ...] = (1.0, 0, kind, "none", [], "")
-        y: Tensor = torch.ops.onednn.qconv2d_pointwise(*x, *filters, self.stride, [0, 0], [1, 1], 1, *as_floats)
-        return y
+            y = F.conv2d(image, self.weight, self.bias, self.stride)
+        else:
+            kind = torch.bfloat16 if self.narrow else torch.float32
+            filters = (image, 1.0, 0, *self.packed, self.bias, self.stride, [0, 0], [1, 1], 1)
+            as_floats: tuple[Any, ...] = (1.0, 0, kind, "none", [], "")
+            y = torch.ops.onednn.qconv2d_pointwise(*filters, *as_floats)
+        y = y[0].permute(1, 2, 0)
+        y = y.view(*y.shape[:2], fold, fold, -1)
+        if self.layer.edges:
+            self._fix_edges(x[:, :, 0, 0], y, at_top, at_bottom)
+        return y, None
+
+    def _fix_edges(self, x: Tensor, y: Tensor, at_top: bool, at_bottom: bool) -> None:
+        """Compute the outermost pixels after bilinear doubling again, in place in y.
+
+        The network pads the doubled image by reflection. Here the small image was padded by replication.
+
+        x: (rows + 2, columns + 2, C), the small image with its padding. y: (rows, columns, 2, 2, O).
+        """
+        scale = torch.from_numpy(self.scale)[:, None, None]
+        everything = slice(None)
+        of_x = {"inner": everything, "first": slice(1, 3), "last": slice(-3, -1)}
+        of_y = {
+            "inner": (everything, everything),
+            "first": (slice(1), slice(1)),
+            "last": (slice(-1, None), slice(1, 2)),
+        }
+        for (rows, columns), kernel in self.layer.edges.items():
+            if (rows == "first" and not at_top) or (rows == "last" and not at_bottom):
+                continue
+            part = x[of_x[rows], of_x[columns]].float().permute(2, 0, 1)[None]
+            out = F.conv2d(part, kernel * scale)[0].permute(1, 2, 0)
+            (row, place), (column, at) = of_y[rows], of_y[columns]
+            target = y[row, column, place, at]
+            target.copy_(out.view(*out.shape[:2], *target.shape[2:]))

@@ -4,20 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from perceptual.functional import mix
 from perceptual.networks.architecture import Layer
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes. Each process gets the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _add(gradients[0])
+
+
+def _add(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+    return total
+
+
 class BatchNorm(nn.BatchNorm2d):
-    """Spatial batch normalisation, as in the paper. It ignores the style."""
+    """Spatial batch normalisation, as in the paper. It ignores the style.
+
+    If several processes train a network, the statistics are those of the images of all processes. All must call it.
+    `torch.nn.SyncBatchNorm` does the same on GPUs only.
+    """
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        launched = self.training and distributed.is_available() and distributed.is_initialized()
+        if launched and (processes := distributed.get_world_size()) > 1:
+            return self._by_all(x.float(), processes).to(x.dtype)
         return super().forward(x)
+
+    def _by_all(self, x: Tensor, processes: int) -> Tensor:
+        """x: the images of this process (N, C, H, W), as many as in the other processes."""
+        mean = _add(x.mean((0, 2, 3))) / processes
+        centred = x - mean[:, None, None]
+        variance = _add(centred.square().mean((0, 2, 3))) / processes
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            values = processes * x.numel() / len(mean)
+            unbiased = variance.detach() * values / max(1, values - 1)  # as in nn.BatchNorm2d
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(unbiased, momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
 
 
 class InstanceNorm(nn.Module):

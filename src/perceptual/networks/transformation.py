@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -196,12 +197,20 @@ def with_noise(image: Tensor, amount: float, noise: Tensor | None = None) -> Ten
     """
     if not amount:
         return image
+    if image.dtype == torch.uint8:
+        size = image.shape[-2:]
+        levels = _noise_levels(amount, *size) if noise is None else (255 * (amount * noise) + 0.5).floor().short()
+        return (image + levels.to(image.device)).clamp_(0, 255).to(torch.uint8)
     if noise is None:
         noise = noise_field(image.shape[-2], image.shape[-1])
     noise = amount * noise.to(image.device)
-    if image.dtype == torch.uint8:
-        return (image + (255 * noise + 0.5).floor()).clamp_(0, 255).to(torch.uint8)
     return (image + noise.to(image.dtype)).clamp(0, 1)
+
+
+@lru_cache(maxsize=2)
+def _noise_levels(amount: float, height: int, width: int) -> Tensor:
+    """`amount` times the noise in levels of a byte, (1, 1, height, width) in int16; kept for pictures of one size."""
+    return (255 * (amount * noise_field(height, width)) + 0.5).floor().short()
 
 
 def enlarge(image: Tensor, scale: int) -> Tensor:

@@ -74,6 +74,9 @@ class Task:
         photographs: the dataset.
         samples: the first photos of the dataset for previews, (N, 3, size, size) in [0, 1], at most SAMPLES.
         began_from: the source of the first weights; "" if they come from the seed.
+        share: for one of several training processes, the number of photos of each step that other processes compute
+            before those of this one, and the number of photos of the whole step; otherwise (0, 0). The training loop
+            sets it.
 
     Raises:
         ConfigError: the settings do not fit the task. WeightsError: the weights of a loss network are missing.
@@ -92,6 +95,7 @@ class Task:
         self, settings: Any, dataset: Photographs, *, label: Card | None = None, paths: Paths | None = None
     ) -> None:
         self.settings, self.photographs, self.began_from = settings, dataset, ""
+        self.share = (0, 0)
         self.network = self.new_network(settings)
         self.loss = self.new_loss(paths)
         self.samples = torch.stack([dataset[k][0] for k in range(min(SAMPLES, len(dataset)))])
@@ -123,9 +127,11 @@ class Task:
     def inputs(self, pixels: Tensor, index: int) -> Tensor:
         """The inputs of the network for these photos. By default they are the photos themselves.
 
-        Random changes must depend only on the seed and on `index`, so that a run can be resumed exactly.
+        Random changes must depend only on the seed and on the number of each photo, so that a run can be resumed
+        exactly. Changes that are the same for all photos of a step must depend on the number of its first photo, which
+        is `index - self.share[0]`, so that several processes make the same ones.
 
-        pixels: photos (N, 3, H, W) in [0, 1]. index: the number of the first photo in the training stream, from 0.
+        pixels: photos (N, 3, H, W) in [0, 1]. index: the number of the first of them in the training stream, from 0.
         """
         return pixels
 

@@ -165,10 +165,13 @@ class Style(Task):
         return torch.cat(fields).to(pixels.device)
 
     def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """A random motion, and the photos moved by it, with noise. Both depend only on the seed and the index."""
-        rng = random.Random(f"motion {self.settings.train.seed} {index}")
+        """A random motion, and the photos moved by it, with noise. Both depend only on the seed and the step."""
+        before, whole = self.share
+        rng = random.Random(f"motion {self.settings.train.seed} {index - before}")
         motion = random_motion(rng, pixels.shape[-1])
-        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
+        shape = (whole or len(pixels), *pixels.shape[1:])  # the noise of the whole step, so that each photo has its own
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
+        noise = noise[before : before + len(pixels)]
         moved = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
         return motion, moved.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 

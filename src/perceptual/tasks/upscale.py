@@ -210,7 +210,7 @@ class Upscale(Task):
         """
         output = forward(self.inputs(pixels, index))
         if self.loss.networks is not None:
-            rng = random.Random(f"shift {self.settings.train.seed} {index}")
+            rng = random.Random(f"shift {self.settings.train.seed} {index - self.share[0]}")  # one offset for a step
             side = (
                 pixels.shape[-1] - self.network.scale + 1
             )  # always the same size, so that a compiled loss is not compiled again

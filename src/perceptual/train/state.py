@@ -110,6 +110,7 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
         TrainingError: they differ; the message names the first difference.
     """
     here = json.loads(json.dumps(now))
+    before = _with_whole_batch(before)
     found = []
     if photographs is not None and (difference := photographs.difference(before.get("photographs"))):
         found.append(difference)
@@ -122,6 +123,16 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
         found.append(f"the styles were {', '.join(styles[0])} and are now {', '.join(styles[1])}, in this order")
     if found:
         raise TrainingError(f"Cannot resume {path}: {found[0]}.")
+
+
+def _with_whole_batch(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without the number of processes. Earlier versions stored it, and the batch of one process."""
+    changed: dict[str, Any] = json.loads(json.dumps(identity))
+    computer, train = changed.get("computer"), changed.get("train")
+    count = computer.pop("processes", 1) if isinstance(computer, dict) else 1
+    if isinstance(count, int) and isinstance(train, dict) and isinstance(train.get("batch"), int):
+        train["batch"] *= count
+    return changed
 
 
 def _describe_difference(key: str, was: object, now: object) -> str:

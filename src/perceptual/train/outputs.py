@@ -1,0 +1,51 @@
+"""The files of a training run beside its checkpoint: their names, the checks before the run, and the previews."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from perceptual import images
+from perceptual.errors import TrainingError
+from perceptual.events import Step
+from perceptual.files import check_new, exists
+
+
+def side_path(out: str | Path, suffix: str) -> Path:
+    """The path of another file of the run that writes the checkpoint `out`: ("a.safetensors", ".state") -> a.state."""
+    path = Path(out)
+    return path.with_name((path.stem if path.suffix == ".safetensors" else path.name) + suffix)
+
+
+def preview_sheet(preview: Tensor) -> Tensor:
+    """Arrange a preview (2 N, 3, h, w) as one image (1, 3, H, W): N inputs above, and the N outputs below."""
+    rows = preview.chunk(2)
+    return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)[None]
+
+
+def save_preview(out: str | Path, step: Step) -> None:
+    """Write the preview of a Step, if it has one, to the preview folder of the run that writes `out`."""
+    if step.preview is not None:
+        images.write(side_path(out, ".previews") / f"{step.index:06d}.png", preview_sheet(step.preview))
+
+
+def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check, before the training starts, that it will not replace files by accident and that --resume is possible.
+
+    out: the checkpoint to write. resume, overwrite: as in `Trainer.begin`.
+
+    Raises:
+        OutputError: `out` is a folder or exists, or there is a log or a preview folder next to it without a state file.
+        TrainingError: there is an unfinished run, or --resume was given for a finished one.
+    """
+    state = side_path(out, ".state")
+    begun = exists(state)
+    if begun and not resume and not overwrite:
+        raise TrainingError(
+            f"{state} belongs to an unfinished run: add --resume to continue it, or --overwrite to start again."
+        )
+    if exists(out) and resume and not begun:
+        raise TrainingError(f"{out} is finished, so there is nothing to resume: leave --resume out.")
+    check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
