@@ -81,7 +81,7 @@ class VideoConfig:
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = StylizeConfig.precision
-    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32."""
+    """auto: the fastest, which is float16 on a GPU, int8 on a processor that has instructions for it, else float32."""
 
     def __post_init__(self) -> None:
         check(self)
