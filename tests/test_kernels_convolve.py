@@ -52,7 +52,7 @@ def convolved(
     each = np.ones(x.shape[-1], np.float32) if scale is None else scale.numpy()
     levels = kernels.pack(kernels.ordered(weight, unit), each, None, unit, weight.shape[1])
     grid = x[:, :, None, None]
-    return kernels.convolve(grid, levels, stride, fold, narrow=narrow, at_top=True, at_bottom=True)
+    return kernels.convolve(grid, levels, stride, fold, narrow=narrow, ends=(True, True))
 
 
 def expected(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:

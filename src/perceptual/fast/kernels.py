@@ -202,12 +202,13 @@ def pack(weight: Tensor, scale: Vector, bias: Tensor | None, unit: int, count: i
 
 
 def convolve(
-    x: Tensor, levels: Levels, stride: int, fold: int, *, narrow: bool, at_top: bool, at_bottom: bool
+    x: Tensor, levels: Levels, stride: int, fold: int, *, narrow: bool, ends: tuple[bool, bool]
 ) -> tuple[Tensor, Range]:
     """Convolve a padded grid; returns a grid of floats (rows, columns, fold, fold, C), or bfloat16, and its statistics.
 
-    x: a grid in uint8 or int16, contiguous. narrow: write bfloat16. at_top, at_bottom: where there are nine variants of
-    the filters, the first or the last row takes those for it; the first and the last column always do.
+    x: a grid in uint8 or int16, contiguous. narrow: write bfloat16. ends: whether the first row and the last row
+    are those of the picture. Where there are nine variants of the filters, they take those for them; the first and the
+    last column always do.
     """
     library = compiled()
     assert library is not None
@@ -220,7 +221,7 @@ def convolve(
     found = np.empty((4, channels), np.float32)
     numbers = (ctypes.c_long * 14)(
         *(rows, columns, levels.count, stride * line, stride * pixel, line, size, size * pixel),
-        *(levels.filters.shape[-1], variants, fold**2, narrow, 0 if at_top else -1, rows - 1 if at_bottom else -1),
+        *(levels.filters.shape[-1], variants, fold**2, narrow, 0 if ends[0] else -1, rows - 1 if ends[1] else -1),
     )
     tensors = (each.data_ptr() for each in (x, levels.filters, levels.factors, levels.bias, y))
     library.convolve(*tensors, numbers, found.ctypes.data)

@@ -196,7 +196,7 @@ class Filters:
         fold = self.layer.fold_out
         if self.levels is not None:
             return kernels.convolve(
-                x, self.levels, self.layer.stride, fold, narrow=self.narrow, at_top=at_top, at_bottom=at_bottom
+                x, self.levels, self.layer.stride, fold, narrow=self.narrow, ends=(at_top, at_bottom)
             )
         image = x.flatten(2).permute(2, 0, 1)[None]
         if self.packed is None:
