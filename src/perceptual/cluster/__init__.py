@@ -6,7 +6,7 @@ such as s3://bucket/photos/a.jpg. Ray, fsspec and s3fs are imported on first use
 
 from perceptual.cluster.engine import on_ray
 from perceptual.cluster.names import as_url, without_file_scheme
-from perceptual.cluster.plan import VIDEO_SUFFIXES, Naming, Plan, plan
+from perceptual.cluster.planning import VIDEO_SUFFIXES, Naming, Plan, plan
 from perceptual.cluster.work import Convert, Result, Results, Start, work_here
 
 __all__ = [

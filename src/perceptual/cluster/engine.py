@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections import deque
@@ -103,13 +104,13 @@ def _connected(config: EngineConfig, most: int) -> Iterator[Any]:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     try:
-        if config.address is None:
-            cpus = min(config.workers or os.cpu_count() or 1, most)
-            own = {"num_cpus": cpus, "object_store_memory": STORE, "include_dashboard": False}
-            ray.init(address="local", **{**quiet, **own})
-        else:
-            _check_address(config.address)
-            ray.init(address=config.address, **quiet)
+        with _handlers_kept():
+            if config.address is None:
+                quiet |= {"num_cpus": min(config.workers or os.cpu_count() or 1, most)}
+                ray.init(address="local", object_store_memory=STORE, include_dashboard=False, **quiet)
+            else:
+                _check_address(config.address)
+                ray.init(address=config.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split("\n")[0].split()).rstrip(".")
         raise ConfigError(
@@ -120,6 +121,20 @@ def _connected(config: EngineConfig, most: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Put back what signals do: Ray exchanges it, and would end this process at once."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def _check_address(address: str) -> None:

@@ -125,15 +125,17 @@ def is_there(url: str) -> bool:
 
 
 def check_bucket(url: str) -> None:
-    """Check before the work that the bucket of an output exists and may be read.
+    """Check before the work that the bucket of an output exists.
 
     Raises:
         OutputError: it does not exist, or there is no access.
     """
-    if url.startswith("memory://"):
-        return
-    with sentences(url, OutputError):
-        filesystem(url).find(key_of(url).rstrip("/") + "/", maxdepth=1)
+    if not url.startswith("memory://"):  # which has no buckets
+        with sentences(url, OutputError):
+            try:
+                filesystem(url).info(key_of(url).partition("/")[0])
+            except FileNotFoundError as error:
+                raise FileNotFoundError("no such bucket") from error
 
 
 def fetch(url: str, path: Path) -> None:

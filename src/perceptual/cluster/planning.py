@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -88,7 +87,7 @@ def plan(inputs: Sequence[str], out: str | None, naming: Naming, *, overwrite: b
         if target in found:
             raise OutputError(f"The output of {source} would replace the input {target}: choose another -o.")
     if as_url(base):
-        check_bucket(base if len(pairs) > 1 or not single else posixpath.dirname(base))
+        check_bucket(base)
     return _sorted_out(pairs, set() if overwrite else _existing([target for _, target in pairs], base))
 
 
