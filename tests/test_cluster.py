@@ -107,7 +107,7 @@ def test_a_glob_gives_what_it_matches(memory: Any) -> None:
 
 def test_one_file_goes_to_the_name_or_the_folder_that_is_given(memory: Any) -> None:
     single = plan(memory, ["in/a.jpg"], ["memory://in/a.jpg"], "memory://out/b.png")
-    folder = plan(memory, [], ["memory://in/a.jpg"], "memory://out.d/", ending=".webp")
+    folder = plan(memory, [], ["memory://in/a.jpg"], "memory://out.d", ending=".webp")  # as a bucket may be named
     assert single.pairs == [("memory://in/a.jpg", "memory://out/b.png")]
     assert folder.pairs == [("memory://in/a.jpg", "memory://out.d/a.webp")]
 
@@ -155,6 +155,7 @@ def test_the_second_input_of_an_output_fails(memory: Any) -> None:
         (["memory://text"], "memory://out", ImageError, "has no file to convert"),
         (["memory://in/a.jpg"], "memory://in/a.jpg", OutputError, "would replace the input"),
         (["memory://in/a.gif"], "memory://in/", OutputError, "would replace the input"),
+        (["memory://in/a.jpg"], "memory://out/a.doc", OutputError, "a.doc"),
         (["memory://in/**"], "memory://in", ImageError, "All given files are in the output folder"),
     ],
 )

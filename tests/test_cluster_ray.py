@@ -160,4 +160,4 @@ def test_an_address_without_a_cluster_is_one_sentence(
     words = ("stylize", tmp_path / "a.jpg", "-o", tmp_path / "b.jpg", "--engine", "ray", "--address", address)
     code, _, err = run(capsys, *words)
     assert code == 1
-    assert_one_sentence(err, "There is no usable Ray cluster at " + address, "ray start --head")
+    assert_one_sentence(err, "There is no usable Ray cluster at " + address, "`ray start`")

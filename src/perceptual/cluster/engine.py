@@ -111,11 +111,11 @@ def _connected(config: EngineConfig, most: int) -> Iterator[Any]:
             else:
                 _check_address(config.address)
                 ray.init(address=config.address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split("\n")[0].split()).rstrip(".")
         raise ConfigError(
             f"There is no usable Ray cluster at {config.address or 'this machine'} ({reason}): start one with "
-            "`ray start --head`, or leave --address out."
+            "`ray start`, or leave --address out."
         ) from error
     try:
         yield ray

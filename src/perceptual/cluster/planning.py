@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from perceptual import images
 from perceptual.apply import output_name
-from perceptual.cluster.names import as_url, check_bucket, is_file, is_there, list_below
+from perceptual.cluster.names import as_url, check_bucket, is_file, is_there, key_of, list_below
 from perceptual.cluster.work import Result
 from perceptual.errors import ImageError, OutputError
 from perceptual.images import finding
@@ -69,9 +70,11 @@ def plan(inputs: Sequence[str], out: str | None, naming: Naming, *, overwrite: b
     found = {source: relative for entry in inputs for source, relative in _find(entry, naming.suffixes)}
     single = len(found) == 1 and _is_one_file(inputs[0])
     base = as_url(out) or os.path.abspath(os.path.expanduser(out))
-    if single and PurePosixPath(base).suffix and not str(out).endswith("/") and not os.path.isdir(base):
+    if single and _is_name_of_file(base) and not out.endswith("/"):
         if naming.mark or naming.ending:
             raise OutputError(f"-o names the file {out}: leave --suffix and --format out, or give a folder to -o.")
+        if naming.outputs is None:
+            images.check_ending(Path(base))
         pairs = [(next(iter(found)), base)]
     else:
         base = base.rstrip("/")
@@ -113,6 +116,13 @@ def _existing(targets: Sequence[str], base: str) -> set[str]:
     if len(targets) <= FEW:
         return {target for target in targets if is_there(target)}
     return {f"{base}/{name}" for name in list_below(base)}.intersection(targets)
+
+
+def _is_name_of_file(base: str) -> bool:
+    """Whether an output has an ending, as a file has. The name of a bucket may hold a dot, too."""
+    if as_url(base):
+        return "/" in key_of(base).strip("/") and bool(PurePosixPath(base).suffix)
+    return bool(PurePosixPath(base).suffix) and not os.path.isdir(base)
 
 
 def _whole(entry: str) -> str:
