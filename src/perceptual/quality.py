@@ -19,7 +19,8 @@ _CELL = 8
 
 def looks_damaged(image: Tensor) -> bool:
     """Whether an image (1, 3, H, W), in [0, 1] or uint8 levels, shows the blocks of JPEG, or noise."""
-    return blockiness(image) >= BLOCKS_SEEN or noise_level(image) >= NOISE_SEEN
+    part = _middle(image)
+    return blockiness(part) >= BLOCKS_SEEN or noise_level(part) >= NOISE_SEEN
 
 
 def blockiness(image: Tensor) -> float:
