@@ -23,7 +23,7 @@ from perceptual.errors import ConfigError
 from perceptual.events import Step
 from perceptual.quality import looks_damaged
 
-DAMAGED = "This picture looks compressed or noisy, so the photo network enlarges it: --loss decides otherwise."
+DAMAGED = "This picture looks compressed, noisy or aliased, so the photo network enlarges it: --loss decides otherwise."
 
 
 class Upscaler(Model[UpscaleOptions]):
@@ -60,8 +60,8 @@ class Upscaler(Model[UpscaleOptions]):
         """Load the shipped network for a scale. If there is none, the next larger one is used and its result reduced.
 
         scale: above 0. loss: "pixel", "feature", "photo" for compressed and noisy pictures, "srcnn" for the baseline,
-        "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed or
-        noisy (`quality.looks_damaged`), pixel for others.
+        "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed, noisy
+        or aliased (`quality.looks_damaged`), pixel for others.
         denoise: 0 to 1, for photo and auto: how much noise and compression are removed; default: 1. Below 1 the weights
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 

@@ -52,7 +52,7 @@ class StylizeConfig(PaintSettings):
 
     style: str = "starry_night"
     """A shipped style by name (`perceptual styles` lists them), the path of a trained network, also of another program
-    (.pth, .model, .t7), or a blend of styles of one network, such as starry_night:0.7,wave:0.3. In `perceptual
+    (.pth, .model, .t7, .ckpt), or a blend of styles of one network, such as starry_night:0.7,wave:0.3. In `perceptual
     stylize`, all makes a sheet of all shipped styles."""
     name: str | None = None
     """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else
