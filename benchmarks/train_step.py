@@ -2,10 +2,15 @@
 
 python benchmarks/train_step.py [ROUNDS] [LOSS NETWORK]     (its weights must be on this computer; default vgg16)
 
+"bfloat16" is the step where `--precision auto` takes bfloat16: the network by autocast, the loss network with weights
+that are converted once. "plain" is what most code does: float32, PyTorch's default layout, an instance norm by its
+formula, and the content target through the whole loss network. The last line gives plain / step and plain / bfloat16.
+
 Peak is what a 128-channel 3x3 convolution at 64 x 64 reaches here. The arithmetic counted is that of the convolutions
 and matrix products, forward and backward, as torch.utils.flop_counter counts them.
 """
 
+import copy
 import sys
 from contextlib import contextmanager
 
@@ -68,6 +73,31 @@ def target_to_the_end() -> None:
         loss.features(x, loss.layers)
 
 
+half_network, half_loss = copy.deepcopy(network), copy.deepcopy(loss)
+half_loss.networks.cast(torch.bfloat16)
+
+
+def in_bfloat16() -> None:
+    half_network.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = half_loss(half_network(x), x)
+    terms["total"].backward()
+
+
+plain_network, plain_loss = copy.deepcopy(network), copy.deepcopy(loss)
+plain_network.to(memory_format=torch.contiguous_format)
+plain_loss.to(memory_format=torch.contiguous_format)
+plain_x = x.contiguous()
+
+
+def plain() -> None:
+    plain_network.zero_grad()
+    with torch.no_grad():
+        goal = plain_loss.features(plain_x, plain_loss.layers)
+    with plain_norm():
+        plain_loss(plain_network(plain_x), goal)["total"].backward()
+
+
 def peak() -> None:
     with torch.no_grad():
         conv(features)
@@ -84,6 +114,8 @@ times = in_turn(
         "contiguous memory": contiguous,
         "instance norm by its formula": with_plain_norm,
         "target through the whole loss network": target_to_the_end,
+        "bfloat16": in_bfloat16,
+        "plain": plain,
     },
     rounds=rounds,
 )
@@ -93,3 +125,5 @@ print(f"step {times['step']:.3f} s; {flops / 1e9:.1f} GFLOP at a peak of {rate /
 print(f"would take {flops / rate:.3f} s: arithmetic is {flops / rate / times['step']:.0%} of the step")
 for choice in ("contiguous memory", "instance norm by its formula", "target through the whole loss network"):
     print(f"{choice:40} {times[choice] / times['step']:.2f} x the step's time")
+print(f"bfloat16 {times['bfloat16']:.3f} s, plain {times['plain']:.3f} s", end="; ")
+print(f"plain / step {times['plain'] / times['step']:.2f}, plain / bfloat16 {times['plain'] / times['bfloat16']:.2f}")

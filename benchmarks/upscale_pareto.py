@@ -1,18 +1,23 @@
 """Super-resolution networks side by side: quality against time, memory and size, in one run.
 
-python benchmarks/upscale_pareto.py SETS [--scale 4] [--networks FILE ...] [--side 256] [--plot PLOT.png]
+python benchmarks/upscale_pareto.py SETS [--scale 4] [--networks FILE ...] [--realesrgan animevideov3 x4plus]
+    [--side 256] [--processor-seconds] [--plot PLOT.png]
 
-SETS has folders of pictures, such as Set5 and Set14. FILE may be a network of another program. The table has the number
+SETS has folders of pictures, such as Set5 and Set14. FILE may be a network of another program.
+--realesrgan adds Real-ESRGAN at x4 (realesrgan.py says what it needs); x4plus is slow. The table has the number
 of weights; for each set PSNR on Y (dB) and LPIPS (AlexNet; smaller is closer); the median seconds for a square 8-bit
 picture of SIDE pixels, measured in turn; megapixels a second of the result; and the peak memory of a process that
-enlarges this picture, less that of one that enlarges it by bicubic interpolation.
+enlarges this picture, less that of one that enlarges it by bicubic interpolation. --processor-seconds counts the time
+that the process computes, for a busy computer: run it on one core then, by taskset -c 0.
 """
 
 import argparse
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import realesrgan
 import torch
 from matplotlib.figure import Figure
 from timing import in_turn
@@ -32,7 +37,9 @@ def picture(side: int) -> torch.Tensor:
 
 
 def enlarge_by(network: str, scale: int) -> Method:
-    """bicubic, or a network by its name or file."""
+    """bicubic, a model of Real-ESRGAN with its prefix, or a network by its name or file."""
+    if network.startswith(realesrgan.PREFIX):
+        return realesrgan.method(network.removeprefix(realesrgan.PREFIX))
     return bicubic(scale) if network == "bicubic" else Upscaler.load(network).upscale
 
 
@@ -56,19 +63,29 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--networks", nargs="*", default=[])
+    parser.add_argument("--realesrgan", nargs="*", default=[], choices=list(realesrgan.MODELS))
+    parser.add_argument("--processor-seconds", action="store_true")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     scale, side = arguments.scale, arguments.side
+    if arguments.realesrgan and scale != 4:
+        parser.error("--realesrgan is for --scale 4.")
     own = [name for name in shipped.networks("upscale") if name.startswith(f"x{scale}_")]
     loaded = {Path(name).stem: (name, Upscaler.load(name)) for name in [*own, *arguments.networks]}
     weights = {name: sum(p.numel() for p in each.network.parameters()) for name, (_, each) in loaded.items()}
     methods: dict[str, Method] = {"bicubic": bicubic(scale)}
     methods |= {name: each.upscale for name, (_, each) in loaded.items()}
+    files = {name: file for name, (file, _) in loaded.items()}
+    if arguments.realesrgan:
+        peers = realesrgan.methods(arguments.realesrgan)
+        methods, files = methods | peers, files | {name: name for name in peers}
+        weights |= {name: realesrgan.weights(name) for name in peers}
     lpips = {"lpips": PerceptualDistance.lpips("alex")}
     sets = read_sets(arguments.sets, scale)
     lines = means(finish(evaluate(sets, methods, scale, distances=lpips)))
-    small = {name: picture(side) if name in loaded else picture(side).float() / 255 for name in methods}
-    seconds = in_turn({name: lambda name=name: methods[name](small[name]) for name in methods}, rounds=5)
+    clock = time.process_time if arguments.processor_seconds else time.perf_counter
+    small = {name: picture(side) if name in files else picture(side).float() / 255 for name in methods}
+    seconds = in_turn({name: lambda name=name: methods[name](small[name]) for name in methods}, rounds=5, clock=clock)
     base = peak("bicubic", scale, side)
     print(f"| network | weights | {' | '.join(sets)} | seconds | megapixels/s | memory, MB |")
     print("| --- " * (5 + len(sets)) + "|")
@@ -76,7 +93,7 @@ def main() -> None:
     for name in methods:
         found = [line for line in lines if line["method"] == name]
         quality = [f"{line['psnr']:.2f} / {line['lpips']:.3f}" for line in found]
-        more = (peak(loaded[name][0], scale, side) - base) / 1e6 if name in loaded else 0
+        more = (peak(files[name], scale, side) - base) / 1e6 if name in files else 0
         speed = (side * scale) ** 2 / 1e6 / seconds[name]
         points[name] = seconds[name], found[0]["psnr"], found[0]["lpips"]
         cells = [f"{weights.get(name, 0):,}", *quality, f"{seconds[name]:.3f}", f"{speed:.1f}", f"{more:.0f}"]

@@ -1,10 +1,12 @@
 """Super-resolution of pictures as people have them: aliased, noisy and compressed, against bicubic interpolation.
 
 python benchmarks/upscale_photo.py FOLDER [--scale 4] [--side 512] [--networks FILE ...] [--denoise 0.5 ...]
+    [--realesrgan animevideov3 x4plus]
 
 Each picture of the folder, its middle square of at most SIDE pixels, is made small in several ways, and enlarged by
 each method. The table has the mean PSNR on Y (dB) and the mean LPIPS (AlexNet; smaller is closer) against the original,
-and for how many pictures a method is below bicubic interpolation in PSNR, and in LPIPS.
+and for how many pictures a method is below bicubic interpolation in PSNR, and in LPIPS. --realesrgan adds Real-ESRGAN
+at x4; realesrgan.py says what it needs.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import realesrgan
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--networks", type=Path, nargs="*", default=[])
+    parser.add_argument("--realesrgan", nargs="*", default=[], choices=list(realesrgan.MODELS))
     parser.add_argument("--denoise", type=float, nargs="*", default=[])
     arguments = parser.parse_args()
     scale = arguments.scale
@@ -69,6 +73,8 @@ def main() -> None:
     for share in arguments.denoise:
         methods[f"photo, denoise {share:g}"] = Upscaler.at_scale(scale, "photo", denoise=share).upscale
     methods |= own_methods(arguments.networks).get(scale, {})
+    if scale == 4:
+        methods |= realesrgan.methods(arguments.realesrgan)
     distance = PerceptualDistance.lpips("alex")
     pictures = list(originals(arguments.folder, arguments.side, scale))
     print(f"{len(pictures)} pictures at x{scale}: PSNR / LPIPS (pictures below bicubic in PSNR, in LPIPS)\n")

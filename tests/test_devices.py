@@ -45,6 +45,20 @@ def test_memory_running_out_is_told_from_other_errors() -> None:
     assert free_memory(CPU) > 0
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "fused"),
+    [("cuda", "bf16", True), ("cuda", "no", True), ("cuda", "fp16", None), ("cpu", "bf16", None)],
+)
+def test_adam_is_fused_and_products_have_tf32_on_cuda_only(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str, fused: bool | None
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", seen.append)
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, lr, fused: seen.append(fused))
+    devices.make_adam([], 0.1, torch.device(device), precision)
+    assert seen == (["high", fused] if device == "cuda" else [fused])
+
+
 def test_channels_last_changes_the_layout_and_not_the_values() -> None:
     conv = torch.nn.Conv2d(3, 4, 3)
     before = conv.weight.clone()

@@ -254,13 +254,6 @@ def test_a_zip_that_unpacks_to_more_than_its_size_is_refused(tmp_path: Path) -> 
     assert "damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("ending", [".ckpt", ".index"])
-def test_checkpoints_of_tensorflow_are_named(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"udnie{ending}"
-    path.write_bytes(bytes(100) + bytes.fromhex("57fb808b247547db"))
-    assert "is a checkpoint of TensorFlow, which perceptual does not read" in refusal(path)
-
-
 def test_torchscript_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     with zipfile.ZipFile(path, "w") as archive:

@@ -30,7 +30,7 @@ from perceptual.resampling import imresize
 from perceptual.tasks.upscale import upscale_recipe
 
 close = torch.testing.assert_close
-PADDINGS = ("zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop")
+PADDINGS = ("zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop", "same-crop")
 OLD_CARD = {
     "architecture": "c3s1-4 r4 c3s1-3",
     "norm": "instance",

@@ -63,7 +63,9 @@ def picture(height: int = 32, width: int = 40, seed: int = 1) -> Tensor:
 
 
 def settings_of(**values: Any) -> OptimizeConfig:
-    return OptimizeConfig(**{"size": 40, "iterations": 12, "preview_every": 0, "device": "cpu", **values})
+    return OptimizeConfig(
+        **{"size": 40, "iterations": 12, "preview_every": 0, "device": "cpu", "precision": "float32", **values}
+    )
 
 
 def finish(work: Optimization) -> list[Step]:

@@ -318,3 +318,33 @@ class TestRealWeights:
         found = style_targets(config, read_painting(file, Style.recipe("fast")), LossNetworks(tuple(ours)))
         for layer, gram in ours.items():
             assert (gram - found[layer]).abs().amax() < 1e-3 * found[layer].abs().amax(), layer
+
+
+@pytest.mark.parametrize(
+    ("settings", "half"),
+    [
+        ({"method": "adam"}, True),
+        ({"method": "lbfgs"}, False),
+        ({"method": "lbfgs", "precision": "bfloat16"}, True),
+        ({"method": "adam", "precision": "float32"}, False),
+    ],
+)
+def test_adam_takes_bfloat16_where_it_is_faster_and_l_bfgs_stays_in_float32(
+    vgg_file: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], half: bool
+) -> None:
+    monkeypatch.setattr("perceptual.devices.faster_in_bfloat16", lambda: True)
+    made: list[PerceptualLoss] = []
+
+    def kept(*args: Any, **others: Any) -> PerceptualLoss:
+        made.append(style_transfer_loss(*args, **others))
+        return made[-1]
+
+    monkeypatch.setattr("perceptual.optimize.style_transfer_loss", kept)
+    config = OptimizeConfig(size=32, iterations=2, device="cpu", preview_every=0, **settings)
+    run = optimize_style(picture(), picture(seed=2), loss=SHALLOW, config=config, paths={"vgg16": vgg_file})
+    steps = list(run.run())
+    assert steps[-1].losses["total"] < steps[0].losses["total"]
+    assert made[0].networks is not None
+    assert {each.dtype for each in made[0].networks.networks["vgg16"].stages.parameters()} == {
+        torch.bfloat16 if half else torch.float32
+    }

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_one_sentence
+from foreign import compact_state
 from PIL import Image
 from studio import browser, count, failure, give, page, server, sources, text  # noqa: F401  (fixtures)
 from test_cli import run
@@ -195,6 +196,24 @@ def test_a_picture_is_enlarged(studio: Any, page: Any, folder: Path, tmp_path: P
     made = images.read(folder / "results" / "small_x2.png", levels=True).pixels
     assert made.shape == (1, 3, 80, 120)
     assert torch.equal(made, expected)
+
+
+@pytest.mark.usefixtures("seed")
+def test_a_network_of_another_program_is_added_and_chosen(page: Any, tmp_path: Path, photograph: Image.Image) -> None:
+    photograph.convert("RGB").resize((60, 40)).save(tmp_path / "small.png")
+    torch.save(compact_state(scale=2), tmp_path / "2x.pth")
+    with server(tmp_path / "s", device="cpu") as address:
+        page.goto(address.url)
+        page.get_by_role("tab", name="Enlarge").click()
+        give(page, "enlarge-add", tmp_path / "2x.pth")
+        text(page, "#enlarge-about", "Compact x2")
+        assert page.get_by_label("2 times").is_checked()
+        give(page, "enlarge-photos", tmp_path / "small.png")
+        count(page, "#enlarge-compare img", 2)
+        page.reload()
+        page.get_by_role("tab", name="Enlarge").click()
+        page.get_by_label("2x.pth").check()
+        assert "2x.pth enlarges up to 2 times" in failure(page)
 
 
 def test_every_field_has_a_label_and_the_keyboard_reaches_it(studio: Any, page: Any) -> None:

@@ -14,21 +14,25 @@ from typing import Any
 
 import pytest
 import torch
+from foreign import compact_state
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("gradio")
 
-from perceptual import images
+from perceptual import Upscaler, images
+from perceptual.checkpoints import shipped
 from perceptual.config import PaintOptions, StudioConfig
-from perceptual.errors import ConfigError, ImageError, OutputError
+from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.events import Step
 from perceptual.studio import snippets
 from perceptual.studio.folder import Folder, plain_name
 from perceptual.studio.guard import COOKIE, Guard
 from perceptual.studio.jobs import Job, Jobs
 from perceptual.studio.models import Models, Paint
+from perceptual.studio.studio import Studio
+from perceptual.studio.tabs import enlarge
 from perceptual.studio.tabs.paint import choice_of
 
 TOKEN = "a secret of 24 letters ."
@@ -411,3 +415,56 @@ def test_the_command_of_a_painting_parses(tmp_path: Path) -> None:
     assert words[-2:] == ["-o", "out.jpg"]
     compile(python, "snippet", "exec")
     assert "strength=0.5" in python
+
+
+# upscaling networks of other programs
+
+
+@pytest.mark.usefixtures("seed")
+def test_an_added_network_enlarges_a_part_and_the_whole_as_upscaler_does(
+    tmp_path: Path, photograph: Image.Image
+) -> None:
+    torch.save(compact_state(scale=4), tmp_path / "4x model.pth")
+    photograph.convert("RGB").resize((60, 40)).save(tmp_path / "small.png")
+    studio = Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu"))
+    work = enlarge._Work(studio)
+    scale, chosen, field = work.add(str(tmp_path / "4x model.pth"))
+    assert (scale, field) == ("4 times", None)
+    assert chosen.value == "4x_model.pth"
+    assert [name for name, _ in chosen.choices] == [*enlarge.LOSSES, "4x_model.pth"]
+    about = work.about("4 times", "4x_model.pth")
+    assert "Compact x4" in about
+    assert "licence: not in the file" in about
+    assert work.about("4 times", "Automatic") == ""
+    whole = Upscaler.load(tmp_path / "4x model.pth", device="cpu").upscale(
+        images.read(tmp_path / "small.png", levels=True).pixels
+    )
+    _, part = studio.models.magnified(tmp_path / "small.png", (0.5, 0.5), 4, "4x_model.pth")
+    assert torch.equal(part, whole)
+    shell, python = work.snippets(str(tmp_path / "small.png"), "2 times", "4x_model.pth")
+    words = shlex.split(shell)
+    assert words[words.index("--network") + 1] == str(studio.folder.upscalers / "4x_model.pth")
+    assert "--loss" not in words
+    assert "scale=2" in python
+    work.enlarge([str(tmp_path / "small.png")], "2 times", "4x_model.pth")
+    wait_for(lambda: not any(job.active for job in studio.jobs.all()))
+    with Image.open(studio.folder.results / "small_x2.png") as made:
+        assert made.size == (120, 80)
+    with pytest.raises(ConfigError, match="up to 4 times"):
+        work.enlarge([str(tmp_path / "small.png")], "8 times", "4x_model.pth")
+    with pytest.raises(ConfigError, match="already"):
+        work.add(str(tmp_path / "4x model.pth"))
+    (studio.folder.upscalers / "4x_model.pth").unlink()
+    with pytest.raises(ConfigError, match="any more"):
+        work.about("2 times", "4x_model.pth")
+    studio.close()
+
+
+def test_a_file_that_is_no_upscaling_network_is_not_added(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "a.pth")
+    studio = Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu"))
+    for path in (tmp_path / "a.pth", shipped.networks("style")["gallery"]):
+        with pytest.raises(CheckpointError):
+            enlarge._Work(studio).add(str(path))
+    assert list(studio.folder.upscalers.iterdir()) == []
+    studio.close()

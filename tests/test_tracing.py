@@ -29,6 +29,7 @@ CONFIGS = {
     "Torch7": NetworkConfig(
         "c9s1-4 d4 d8 r8 x8 c3s1-4 x4 c9s1-3", norm="instance", padding="reflect-start-crop", output="caffe"
     ),
+    "TensorFlow": NetworkConfig(STYLE, norm="instance", padding="same-crop"),
     "noise": NetworkConfig(STYLE, norm="instance", padding="replicate", noise=0.1),
     "pixel shuffle": NetworkConfig("c5s1-4 r4 s4-3", norm="none", padding="replicate", output="bicubic"),
     "unshuffle": NetworkConfig("p2-12 c3s1-4 r4 s4-3", norm="none", padding="zero", output="bicubic"),

@@ -18,7 +18,7 @@ from perceptual.checkpoints import Card, shipped
 from perceptual.config import NetworkConfig, UpscaleConfig
 from perceptual.errors import ConfigError
 from perceptual.networks import TransformationNetwork
-from perceptual.quality import blockiness, looks_damaged, noise_level
+from perceptual.quality import aliasing, blockiness, looks_damaged, noise_level
 
 close = torch.testing.assert_close
 
@@ -98,11 +98,33 @@ def test_grey_noise_is_seen_too(clean: Tensor) -> None:
     assert looks_damaged(noisy(GREY, 4, grey=True))
 
 
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_photo_reduced_without_a_filter_looks_damaged(step: int) -> None:
+    photo = images.from_any(np.ascontiguousarray(skimage.data.astronaut()))
+    size = (photo.shape[-2] // step, photo.shape[-1] // step)
+    aliased = photo[..., ::step, ::step]
+    assert looks_damaged(aliased)
+    assert looks_damaged(aliased.mT)
+    assert aliasing(images.resize(photo, size=size)) < 0.5 < 0.7 < aliasing(aliased)
+
+
+def test_aliasing_by_hand() -> None:
+    """Two waves, at 15.5 and 11.5 sixteenths of the Nyquist frequency: half the amplitude is a quarter of the power."""
+    place = torch.arange(256) * torch.pi / 16
+    for amplitude in (0.1, 0.05):
+        waves = amplitude * torch.cos(15.5 * place) + 0.1 * torch.cos(11.5 * place)
+        image = (0.5 + waves + waves[:, None]).expand(1, 3, 256, 256)
+        assert aliasing(image) == pytest.approx((amplitude / 0.1) ** 2, rel=0.02)
+    assert aliasing(GREY) == 0
+    assert aliasing(torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))) == pytest.approx(1, rel=0.2)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (15, 15), (34, 400), (16, 16)])
 def test_a_small_picture_has_a_finite_answer(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)
     assert math.isfinite(blockiness(image))
     assert math.isfinite(noise_level(image))
+    assert math.isfinite(aliasing(image))
 
 
 def test_black_and_white_have_no_noise() -> None:

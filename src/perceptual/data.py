@@ -207,6 +207,7 @@ def batches(
         num_workers=min(config.workers, _processors()),
         collate_fn=_collate,
         worker_init_fn=_ignore_interrupts,
+        pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU does not block
     )
     try:
         yield from loader

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from perceptual import images, lbfgs
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig
-from perceptual.devices import choose_device, out_of_memory
+from perceptual.devices import choose_device, choose_precision, out_of_memory
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.events import Step
 from perceptual.losses import PerceptualLoss, style_transfer_loss
@@ -248,6 +248,10 @@ def _optimization(
     shape = next((image.shape[-2:] for image in (content, style) if isinstance(image, Tensor)), (512, 512))
     size = images.scaled_size(shape[0], shape[1], 1 if config.size is None else config.size / max(shape))
     device = choose_device(config.device)
+    wanted = config.precision
+    if wanted == "auto" and (config.method == "lbfgs" or content is None or style is None):
+        wanted = "float32"
+    half = choose_precision(device, wanted) == "bf16"
 
     def start(size: Size) -> Tensor:
         if config.init == "noise" or content is None:
@@ -261,6 +265,8 @@ def _optimization(
         painting = images.resize(style, longer_side=side) if isinstance(style, Tensor) else style
         paintings = [] if painting is None else [painting]
         terms = style_transfer_loss(loss, paintings, paths=paths, device=device)
+        if half and terms.networks is not None:
+            terms.networks.cast(torch.bfloat16)
         target_features = {} if target is None else terms.goal(target)
         if references:
             terms.set_references(references)

@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from perceptual.config import Existing
 from perceptual.devices import out_of_memory
 from perceptual.errors import ImageError, OutputError, PerceptualError
 from perceptual.images import Picture, finding
+
+P = TypeVar("P", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _in_folder(
         raise OutputError(f"{out} is a file: give a folder to write to.")
     named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}
     earlier = [f for f in found if _real(out) in _real(f.path).parents and os.path.abspath(f.path) not in named]
-    pairs = [(f.path, out / _named(f.relative, mark, ending)) for f in found if f not in earlier]
+    pairs = [(f.path, out / output_name(f.relative, mark, ending)) for f in found if f not in earlier]
     if not mark:
         _refuse_neighbours(pairs)
     if not pairs:
@@ -115,17 +118,17 @@ def _beside(
             raise OutputError(f"{entry} is not a single file: give a folder for the results with -o FOLDER.")
     pairs, taken = list[tuple[Path, Path]](), set[Path]()
     for each in found:
-        target, count = _named(each.path, mark, ending), 1
+        target, count = output_name(each.path, mark, ending), 1
         while number and (target in taken or os.path.lexists(target)):
             count += 1
-            target = _named(each.path, f"{mark}_{count}", ending)
+            target = output_name(each.path, f"{mark}_{count}", ending)
         taken.add(target)
         pairs.append((each.path, target))
     return pairs
 
 
-def _named(path: Path, mark: str, ending: str) -> Path:
-    """The path of an output: with the mark, and with an ending that can be written."""
+def output_name(path: P, mark: str, ending: str) -> P:
+    """The path of an output: with the mark, and with an ending that can be written. The arguments: `plan_outputs`."""
     kept = path.suffix if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"
     return path.with_name(f"{path.stem}{mark}{ending or kept}")
 

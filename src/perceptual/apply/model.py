@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.apply import tiles
+from perceptual.apply.gpu import Function, Graphs, fetch, send
 from perceptual.checkpoints import Card
 from perceptual.config import ModelOptions, changed
 from perceptual.devices import channels_last, choose_device
-from perceptual.errors import CheckpointError
+from perceptual.errors import CheckpointError, ImageError
 from perceptual.events import Step, finish
 from perceptual.networks import DAMAGED, TransformationNetwork
 
@@ -45,6 +47,7 @@ class Model(Generic[Options]):
         self.device, self.card = choose_device(str(device or "auto")), card
         self.network = channels_last((deepcopy(network) if copy else network).eval().to(self.device))
         self.defaults: Options = self.options(self.options_type(), **defaults)
+        self._graphs: dict[torch.dtype | None, Graphs] = {}
 
     @classmethod
     def load(cls, name: str | Path, *, device: Device = None, **defaults: Any) -> Self:
@@ -134,16 +137,18 @@ class Model(Generic[Options]):
     @torch.no_grad()
     def run(self, pixels: Tensor, options: Options | None = None, **changes: Any) -> Generator[Step, None, Tensor]:
         """The same as `apply`, as a generator of Steps: one after each tile or band. The last one has the result."""
-        chosen, made, total = self.options(options, **changes), list[Tensor](), len(pixels)
-        for picture in torch.split(pixels, 1):  # one by one: a batch is not faster and needs more memory
-            for step in self.picture(picture, chosen):
+        chosen, made, total, done = self.options(options, **changes), list[Tensor](), len(pixels), 0
+        fresh = self.device.type != "cpu"  # on a CPU the result may be the image itself
+        for pictures in torch.split(pixels, self.together(pixels, chosen)):
+            for step in self.picture(pictures, chosen):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
                 if step.result is None:
-                    yield Step(len(made) * pieces + step.index, total, message=step.message)
+                    yield Step(done * pieces + step.index * len(pictures), total, message=step.message)
                 else:
-                    made.append(images.like(step.result.cpu(), pixels))
-        yield Step(total, total, result=(result := torch.cat(made)))
+                    made.append(images.like(fetch(step.result), pixels))
+            done += len(pictures)
+        yield Step(total, total, result=(result := made[0] if fresh and len(made) == 1 else torch.cat(made)))
         return result
 
     def options(self, options: Options | None = None, **changes: Any) -> Options:
@@ -158,10 +163,25 @@ class Model(Generic[Options]):
         """Bytes of memory that the network needs for an 8-bit image of this size, without the image itself."""
         return tiles.plan(self.network, (height, width), cast(Any, options).tile, self.device)[1]
 
+    def together(self, pixels: Tensor, options: Options) -> int:
+        """How many images of a batch `picture` gets at once: one, because more are not faster and need more memory."""
+        return 1
+
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
-        """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result."""
-        side = tiles.tile_side(self.network, picture, cast(Any, options).tile, self.device)
-        yield from tiles.in_tiles(self.forward_for(picture, options), self.network, picture, side)
+        """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result.
+
+        Where the memory of a GPU runs out, the image is done again in smaller tiles, unless the options set their size.
+        """
+        given = cast(Any, options).tile
+        side: int | None = tiles.tile_side(self.network, picture, given, self.device)
+        while side is not None:
+            try:
+                yield from tiles.in_tiles(self.forward_for(picture, options), self.network, picture, side)
+                return
+            except torch.OutOfMemoryError:
+                smaller = tiles.smaller_tile(self.network, picture, side) if given is None else None
+            side = smaller  # the next try is outside of `except`, which keeps the memory of the failed one
+        raise ImageError(tiles.NO_ROOM)
 
     def forward_for(self, picture: Tensor, options: Options) -> Callable[[Tensor], Tensor]:
         """The function that calls the network on each tile of a picture."""
@@ -171,14 +191,31 @@ class Model(Generic[Options]):
         """The alpha channel of the result, (1, 1, h, w) in [0, 1], for that of the image. The caller resizes it."""
         return alpha
 
-    def forward(self, x: Tensor, *style: Tensor | None) -> Tensor:
-        """Call the network on (1, 3, H, W), in [0, 1] or uint8 levels. The result is clamped to [0, 1].
+    def forward(self, x: Tensor, *style: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+        """Call the network on (N, 3, H, W), in [0, 1] or uint8 levels. The result is clamped to [0, 1].
+
+        dtype: the type of convolutions, such as torch.float16; None for float32. A network that overflows in float16 is
+        called again in float32.
 
         Raises:
             CheckpointError: the result has values that are not finite.
         """
-        x = images.unit(x.to(self.device)).contiguous(memory_format=torch.channels_last)
-        made: Tensor = self.network(x, *style)
-        if not all(bound.isfinite() for bound in made.aminmax()):  # one pass; `isfinite().all()` takes five
+        x = send(x, self.device)  # levels are converted on the device: they need a quarter of the transfer
+        call: Function = partial(self._call, dtype=dtype)
+        if self.device.type == "cuda":
+            call = self._graphs.setdefault(dtype, Graphs(call))
+        made, *bounds = call(x, *style)
+        if all(bound.isfinite() for bound in bounds):
+            return made
+        if dtype is None:
             raise CheckpointError(DAMAGED)
-        return made.clamp_(0, 1)
+        return self.forward(x, *style)
+
+    def _call(self, x: Tensor, *style: Tensor | None, dtype: torch.dtype | None) -> tuple[Tensor, ...]:
+        """The clamped result, and the smallest and largest value before that. Does not wait for a GPU."""
+        x = images.unit(x).contiguous(memory_format=torch.channels_last)
+        kept = nullcontext() if dtype is None else torch.autocast(self.device.type, dtype, cache_enabled=False)
+        with kept:
+            made: Tensor = self.network(x, *style)
+        bounds = made.aminmax()  # one pass; `isfinite().all()` takes five
+        return made.clamp_(0, 1), *bounds

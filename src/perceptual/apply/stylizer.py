@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Generator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from perceptual import checkpoints, images
+from perceptual.apply.gpu import half_precision, send
 from perceptual.apply.model import Device, Model
 from perceptual.apply.tiles import mirrored, too_large
 from perceptual.checkpoints import Card
@@ -30,6 +32,10 @@ loss networks pad with zeros during training, so these networks learn pale edges
 WHOLE = 8 << 20
 """Number of pixels up to which an image is painted in one piece if there is enough memory. Larger ones are painted in
 bands."""
+
+TOGETHER = 1 << 21
+"""Number of pixels that a GPU paints at once, where a batch has several pictures: 8 pictures of 512 x 512."""
+NO_ROOM = "The picture does not fit into the memory of the GPU, so the processor paints it, in bands."
 
 
 def parse_blend(text: str) -> dict[str, float]:
@@ -70,6 +76,8 @@ class Stylizer(Model[PaintOptions]):
         super().__init__(network, card, **others)
         self.styles, self.blend = card.styles, dict(blend or {0: 1.0})
         self._inferences: dict[Precision, Inference | None] = {}
+        self._twin: Stylizer | None = None  # on the CPU, for what does not fit on a GPU
+        self._field: tuple[tuple[int, int, float], Tensor] | None = None
 
     @classmethod
     def load(cls, name: str | Path, *, device: Device = None, video: bool = False, **defaults: Any) -> Self:
@@ -135,17 +143,52 @@ class Stylizer(Model[PaintOptions]):
         size = self.size(height, width, options)
         return self._needed(size, options, in_levels=size == (height, width) and _stays_in_levels(options))
 
+    def together(self, pixels: Tensor, options: PaintOptions) -> int:
+        """How many pictures of a batch are painted at once: on a GPU as many as have TOGETHER pixels, else one."""
+        height, width = self.size(pixels.shape[-2], pixels.shape[-1], options)
+        return 1 if self.device.type == "cpu" else max(1, TOGETHER // (height * width))
+
     def picture(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
-        """Paint one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result.
+        """Paint (1, 3, H, W) in [0, 1] or uint8 levels; on a GPU also (N, 3, H, W). The last Step has the result.
+
+        What does not fit into the memory of the GPU is painted by the CPU, in bands.
+        """
+        if self.device.type == "cpu":
+            self._check_memory(picture, self.size(picture.shape[-2], picture.shape[-1], options), options)
+            yield from self._whole(picture, options)
+        elif (made := self._on_gpu(picture, options)) is not None:
+            yield Step(1, 1, result=made)
+        else:
+            yield Step(0, message=NO_ROOM)
+            if self._twin is None:
+                self._twin = type(self)(self.network, self.card, blend=self.blend, device="cpu")
+            yield from self._twin.run(picture, options)
+
+    def _on_gpu(self, picture: Tensor, options: PaintOptions) -> Tensor | None:
+        """The painting of (N, 3, H, W), or None if the memory of the GPU is too small."""
+        size = self.size(picture.shape[-2], picture.shape[-1], options)
+        share = 1.0 if self._half(options) is None else 0.5  # the estimate is that of float32
+        if len(picture) * share * self._needed(size, options, in_levels=False) < free_memory(self.device):
+            with suppress(torch.OutOfMemoryError):
+                *_, last = self._whole(picture, options)
+                painted: Tensor = last.result
+                return painted
+            torch.cuda.empty_cache()  # outside of the `with`, so that the failed try is freed
+        return None
+
+    def _half(self, options: PaintOptions) -> torch.dtype | None:
+        return half_precision(self.device) if options.precision == "auto" else None
+
+    def _whole(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
+        """As `picture`, without a look at the memory.
 
         With a style scale above 1, a reduced image is painted, and the result is enlarged, see `_finish`.
         """
         weights = self._weights(options.style)
         size = self.size(picture.shape[-2], picture.shape[-1], options)
-        self._check_memory(picture, size, options)
+        x = send(picture, self.device)
         if size != tuple(picture.shape[-2:]):
-            picture = images.resize(images.unit(picture), size=size)
-        x = picture.to(self.device)
+            x = images.resize(images.unit(x), size=size)
         small, smaller = x, images.scaled_size(*size, 1 / options.style_scale)
         if smaller != size:
             x = images.unit(x)
@@ -166,13 +209,27 @@ class Stylizer(Model[PaintOptions]):
         """Call the network on (1, 3, H, W): by fast inference if that is possible and faster, else by PyTorch."""
         height, width = x.shape[-2:]
         fast = self._fast(options.precision)
-        plain = not self.network.config.noise or options.noise == 1  # then the network's own field is right
-        field = None if plain else options.noise * noise_field(height, width)
+        field = self._noise(height, width, options.noise)
         if fast is not None and fast.pays(height, width):
             yield from fast.paint(x, weights, field, band=None if self._fits_whole(height, width) else BAND)
         else:
             yield Step(0, 1)
-            yield Step(1, 1, result=images.like(self.forward(x, weights, field), x))
+            yield Step(1, 1, result=images.like(self.forward(x, weights, field, dtype=self._half(options)), x))
+
+    def _noise(self, height: int, width: int, strength: float) -> Tensor | None:
+        """The noise for a picture of this size; None where the network needs none or its own one is right.
+
+        On a GPU the noise of the last call is kept there, since pictures of one size often follow each other.
+        """
+        cpu = self.device.type == "cpu"
+        if not self.network.config.noise or (cpu and strength == 1):
+            return None
+        wanted = (height, width, strength)
+        if cpu:
+            return strength * noise_field(height, width)
+        if self._field is None or self._field[0] != wanted:
+            self._field = wanted, send(strength * noise_field(height, width), self.device)
+        return self._field[1]
 
     def _fast(self, precision: Precision) -> Inference | None:
         if precision not in self._inferences:
@@ -202,9 +259,9 @@ class Stylizer(Model[PaintOptions]):
             for name, share in ({blend: 1.0} if blend in self.styles else parse_blend(blend)).items():
                 at = self.styles.index(self._named(name))
                 shares[at] = shares.get(at, 0) + share
-        weights = torch.zeros(1, self.network.styles, device=self.device)
-        weights[0, list(shares)] = torch.tensor(list(shares.values()), device=self.device)
-        return weights
+        weights = torch.zeros(1, self.network.styles)
+        weights[0, list(shares)] = torch.tensor(list(shares.values()))
+        return send(weights, self.device)
 
     def _named(self, name: str) -> str:
         """The name of a style of this network, for another spelling of it: "Starry Night" -> starry_night."""

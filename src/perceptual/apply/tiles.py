@@ -21,6 +21,9 @@ colours at the edges is at most one level of 0..255; without it, 7 to 11 levels.
 lower."""
 
 
+NO_ROOM = "The picture and its tiles do not fit into the memory of the GPU: give a smaller picture, or --device cpu."
+
+
 def tile_side(network: TransformationNetwork, picture: Tensor, tile: int | None, device: torch.device) -> int:
     """Choose the side of the tiles for an image (1, 3, H, W), in pixels of the input.
 
@@ -38,6 +41,12 @@ def tile_side(network: TransformationNetwork, picture: Tensor, tile: int | None,
         helps = tile is not None and side > SMALLEST_TILE and tileable(network) and free > result
         raise too_large(size, needed, free, f"give a smaller {'--tile' if helps else 'picture'}")
     return side
+
+
+def smaller_tile(network: TransformationNetwork, picture: Tensor, side: int) -> int | None:
+    """Half the side of the tiles of a picture (1, 3, H, W); None if tiles cannot be smaller."""
+    half = min(side, max(picture.shape[-2:])) // 2
+    return half if tileable(network) and half >= SMALLEST_TILE else None
 
 
 def tileable(network: TransformationNetwork) -> bool:

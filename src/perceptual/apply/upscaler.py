@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual import checkpoints, images
+from perceptual.apply.gpu import half_precision
 from perceptual.apply.model import Device, Model
 from perceptual.checkpoints import shipped
 from perceptual.config import UpscaleOptions
@@ -21,7 +23,7 @@ from perceptual.errors import ConfigError
 from perceptual.events import Step
 from perceptual.quality import looks_damaged
 
-DAMAGED = "This picture looks compressed or noisy, so the photo network enlarges it: --loss decides otherwise."
+DAMAGED = "This picture looks compressed, noisy or aliased, so the photo network enlarges it: --loss decides otherwise."
 
 
 class Upscaler(Model[UpscaleOptions]):
@@ -58,8 +60,8 @@ class Upscaler(Model[UpscaleOptions]):
         """Load the shipped network for a scale. If there is none, the next larger one is used and its result reduced.
 
         scale: above 0. loss: "pixel", "feature", "photo" for compressed and noisy pictures, "srcnn" for the baseline,
-        "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed or
-        noisy (`quality.looks_damaged`), pixel for others.
+        "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed, noisy
+        or aliased (`quality.looks_damaged`), pixel for others.
         denoise: 0 to 1, for photo and auto: how much noise and compression are removed; default: 1. Below 1 the weights
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
@@ -157,26 +159,21 @@ class Upscaler(Model[UpscaleOptions]):
             yield step.then(finish)
 
     def forward_for(self, picture: Tensor, options: UpscaleOptions) -> Callable[[Tensor], Tensor]:
-        """The function that calls the network on each tile, in float32 or bfloat16.
+        """The function that calls the network on each tile, in float32, bfloat16, or on a GPU float16.
 
-        In bfloat16 only the part that is added to the bicubic enlargement is computed. Against float32 the shipped
-        networks have at least 60 dB then. Pixels in [0, 1] may be those of a file of 16 bits: auto takes float32.
+        In half precision only the part that is added to the bicubic enlargement is computed. Against float32 the
+        shipped networks have at least 60 dB then. Pixels in [0, 1] may be those of a file of 16 bits: auto takes
+        float32.
         """
         added = self.network.config.output == "bicubic"
-        wanted = options.precision
-        if wanted == "bfloat16" and not added:
+        dtype = torch.bfloat16 if options.precision == "bfloat16" else None
+        if dtype and not added:
             raise ConfigError("This network adds nothing to a bicubic enlargement: choose --precision float32.")
-        if wanted == "auto":
-            fast = added and picture.dtype == torch.uint8 and self.device.type == "cpu" and faster_in_bfloat16()
-            wanted = "bfloat16" if fast else "float32"
-        if wanted == "float32":
-            return self.forward
-
-        def forward(x: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16):
-                return self.forward(x)
-
-        return forward
+        if options.precision == "auto" and added and picture.dtype == torch.uint8:
+            dtype = half_precision(self.device)
+            if self.device.type == "cpu" and faster_in_bfloat16():
+                dtype = torch.bfloat16
+        return partial(self.forward, dtype=dtype)
 
     def apply_alpha(self, alpha: Tensor, options: UpscaleOptions) -> Tensor:
         """Enlarge an alpha channel (1, 1, H, W) in [0, 1] with the network, as a grey image.

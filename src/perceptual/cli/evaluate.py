@@ -93,7 +93,7 @@ class _EvaluateStyle:
     painting: Path
     """The painting that the styles are compared with."""
     styles: tuple[str, ...] = ("starry_night",)
-    """Shipped styles by name, trained networks, and networks of other programs (.pth, .model, .t7)."""
+    """Shipped styles by name, trained networks, and networks of other programs (.pth, .model, .t7, .ckpt)."""
     size: Annotated[int, Range(128, 4096)] = 256
     """Side of the square photos, 128 to 4,096 pixels."""
     painting_size: Annotated[int, Range(32, 16_384)] = 512

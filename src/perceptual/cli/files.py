@@ -7,13 +7,15 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
 from perceptual.cli import results
+from perceptual.cli.cluster import is_far, run_far
 from perceptual.cli.terminal import FAILED, complain, say, tell
 from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perceptual.apply import Outcome
+    from perceptual.cluster import Convert, Result
     from perceptual.images import Picture
 
 STREAM = "-"
@@ -32,7 +35,8 @@ class Files(SaveConfig):
     """The files that a command reads and writes."""
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """Image files, folders and globs, or - for stdin."""
+    """Image files, folders and globs, or - for stdin. Names that begin with s3:// are in S3 (`pip install
+    'perceptual[ray]'`)."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
     """The file to write, for one input file, or - for stdout; else a folder. Default for files: beside each input,
     under a name that is not taken, such as photo_wave.jpg; for stdin: stdout."""
@@ -52,23 +56,48 @@ def run_files(files: Files, begin: Callable[[], Work], *, mark: str) -> int:
     begin: loads what the work needs; it is called once the names of the files have been checked. mark: for the names of
         outputs beside their inputs, such as "_wave".
     """
-    from perceptual.apply import convert_files, plan_outputs
+    from perceptual.apply import plan_outputs
 
     if not files.inputs:
         raise ConfigError("Give at least one image, folder or glob to work on.")
+    if is_far([*files.inputs, files.out], files):
+        from perceptual.cluster import Naming
+
+        return run_far(files.inputs, files.out, files, partial(_far, begin, files), Naming(files.suffix, files.ending))
     with _streams(files) as named:
         mark = files.suffix or (mark if named.out is None else "")
         pairs = plan_outputs(named.inputs, named.out, mark=mark, ending=named.ending, existing=named.existing)
-        work = begin()
-        outcomes = convert_files(
-            pairs,
-            work.convert,
-            size=work.size,
-            alpha=work.alpha,
-            skip_existing=named.skip_existing,
-            write=lambda path, picture: _write(path, picture, files),
-        )
+        outcomes = _outcomes(pairs, begin(), files, skip_existing=named.skip_existing)
         return _report(outcomes, len(pairs), files)
+
+
+def _outcomes(
+    pairs: Sequence[tuple[Path, Path]], work: Work, files: SaveConfig, *, skip_existing: bool = False
+) -> Iterator[Outcome]:
+    """Convert the pairs, and write them with the settings in `files`."""
+    from perceptual.apply import convert_files
+
+    return convert_files(
+        pairs,
+        work.convert,
+        size=work.size,
+        alpha=work.alpha,
+        skip_existing=skip_existing,
+        write=lambda path, picture: _write(path, picture, files),
+    )
+
+
+def _far(begin: Callable[[], Work], files: SaveConfig) -> Convert:
+    """What a worker does: begin once, then convert files one by one as `run_files` does."""
+    work = begin()
+
+    def convert(source: Path, target: Path) -> Result:
+        from perceptual.cluster import Result
+
+        made = next(_outcomes([(source, target)], work, files))
+        return Result(str(source), str(target), error=made.error, frames=made.frames, size=made.size)
+
+    return convert
 
 
 def is_stdout(files: Files) -> bool:

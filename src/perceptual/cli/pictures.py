@@ -11,12 +11,21 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from perceptual.cli.cluster import placed
 from perceptual.cli.files import Files, Work, run_files
 from perceptual.cli.help import parse
 from perceptual.cli.hints import Hints, pixels_of
 from perceptual.cli.sheets import GALLERY, on_sheets
 from perceptual.cli.terminal import say, with_bar
-from perceptual.config import ModelOptions, PaintOptions, StylizeConfig, UpscaleConfig, UpscaleOptions, WebcamConfig
+from perceptual.config import (
+    EngineConfig,
+    ModelOptions,
+    PaintOptions,
+    StylizeConfig,
+    UpscaleConfig,
+    UpscaleOptions,
+    WebcamConfig,
+)
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Width(Files):
+class _Width(Files, EngineConfig):
     """The flag --width of commands that can set the size of their output."""
 
     width: str | None = None
@@ -50,6 +59,7 @@ class _Stylize(_Width, StylizeConfig):
     perceptual stylize photo.jpg --style "starry_night:0.7,wave:0.3" --strength 0.8 -o painting.png
     perceptual stylize photos/ --style starry_night -o paintings/
     perceptual stylize photo.jpg --style all -o sheet.png
+    perceptual stylize s3://bucket/photos -o s3://bucket/paintings --engine ray
     """
 
     everyday: ClassVar[tuple[str, ...]] = (
@@ -114,7 +124,7 @@ class _Apply(Files, ModelOptions):
 
 def stylize(arguments: Sequence[str]) -> int:
     """perceptual stylize: files in, paintings out; exit code 1 if any failed."""
-    config = parse(_Stylize, arguments, "stylize")
+    config = placed(parse(_Stylize, arguments, "stylize"))
     if config.style == "all":
         if config.name is not None:
             raise ConfigError("--style all paints every style: leave --name out.")
@@ -127,7 +137,7 @@ def stylize(arguments: Sequence[str]) -> int:
 
 def upscale(arguments: Sequence[str]) -> int:
     """perceptual upscale: files in, larger ones out; exit code 1 if any failed."""
-    config = parse(_Upscale, arguments, "upscale")
+    config = placed(parse(_Upscale, arguments, "upscale"))
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
     if config.width is not None:
         mark = f"_{pixels_of(config.width, config.dpi)}px"

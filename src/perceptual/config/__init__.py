@@ -2,6 +2,7 @@
 are generated from them."""
 
 from perceptual.config.checks import Range, changed, check
+from perceptual.config.cluster import EngineConfig
 from perceptual.config.common import (
     ModelOptions,
     NetworkConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "INVERT_TV",
     "STEADY_ENLARGING",
     "STEADY_PAINTING",
+    "EngineConfig",
     "EvaluateConfig",
     "Existing",
     "ExportConfig",

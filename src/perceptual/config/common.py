@@ -13,7 +13,7 @@ from perceptual.config.checks import Range, check
 from perceptual.errors import ConfigError, shown
 
 Norm = Literal["batch", "instance", "conditional_instance", "none"]
-Padding = Literal["zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop"]
+Padding = Literal["zero", "reflect", "replicate", "reflect-start", "reflect-crop", "reflect-start-crop", "same-crop"]
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Count = Annotated[int, Range(1, 100_000_000)]
@@ -37,8 +37,9 @@ class NetworkConfig:
     none."""
     padding: Padding = "reflect-start"
     """zero, reflect or replicate: pad in every convolution. reflect-start: pad the image once at the start, as the
-    authors' code does. The two with -crop are for networks of other programs: a side that is no multiple of the strides
-    is not padded first; the layers round it up, and the result is cut."""
+    authors' code does. Those with -crop are for networks of other programs: a side that is no multiple of the strides
+    is not padded first; the layers round it up, and the result is cut. same is TensorFlow's SAME, with black around
+    the image."""
     styles: Annotated[int, Range(1, 10_000)] = 1
     """Number of styles in the network, 1 to 10,000. More than 1 needs norm conditional_instance."""
     tanh_scale: Annotated[float, Range(1e-6, 1e6)] = 127.5

@@ -45,6 +45,9 @@ class OptimizeConfig:
     """Iterations between preview images, 0 to 100,000,000; 0: no previews."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the loss network. auto: bfloat16 for style transfer with --method adam where it was measured to
+    be faster, else float32. The objective of L-BFGS was 2 % higher in bfloat16 for one of two photos."""
 
     def __post_init__(self) -> None:
         check(self)

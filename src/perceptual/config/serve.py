@@ -97,8 +97,8 @@ class UpscaleRequest(ResultSettings):
     its result is reduced by bicubic interpolation."""
     loss: str = LOSS
     """The shipped network: pixel is closest to the original, feature looks sharpest, photo cleans compressed and noisy
-    pictures, srcnn is the baseline; auto takes photo for pictures that look compressed or noisy, else pixel. Not
-    together with network."""
+    pictures, srcnn is the baseline; auto takes photo for pictures that look compressed, noisy or aliased, else
+    pixel. Not together with network."""
     network: str | None = None
     """A network by name, as /upscalers lists them; default: the one for scale and loss."""
     match_histogram: bool = False

@@ -30,8 +30,8 @@ class PaintSettings:
     """Strength of the noise that some networks add to their input, from 0 to 2, relative to the trained strength. It
     decides where strokes lie in flat areas."""
     precision: Precision = "auto"
-    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
-    results differ from float32 (PSNR 46 to 52 dB for most photos, 29 at worst), most in dark and flat photos."""
+    """auto: the fastest, which is float16 on a GPU, int8 on a processor that has instructions for it, else float32.
+    int8 results differ from float32 (PSNR 46 to 52 dB for most photos, 29 at worst), most in dark and flat photos."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -52,7 +52,7 @@ class StylizeConfig(PaintSettings):
 
     style: str = "starry_night"
     """A shipped style by name (`perceptual styles` lists them), the path of a trained network, also of another program
-    (.pth, .model, .t7), or a blend of styles of one network, such as starry_night:0.7,wave:0.3. In `perceptual
+    (.pth, .model, .t7, .ckpt), or a blend of styles of one network, such as starry_night:0.7,wave:0.3. In `perceptual
     stylize`, all makes a sheet of all shipped styles."""
     name: str | None = None
     """The style to use, or a blend of styles, if the network has several; default: the style that --style names, else

@@ -37,8 +37,8 @@ class UpscaleConfig(ModelOptions):
     of the networks, the next larger network is used and its result is reduced by bicubic interpolation."""
     loss: str = "auto"
     """The shipped network: pixel is closest to the original, feature looks sharpest, photo cleans compressed and noisy
-    pictures, srcnn is the baseline; auto takes photo for pictures that look compressed or noisy, else pixel. Not
-    together with --network."""
+    pictures, srcnn is the baseline; auto takes photo for pictures that look compressed, noisy or aliased, else
+    pixel. Not together with --network."""
     denoise: Annotated[float, Range(0, 1)] | None = None
     """How much noise and compression the network photo removes, 0 to 1; default: 1. For --loss photo and auto."""
     network: Path | None = None

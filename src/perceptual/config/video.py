@@ -71,6 +71,9 @@ class VideoConfig:
     preset: str | None = None
     """Speed of the encoder: ultrafast to veryslow for h264 and hevc (default: veryfast), 0 (slow) to 8 for vp9
     (default: 4), 0 to 13 for av1 (default: 8)."""
+    encoder: Literal["software", "nvenc"] = "software"
+    """nvenc: encode h264, hevc or av1 on an NVIDIA GPU. If there is none, the software encoder is used, and a message
+    says so. --crf is then NVENC's constant quality, in the same range."""
     keep_interlaced: bool = False
     """Keep interlaced frames interlaced; without this flag they are deinterlaced."""
     sound: bool = True
@@ -78,7 +81,7 @@ class VideoConfig:
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = StylizeConfig.precision
-    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32."""
+    """auto: the fastest, which is float16 on a GPU, int8 on a processor that has instructions for it, else float32."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -93,6 +96,9 @@ class VideoConfig:
         if self.keep_interlaced and (self.enlarges or self.size):
             flag = "--size" if self.size else "--upscale"
             raise ConfigError(f"--keep-interlaced cannot be combined with {flag}: leave one of them out.")
+        if self.encoder == "nvenc" and (self.preset or self.keep_interlaced):
+            flag = "--preset" if self.preset else "--keep-interlaced"
+            raise ConfigError(f"{flag} cannot be combined with --encoder nvenc: leave one of them out.")
         start, end = self.span
         if end is not None and end <= start:
             raise ConfigError(f"end is {self.end}, which is not after start, {self.start or 0}: give a later end.")

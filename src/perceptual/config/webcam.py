@@ -46,8 +46,8 @@ class WebcamConfig:
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
     precision: Precision = StylizeConfig.precision
-    """auto: the fastest on this processor, which is int8 if the processor has instructions for it, else float32. int8
-    results differ from float32 (PSNR 46 to 52 dB for most photos, 29 at worst), most in dark and flat photos."""
+    """auto: the fastest, which is float16 on a GPU, int8 on a processor that has instructions for it, else float32.
+    int8 results differ from float32 (PSNR 46 to 52 dB for most photos, 29 at worst), most in dark and flat photos."""
 
     def __post_init__(self) -> None:
         check(self)

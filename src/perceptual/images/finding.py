@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,12 +27,12 @@ class Found:
     relative: Path
 
 
-def find(inputs: Sequence[str | Path]) -> list[Found]:
+def find(inputs: Sequence[str | Path], *, suffixes: Set[str] = IMAGE_SUFFIXES) -> list[Found]:
     """List the image files that inputs match: files, folders with their subfolders, globs such as `photos/**/*.jpg`.
 
     In folders and globs only files with a known ending are listed, and no hidden ones. The files of each input are
     sorted, and no file is listed twice. If a file has the name of a glob, the file is meant. A folder below an input
-    that cannot be searched is listed itself, so that reading it reports the reason.
+    that cannot be searched is listed itself, so that reading it reports the reason. suffixes: the known endings.
 
     Raises:
         ImageError: an input matches nothing or cannot be searched, or a folder has no image.
@@ -40,12 +40,12 @@ def find(inputs: Sequence[str | Path]) -> list[Found]:
     found: dict[str, Found] = {}
     for entry in [inputs] if isinstance(inputs, (str, Path)) else inputs:
         with decoding(entry or "An empty name"):
-            for match in _matches(entry):
+            for match in _matches(entry, suffixes):
                 found.setdefault(os.path.abspath(match.path), match)
     return list(found.values())
 
 
-def _matches(entry: str | Path) -> list[Found]:
+def _matches(entry: str | Path, suffixes: Set[str]) -> list[Found]:
     path, root, closed = Path(entry), Path(), list[str]()
     if os.path.isfile(path):
         return [Found(path, Path(path.name))]
@@ -58,19 +58,20 @@ def _matches(entry: str | Path) -> list[Found]:
             root, parts = root / parts[0], parts[1:]
         if "**" in parts:  # glob.glob would follow links in a circle
             names, closed = _walk(root)
-            names = [name for name in names if _fits(Path(name).parts, parts)]
+            names = [name for name in names if fits(Path(name).parts, parts)]
         else:
             names = glob.glob(os.path.join(*parts), root_dir=root)
     elif os.path.exists(entry):
         raise ImageError("is a device or a pipe: give a file, a folder, or a glob like photos/*.jpg.")
     else:
         raise ImageError("does not exist: give a file, a folder, or a glob like photos/*.jpg.")
-    kept = [name for name in map(Path, names) if name.suffix.lower() in IMAGE_SUFFIXES and _is_file(root / name)]
+    kept = [name for name in map(Path, names) if name.suffix.lower() in suffixes and _is_file(root / name)]
     kept += map(Path, closed)
     if not names and not closed:
         raise ImageError("matches no file: check the folder and the pattern.")
     if not kept:
-        raise ImageError(f"has no image in it: known endings are {' '.join(sorted(IMAGE_SUFFIXES))}.")
+        what = "image" if suffixes is IMAGE_SUFFIXES else "video"
+        raise ImageError(f"has no {what} in it: known endings are {' '.join(sorted(suffixes))}.")
     return [Found(root / name, name) for name in sorted(kept)]
 
 
@@ -108,10 +109,10 @@ def _is_file(path: Path) -> bool:
         return isinstance(error, PermissionError)
 
 
-def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches a glob, both given as parts. "**" matches any number of folders."""
+def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path matches a glob, both given as parts: ("a", "*.jpg"). "**" is any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
-        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+        return fits(parts, pattern[1:]) or (bool(parts) and fits(parts[1:], pattern))
+    return bool(parts) and fnmatch(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])

@@ -86,6 +86,8 @@ class InstanceNorm(nn.Module):
         variance, mean = torch.var_mean(x.float(), (2, 3), correction=0)
         scale = weight * torch.rsqrt(variance + self.eps)
         shift = bias - mean * scale
+        if not (traced or torch.is_grad_enabled()):  # one pass that reads and writes half precision
+            return torch.addcmul(shift[..., None, None], x, scale[..., None, None], out=torch.empty_like(x))
         return (x.float() * scale[..., None, None] + shift[..., None, None]).to(x.dtype)
 
     def _by_batch_norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -111,9 +113,12 @@ class ConvolutionLayer(nn.Module):
         self.norm = norm
         self.relu = relu
         around = (layer.kernel - 1) // 2
-        self.pad_mode, self.pad = ("", 0) if padding in ("zero", "none") or layer.kind == "u" else (padding, around)
+        self.same = padding == "same"
+        inside = padding in ("zero", "none", "same") or layer.kind == "u"
+        self.pad_mode, self.pad = ("", 0) if inside else (padding, around)
         if layer.kind == "u":
-            self.conv: nn.Module = nn.ConvTranspose2d(channels, layer.filters, 3, 2, padding=1, output_padding=1)
+            cut = 0 if self.same else 1
+            self.conv: nn.Module = nn.ConvTranspose2d(channels, layer.filters, 3, 2, padding=cut, output_padding=cut)
             fan_in = channels * 9  # as in Torch7; PyTorch's default would use the number of filters instead
         else:
             inner = around if padding == "zero" else 0
@@ -128,12 +133,22 @@ class ConvolutionLayer(nn.Module):
             x = F.interpolate(x, scale_factor=2, mode=self.doubling)
         if self.pad:
             x = F.pad(x, (self.pad,) * 4, mode=self.pad_mode)
-        x = self.conv(x)
+        x = self._same(x) if self.same else self.conv(x)
         if self.shuffle > 1:
             x = F.pixel_shuffle(x, self.shuffle)
         if self.norm is not None:
             x = self.norm(x, style)
         return F.relu(x) if self.relu else x
+
+    def _same(self, x: Tensor) -> Tensor:
+        """The convolution with TensorFlow's padding SAME: an odd row of zeros is below, and not above."""
+        (kernel, _), (stride, _) = self.conv.kernel_size, self.conv.stride  # type: ignore[misc]
+        if not isinstance(self.conv, nn.ConvTranspose2d):
+            missing = [kernel - 1 - (side - 1) % stride for side in (x.shape[-1], x.shape[-2])]
+            zeros = missing if kernel >= stride else [max(0, n) for n in missing]
+            x = F.pad(x, [part for n in zeros for part in (n // 2, n - n // 2)])
+        out: Tensor = self.conv(x)
+        return out[..., :-1, :-1] if isinstance(self.conv, nn.ConvTranspose2d) else out
 
 
 class Doubling(nn.Module):

@@ -177,7 +177,8 @@ class TransformationNetwork(nn.Module):
             x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
-        x = 255 * x - _caffe_mean(x) if self.config.output == "caffe" else (x - 0.5) * 2
+        if self.padding != "same":  # with it the zeros around the image are black
+            x = 255 * x - _caffe_mean(x) if self.config.output == "caffe" else (x - 0.5) * 2
         for layer in self.layers:
             x = layer(x, style)
         height, width = height * self.grow, width * self.grow

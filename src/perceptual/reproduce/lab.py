@@ -345,6 +345,7 @@ class Comparison:
             seed=seed,
             preview_every=0,
             device=str(self.stylizer.device),
+            precision="float32",
         )
         return optimize_style(
             photograph, self.target, loss=self.loss, config=config, paths=self.lab.paths, references=references or None

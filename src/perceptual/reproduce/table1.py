@@ -107,7 +107,9 @@ class _Papers:
         self.device = comparison.stylizer.device
         self.network = channels_last(TransformationNetwork(Style.recipe("paper").network).eval().to(self.device))
         self.photograph = photograph.to(self.device)
-        config = OptimizeConfig(size=None, iterations=work.iterations, preview_every=0, device=str(self.device))
+        config = OptimizeConfig(
+            size=None, iterations=work.iterations, preview_every=0, device=str(self.device), precision="float32"
+        )
         run: Optimization = optimize_style(
             photograph, photograph.flip(3), loss=loss, config=config, paths=comparison.lab.paths
         )  # the style image does not matter for the time

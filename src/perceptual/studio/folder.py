@@ -1,4 +1,7 @@
-"""The folder of the page: results, the user's styles and uploads. File names are made safe by `plain_name`."""
+"""The folder of the page: results, the user's styles and upscaling networks, and uploads.
+
+File names are made safe by `plain_name`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from perceptual import images
 from perceptual.errors import ConfigError, OutputError
 from perceptual.files import check_folder, write_beside
 
+UPSCALERS = (".pth", ".pt", ".safetensors")
+"""Endings of the files of upscaling networks, of perceptual or of other programs."""
 SHOWN = 500
 """Maximum number of images for display that are kept."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
@@ -33,8 +38,8 @@ def plain_name(text: str, *, otherwise: str = "picture") -> str:
 class Folder:
     """The folder that the page writes to.
 
-    Attributes: `path`, the folder; `results`, `styles` and `uploads`, its subfolders. `uploads` is emptied when the
-    server starts and when it ends.
+    Attributes: `path`, the folder; `results`, `styles`, `upscalers` and `uploads`, its subfolders. `uploads` is emptied
+    when the server starts and when it ends.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -43,7 +48,8 @@ class Folder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(os.path.abspath(path))
         self.results, self.styles, self.uploads = (self.path / name for name in ("results", "styles", "uploads"))
-        for folder in (self.results, self.styles):
+        self.upscalers = self.path / "upscalers"
+        for folder in (self.results, self.styles, self.upscalers):
             check_folder(folder)
         self.clear_uploads()
         check_folder(self.uploads)
@@ -134,6 +140,25 @@ class Folder:
         """The files of a style of the user: network, state, log, settings, previews, painting, photos."""
         stem = self.style(name).stem
         return [path for path in self.styles.iterdir() if path.name.partition(".")[0] == stem]
+
+    def own_upscalers(self) -> dict[str, Path]:
+        """The upscaling networks that the user added: {name with its ending: file}."""
+        return {path.name: path for path in sorted(self.upscalers.iterdir()) if path.suffix.lower() in UPSCALERS}
+
+    def add_upscaler(self, source: str | Path) -> str:
+        """Copy the file of an upscaling network to `upscalers`. Returns its name.
+
+        Raises:
+            ConfigError: there is a network with this name already.
+            OutputError: the file cannot be written.
+        """
+        name = plain_name(Path(source).stem, otherwise="network") + Path(source).suffix.lower()
+        target = self.upscalers / name
+        if os.path.lexists(target):
+            raise ConfigError(f"There is a network {name!r} already: rename one of the two files.")
+        with write_beside(target) as temporary:
+            shutil.copyfile(source, temporary)
+        return name
 
     def keep(self, source: str | Path, name: str) -> Path:
         """Copy an uploaded file to `styles` as NAME.painting, with the ending of the upload. Returns the new path.

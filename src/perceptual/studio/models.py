@@ -19,7 +19,7 @@ from perceptual.apply import Model, Stylizer, Upscaler
 from perceptual.checkpoints import shipped
 from perceptual.config import PaintOptions
 from perceptual.errors import ConfigError, PerceptualError
-from perceptual.studio.folder import Folder
+from perceptual.studio.folder import UPSCALERS, Folder
 
 GALLERY = "gallery"
 PAINTED_SIDE = 576
@@ -60,7 +60,8 @@ class Paint:
 class Models:
     """Loads networks, keeps them, and makes previews. All methods may be called from any thread.
 
-    folder: contains the user's styles. device: as in `Stylizer`. max_pixels: maximum number of pixels of an image.
+    folder: contains the user's styles and upscaling networks. device: as in `Stylizer`. max_pixels: maximum number of
+    pixels of an image.
     """
 
     def __init__(self, folder: Folder, *, device: str = "auto", max_pixels: int = images.MAX_PIXELS) -> None:
@@ -128,12 +129,21 @@ class Models:
         return self._kept(("style", text, video, stamps), lambda: Stylizer.load(text, device=self.device, video=video))
 
     def upscaler(self, scale: float, loss: str) -> Upscaler:
-        """The shipped network for a scale. loss: as in `Upscaler.at_scale`.
+        """The network for a scale. loss: as in `Upscaler.at_scale`, or the name of a network that the user added.
 
         Raises:
-            ConfigError: there is no network for this scale and loss.
+            ConfigError: there is no network for this scale and loss, or no network of this name any more.
+            CheckpointError: the file of the network cannot be used.
         """
-        return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
+        if not loss.endswith(UPSCALERS):
+            return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
+        if (path := self.folder.own_upscalers().get(loss)) is None:
+            raise ConfigError(f"There is no network {loss!r} any more: choose another one.")
+        key = ("network", loss, path.stat().st_mtime_ns)
+        own: Upscaler = self._kept(key, lambda: Upscaler.load(path, device=self.device))
+        if scale > own.network.scale:
+            raise ConfigError(f"{loss} enlarges up to {own.network.scale} times: choose a smaller factor.")
+        return Upscaler(own.network, own.card, device=self.device, copy=False, scale=scale)
 
     def _kept(self, key: object, load: Callable[[], _T]) -> _T:
         with self._one_at_a_time():

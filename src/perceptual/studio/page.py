@@ -65,7 +65,7 @@ def build(studio: Studio) -> Any:
         with gr.Tabs(elem_id="tabs"):
             panels = [_tab(studio, title, module) for title, module in TABS.items()]
         looks: list[Look] = [(panel.update, panel.seen, panel.outputs) for panel in panels]
-        looks += [_jobs(studio), _styles(studio, panels)]
+        looks += [_jobs(studio), _styles(studio, panels), *(look for panel in panels for look in panel.looks)]
 
         def look(*states: Any) -> Sequence[Any]:
             return [value for (update, _, _), state in zip(looks, states, strict=True) for value in update(state)]

@@ -54,16 +54,19 @@ def stylize(photo: Path, style: str, options: Any, out: Path) -> tuple[str, str]
     return command("stylize", photo.name, style=style, **changed, out=out.name), "\n".join(lines)
 
 
-def upscale(photo: Path, scale: float, loss: str, out: Path) -> tuple[str, str]:
-    """(command line, Python code) for enlarging one picture."""
+def upscale(photo: Path, scale: float, loss: str, out: Path, *, network: Path | None = None) -> tuple[str, str]:
+    """(command line, Python code) for enlarging one picture. network: the file of a network that is not shipped."""
+    load = (
+        call("Upscaler.load", repr(str(network)), scale=scale) if network else f"Upscaler.at_scale({scale:g}, {loss!r})"
+    )
     lines = [
         "from PIL import Image",
         "from perceptual import Upscaler",
         "",
-        f"large = Upscaler.at_scale({scale:g}, {loss!r})(Image.open({photo.name!r}))",
+        f"large = {load}(Image.open({photo.name!r}))",
         f"large.save({out.name!r})",
     ]
-    flags = {"scale": f"{scale:g}", "loss": None if loss == "auto" else loss}
+    flags = {"scale": f"{scale:g}", "loss": None if network or loss == "auto" else loss, "network": network}
     return command("upscale", photo.name, **flags, out=out.name), "\n".join(lines)
 
 

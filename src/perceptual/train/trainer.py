@@ -30,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 from perceptual import checkpoints
 from perceptual.config import TrainConfig
 from perceptual.data import Photographs, batches
-from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, out_of_memory
+from perceptual.devices import can_compile, channels_last, choose_device, choose_precision, make_adam, out_of_memory
 from perceptual.errors import ConfigError, PerceptualError, TrainingError
 from perceptual.events import Step
 from perceptual.files import append_line, exists, one_run, remove_previews, write_beside
@@ -80,7 +80,8 @@ class Trainer:
             task.share = (self.processes.index * self.share, config.batch)
             task.loss.set_references(self.processes.from_main(task.loss.references))
         self._set_trainable()
-        optimizer = torch.optim.Adam(task.network.parameters(), lr=config.learning_rate)
+        parameters, precision = task.network.parameters(), self.accelerator.mixed_precision
+        optimizer = make_adam(parameters, config.learning_rate, self.device, precision)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
         self.average = AveragedModel(task.network, avg_fn=self._mean, use_buffers=True) if config.ema else None
         self.compiled = config.compile and can_compile(self.device)

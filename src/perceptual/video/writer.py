@@ -12,6 +12,7 @@ from types import TracebackType
 
 import av
 from av import FFmpegError
+from av.codec.context import CodecContext
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -20,7 +21,7 @@ from perceptual.errors import ConfigError, OutputError
 from perceptual.video.base import Frame, Video
 from perceptual.video.colours import FULL, LIMITED, RGB, Colours, FromRGB
 from perceptual.video.reader import Reader
-from perceptual.video.source import scaled_to
+from perceptual.video.source import Info, scaled_to
 from perceptual.video.streams import NoStreams, Streams
 
 _X264_PRESETS = (
@@ -35,7 +36,7 @@ class _Encoder:
 
     name: encoder of FFmpeg. crf, max_crf: default and worst quality. preset, presets: default and known speeds. flag:
     option of the encoder for the speed. pixels: pixel format. odd_pixels: pixel format for odd sides, if `pixels` needs
-    even sides. options: further options of the encoder.
+    even sides. options: further options of the encoder. quality: option of the encoder for crf.
     """
 
     name: str
@@ -47,6 +48,7 @@ class _Encoder:
     pixels: str = "yuv420p"
     odd_pixels: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    quality: str = "crf"
 
 
 ENCODERS = {
@@ -66,6 +68,12 @@ ENCODERS = {
     "apng": _Encoder("apng", pixels="rgb24"),
     "webp": _Encoder("libwebp_anim", pixels="bgra", options={"quality": "90"}),
 }
+_CONSTANT = {"rc": "vbr", "b": "0"}  # constant quality, without a target for the bit rate
+NVENC = {
+    codec: _Encoder(f"{codec}_nvenc", crf, ENCODERS[codec].max_crf, "p4", options=_CONSTANT, quality="cq")
+    for codec, crf in (("h264", 18), ("hevc", 20), ("av1", 26))
+}
+"""The encoders of NVIDIA GPUs. No GPU has run them yet."""
 CONTAINERS = {  # file ending -> FFmpeg's name, supported codecs; the first codec is the default
     ".mp4": ("mp4", ("h264", "hevc", "vp9", "av1")),
     ".m4v": ("mp4", ("h264", "hevc", "av1")),
@@ -106,6 +114,8 @@ def check_target(target: Path, config: VideoConfig) -> str:
     if codec in missing:
         known = ", ".join(name for name in ENCODERS if name not in missing)
         raise ConfigError(f"This PyAV cannot encode {codec}; choose one of {known} as --codec.")
+    if config.encoder == "nvenc" and codec not in NVENC:
+        raise ConfigError(f"NVENC cannot encode {codec}: choose --codec {', '.join(NVENC)}, or leave --encoder out.")
     encoder = ENCODERS[codec]
     if config.crf is not None and encoder.crf is None:
         raise ConfigError(f"{codec} has no crf: leave --crf out.")
@@ -147,6 +157,11 @@ class Writer:
         self._path, self._video, self._suffix = Path(path), reader, Path(path).suffix.lower()
         self._codec = check_target(self._path, config)
         self._encoder, self._config = ENCODERS[self._codec], config
+        if config.encoder == "nvenc":
+            if _nvenc_opens(self._codec, reader.info, config):
+                self._encoder = NVENC[self._codec]
+            else:
+                self._messages.append(f"NVENC cannot encode this video here: {self._encoder.name} encodes it.")
         kind = CONTAINERS[self._suffix][0]
         options = dict(_LOOP_OPTIONS.get(kind, {}))
         if kind in ("mp4", "mov"):  # movie_timescale: start times would otherwise be rounded to milliseconds
@@ -226,12 +241,12 @@ class Writer:
         encoder, config, info = self._encoder, self._config, self._video.info
         options = dict(encoder.options)
         if encoder.crf is not None:
-            options["crf"] = str(encoder.crf if config.crf is None else config.crf)
+            options[encoder.quality] = str(encoder.crf if config.crf is None else config.crf)
             options[encoder.flag] = config.preset or encoder.preset
         if self.tags_fields:
             options["x264-params"] = f"{self._fields}=1:pic-struct=1"
         if self._without_b_frames():
-            options |= {"x265-params": "log-level=none:bframes=0"} if self._codec == "hevc" else {"bf": "0"}
+            options |= {"x265-params": "log-level=none:bframes=0"} if encoder.name == "libx265" else {"bf": "0"}
         rate = self._video.rate or info.rate or Fraction(25)
         stream = self._output.add_stream(encoder.name, rate=rate, options=options)
         assert isinstance(stream, VideoStream)
@@ -283,7 +298,9 @@ class Writer:
         colours = _output_colours(info.colours, pixels)
         context.colorspace, context.color_range = colours.matrix, colours.range
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        hangs = self._codec == "av1" and min(width, height) < 32 and max(width, height) > 64  # SVT-AV1 waits forever
+        hangs = (
+            encoder.name == "libsvtav1" and min(width, height) < 32 and max(width, height) > 64
+        )  # SVT-AV1 waits forever
         if hangs or not _opens(context):
             flag = "--upscale" if self._config.enlarges else "--size"
             raise ConfigError(f"{self._codec} does not support {width} x {height} px: give another --codec or {flag}.")
@@ -303,6 +320,22 @@ class Writer:
             if isinstance(error, OSError):  # write_beside handles it
                 raise
             raise OutputError(f"The video could not be written ({(error.strerror or '?').lower()}).") from error
+
+
+def _nvenc_opens(codec: str, info: Info, config: VideoConfig) -> bool:
+    """Whether NVENC encodes frames as large as those of the output will be. Odd sides are left to software."""
+    encoder, times = NVENC[codec].name, 1.0
+    if not _can_encode(encoder):
+        return False
+    if config.enlarges:
+        times = config.upscale or 4
+    context = CodecContext.create(encoder, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height = (round(times * side) for side in (info.width, info.height))
+    if config.enlarges:
+        context.width, context.height = scaled_to(context.width, context.height, config.size)
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    return not (context.width % 2 or context.height % 2) and _opens(context)
 
 
 def _opens(context: VideoCodecContext) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from perceptual.checkpoints.card import CARD_KEY, Card
-from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples
+from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples, tensorflow_styles
+from perceptual.checkpoints.foreign.tensorflow import is_tensorflow, read_tensorflow
 from perceptual.checkpoints.foreign.tensors import PICKLES, notes, read_state
 from perceptual.checkpoints.foreign.torch7 import read_t7
 from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
@@ -19,8 +23,9 @@ from perceptual.networks import TransformationNetwork
 __all__ = ["READ", "ForeignNetwork", "is_foreign", "load_foreign"]
 
 READ = (
-    "style networks of pytorch/examples (.pth, .model) and jcjohnson/fast-neural-style (.t7), and super-resolution "
-    "networks such as ESRGAN, Compact and SPAN (.pth, .safetensors)"
+    "style networks of pytorch/examples (.pth, .model), jcjohnson/fast-neural-style (.t7), lengstrom/"
+    "fast-style-transfer and magenta (.ckpt, .index), and super-resolution networks such as ESRGAN, Compact and SPAN "
+    "(.pth, .safetensors)"
 )
 """What `load_foreign` reads, in words."""
 
@@ -50,9 +55,11 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
         raise CheckpointError(
             f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
         )
-    torch7 = path.suffix.lower() == ".t7"
-    content = read_t7(path) if torch7 else read_state(path)
+    torch7, tensorflow = path.suffix.lower() == ".t7", is_tensorflow(path)
+    content = read_t7(path) if torch7 else read_tensorflow(path) if tensorflow else read_state(path)
     try:
+        if tensorflow:
+            return _tensorflow(path, content)
         if torch7:
             return _style(path, fast_neural_style.network_of(content), "jcjohnson/fast-neural-style")
         if pytorch_examples.recognises(content):
@@ -60,6 +67,15 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
         return _upscaler(path, upscaler_of(content))
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path} cannot be used: {str(error)[0].lower()}{str(error)[1:]}") from error
+
+
+def _tensorflow(path: Path, state: Mapping[str, Tensor]) -> tuple[TransformationNetwork, Card]:
+    """A style network of TensorFlow with its card."""
+    if (network := tensorflow_styles.lengstrom(state)) is not None:
+        return _style(path, network, "lengstrom/fast-style-transfer")
+    if (network := tensorflow_styles.magenta(state)) is not None:
+        return _style(path, network, "magenta (image_stylization)")
+    raise CheckpointError("It is a checkpoint of TensorFlow with a network that perceptual does not know.")
 
 
 def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwork, Card]:
@@ -78,12 +94,14 @@ def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwor
 
 
 def _style(path: Path, network: TransformationNetwork, program: str) -> tuple[TransformationNetwork, Card]:
-    """A style network with its card. The style has the name of the file."""
-    style = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "style"
+    """A style network with its card. The style has the name of the file; several get numbers."""
+    name = path.name.lower().removesuffix(".index").removesuffix(".ckpt")
+    style = re.sub(r"\W+", "_", Path(name).stem if name == path.name.lower() else name).strip("_") or "style"
+    styles = (style,) if network.styles == 1 else tuple(f"{style}_{k}" for k in range(network.styles))
     card = Card(
         task="style",
         network=network.config,
-        styles=(style,),
+        styles=styles,
         about=f"A network of {program}, from the file {path.name}.",
         began_from=f"{path.name}, file of SHA-256 {sha256_of(path)}",
     )

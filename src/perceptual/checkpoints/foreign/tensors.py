@@ -23,8 +23,6 @@ from perceptual.errors import CheckpointError
 PICKLES = frozenset((".pth", ".pt", ".model", ".ckpt", ".index", ".bin", ".pkl", ".pickle"))
 WEIGHTS = 200_000_000
 """Most numbers in one file, so that a file that claims a huge network cannot use up the memory."""
-_TENSORFLOW = 0xDB4775248B80FB57.to_bytes(8, "little")
-"""The last bytes of a table of TensorFlow, as in model.ckpt (version 1) and model.ckpt.index (version 2)."""
 _GROUPS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "g_ema")
 _PREFIXES = ("module.", "_orig_mod.", "netG.", "generator.")
 
@@ -72,18 +70,7 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
         raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
 
 
-def _ends_with(path: Path, ending: bytes) -> bool:
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - len(ending)))
-        return file.read() == ending
-
-
 def _pickle(path: Path) -> object:
-    if _ends_with(path, _TENSORFLOW):
-        raise CheckpointError(
-            f"{path} is a checkpoint of TensorFlow, which perceptual does not read: ask for the network as .pth or "
-            ".safetensors."
-        )
     damaged = CheckpointError(f"{path} is damaged, incomplete, or no file of PyTorch: get it again.")
     try:
         if zipfile.is_zipfile(path):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from perceptual import images
+from perceptual import checkpoints, images
 from perceptual.errors import ConfigError
 from perceptual.studio import snippets
-from perceptual.studio.folder import paths_of
+from perceptual.studio.folder import UPSCALERS, paths_of
 from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
 from perceptual.studio.tabs.batch import Batch, add_job, listed
@@ -46,7 +48,7 @@ def build(studio: Studio) -> Panel:
                 elem_id="enlarge-overview",
             )
             scale = gr.Radio(list(SCALES), value="4 times", label="How much larger", elem_id="enlarge-scale")
-            loss = gr.Radio(list(LOSSES), value="Automatic", label="Network", elem_id="enlarge-loss")
+            loss, about, add = _network_fields(studio)
         with gr.Column(scale=3, min_width=300):
             compare = gr.ImageSlider(
                 label="At 100 %: bicubic on the left, the network on the right",
@@ -58,8 +60,22 @@ def build(studio: Studio) -> Panel:
             go = gr.Button("Enlarge the whole picture", variant="primary", elem_id="enlarge-go")
             panel = Panel(studio, "enlarge", results="Enlarged pictures")
             code = panel.code()
-    _connect(_Work(studio), [photos, photo, overview, scale, loss, compare, code, go])
+    work = _Work(studio)
+    known = gr.State(work.own())
+    panel.looks.append((work.listed, known, [known, loss]))
+    _connect(work, [photos, photo, overview, scale, loss, compare, code, go])
+    add.upload(explained(work.add), add, [scale, loss, add], **PRIVATE)
+    gr.on([loss.change, scale.change], explained(work.about), [scale, loss], about, **PRIVATE)
     return panel
+
+
+def _network_fields(studio: Studio) -> tuple[Any, Any, Any]:
+    """The list of networks, what the chosen one is, and the field to add one."""
+    choices = [*LOSSES, *studio.folder.own_upscalers()]
+    loss = gr.Radio(choices, value="Automatic", label="Network", elem_id="enlarge-loss")
+    about = gr.HTML(elem_id="enlarge-about")
+    label = "Add a network file (.pth or .safetensors)"
+    return loss, about, gr.File(label=label, file_types=list(UPSCALERS), height=120, elem_id="enlarge-add")
 
 
 def _connect(work: _Work, parts: list[Any]) -> None:
@@ -99,25 +115,55 @@ class _Work:
         height, width = self.studio.models.photo(Path(photo), OVERVIEW).shape[-2:]
         return event.index[1] / height, event.index[0] / width
 
+    def own(self) -> str:
+        """The names of the networks that the user added, one in a line."""
+        return "\n".join(self.studio.folder.own_upscalers())
+
+    def listed(self, shown_before: str) -> Sequence[Any]:
+        """The list of networks, if it is not the one that the page already shows."""
+        if (own := self.own()) == shown_before:
+            return gr.skip(), gr.skip()
+        return own, gr.Radio(choices=[*LOSSES, *self.studio.folder.own_upscalers()])
+
+    def add(self, path: str | None) -> Any:
+        """Add a network file of another program, or one that perceptual trained. It is checked first.
+
+        Returns the new values of the factor, of the list of networks and of the file field.
+        """
+        if not path:
+            return gr.skip(), gr.skip(), gr.skip()
+        network, _ = checkpoints.load(path, task="upscale")
+        name = self.studio.folder.add_upscaler(path)
+        scale = next((text for text, factor in SCALES.items() if factor == network.scale), gr.skip())
+        return scale, gr.Radio(choices=[*LOSSES, *self.studio.folder.own_upscalers()], value=name), None
+
+    def about(self, scale: str, loss: str) -> str:
+        """What an added network is, and its licence."""
+        if loss in LOSSES:
+            return ""
+        card = self.studio.models.upscaler(SCALES[scale], loss).card
+        return html.escape(f"{card.about or loss}; licence: {card.licence or 'not in the file'}.")
+
     def magnified(self, photo: str | None, centre: tuple[float, float], scale: str, loss: str) -> Any:
         """The chosen part, enlarged by bicubic interpolation and by the network."""
         if not photo:
             return None
-        both = self.studio.models.magnified(Path(photo), centre, SCALES[scale], LOSSES[loss])
+        both = self.studio.models.magnified(Path(photo), centre, SCALES[scale], LOSSES.get(loss, loss))
         return tuple(self.studio.folder.show(each) for each in both)
 
     def snippets(self, photo: str | None, scale: str, loss: str) -> tuple[str, str]:
         """The command line and the Python code for the current settings."""
         path = Path(photo) if photo else Path("small.jpg")
         factor = SCALES[scale]
-        return snippets.upscale(path, factor, LOSSES[loss], Path(f"{path.stem}_x{factor}{path.suffix}"))
+        out, own = Path(f"{path.stem}_x{factor}{path.suffix}"), self.studio.folder.own_upscalers().get(loss)
+        return snippets.upscale(path, factor, LOSSES.get(loss, loss), out, network=own)
 
     def enlarge(self, files: list[str] | None, scale: str, loss: str) -> None:
         """Start a job that enlarges all images."""
         paths, studio, factor = paths_of(files), self.studio, SCALES[scale]
         if not paths:
             raise ConfigError("Give a picture first.")
-        upscaler = studio.models.upscaler(factor, LOSSES[loss])
+        upscaler = studio.models.upscaler(factor, LOSSES.get(loss, loss))
         batch = Batch(
             kind="enlarge",
             doing="Enlarging",

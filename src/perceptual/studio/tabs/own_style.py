@@ -22,7 +22,7 @@ from perceptual.studio.tabs.panel import Panel
 
 STEPS = 150
 """Default number of steps. They take about two minutes on two processor cores."""
-ADDED = (".safetensors", ".pth", ".model", ".t7")
+ADDED = (".safetensors", ".pth", ".model", ".t7", ".ckpt")
 """Endings of style files that can be added. All but the first are of other programs."""
 
 
@@ -86,7 +86,7 @@ def _manage() -> tuple[Any, list[Any]]:
             sure = gr.Checkbox(label="Yes, delete it for ever", visible=False, elem_id="own-sure")
             delete = gr.Button("Delete", variant="stop", visible=False, elem_id="own-delete")
         add = gr.File(
-            label="Add a style file (.safetensors; .pth and .t7 too)", file_types=list(ADDED), elem_id="own-add"
+            label="Add a style file (.safetensors; .pth, .t7 and .ckpt too)", file_types=list(ADDED), elem_id="own-add"
         )
     return choose, [resume, export, new, rename, sure, delete, add]
 

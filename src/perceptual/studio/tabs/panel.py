@@ -21,7 +21,8 @@ class Panel:
     refresh: a function from a job to the new values of `more`. stop: the text of the stop button.
 
     Attributes: `style_fields`, the lists of styles in this tab (they are updated when the user's styles change);
-    `on_styles`, (function, inputs, outputs) to call when the user's styles change, or None.
+    `on_styles`, (function, inputs, outputs) to call when the user's styles change, or None; `looks`, what else the
+    timer of the page updates, as (function, state, [state, other outputs ...]).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Panel:
         self.outputs = [self.seen, self.progress, self.stop, self.files]
         self.style_fields: list[Any] = []
         self.on_styles: tuple[Any, Any, Any] | None = None
+        self.looks: list[tuple[Callable[[Any], Sequence[Any]], Any, Sequence[Any]]] = []
         self._refresh: list[Refresh] = []
         if refresh is not None:
             self.add(more, refresh)
