@@ -28,11 +28,15 @@ from ray.cluster_utils import Cluster
 from perceptual import cluster
 from perceptual.config import EngineConfig
 
-def start(style):
+def start(style, folder):
     from perceptual import Stylizer, images
     from perceptual.cluster import Result
     stylizer, machine = Stylizer.load(style, device="cpu"), ray.get_runtime_context().get_node_id()
     def convert(source, target):
+        (folder / machine).touch()
+        for _ in range(600):  # until both machines have begun
+            if len(list(folder.iterdir())) < 2:
+                time.sleep(0.1)
         if "ends_its_process" in source.name:
             os._exit(1)
         time.sleep(0.05)
@@ -41,7 +45,7 @@ def start(style):
     return convert
 
 if __name__ == "__main__":
-    source, target, style = sys.argv[1:]
+    source, target, style, begun = sys.argv[1:]
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
     machines = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     second = machines.add_node(**small)
@@ -49,13 +53,14 @@ if __name__ == "__main__":
     results, lost = [], None
     plan = cluster.plan([source], target, cluster.Naming())
     config = EngineConfig(engine="ray", address=machines.address)
-    for result in filter(None, cluster.on_ray(plan.pairs, partial(start, style), config, "cpu")):
+    for result in filter(None, cluster.on_ray(plan.pairs, partial(start, style, Path(begun)), config, "cpu")):
         results.append(result)
         busy = [each.facts.get("machine") for each in results]
         if lost is None and min(map(busy.count, {*busy} - {None}), default=0) > 2 and len({*busy} - {None}) == 2:
             lost = len(results)
             machines.remove_node(second, allow_graceful=False)
-    print(json.dumps({"lost": lost, "results": [[r.source, r.error, r.facts.get("machine")] for r in results]}))
+    results = [[r.source, r.error, r.facts.get("machine")] for r in results]
+    Path("told.json").write_text(json.dumps({"lost": lost, "results": results}))
     ray.shutdown()
     machines.shutdown()
 """
@@ -94,10 +99,13 @@ def test_each_picture_is_there_once_although_a_machine_was_lost(
     (tmp_path / "in" / "020_ends_its_process.png").write_bytes((tmp_path / "in" / "000.png").read_bytes())
     script = tmp_path / "two_machines.py"
     script.write_text(TWO_MACHINES)
-    words = [sys.executable, str(script), str(tmp_path / "in"), str(tmp_path / "out"), str(tiny_style)]
-    done = subprocess.run(words, capture_output=True, text=True, env=QUIET, timeout=300)
+    (tmp_path / "begun").mkdir()
+    words = [sys.executable, str(script), *(str(tmp_path / name) for name in ("in", "out")), str(tiny_style)]
+    done = subprocess.run(
+        [*words, str(tmp_path / "begun")], cwd=tmp_path, capture_output=True, text=True, env=QUIET, timeout=300
+    )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = json.loads((tmp_path / "told.json").read_text())
     assert told["lost"] is not None  # both machines had made pictures
     assert told["lost"] < 60
     assert sorted(Path(source).name for source, _, _ in told["results"]) == sorted({*names, "020_ends_its_process.png"})
