@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -368,23 +367,6 @@ def test_a_stylizer_takes_the_best_of_the_processor(compiled: None, astronaut: T
     with torch.no_grad():
         expected = stylizer.network(with_margin(astronaut), stylizer._weights(None)).clamp(0, 1)
     assert psnr(painted, expected[..., MARGIN:-MARGIN, MARGIN:-MARGIN]) >= 38
-
-
-@needs_bytes
-@pytest.mark.shared
-@pytest.mark.slow
-@pytest.mark.parametrize("photograph", ["000000122745", "000000085329"])
-def test_bytes_are_coarsest_on_dark_and_flat_photographs(compiled: None, photograph: str) -> None:
-    """The two worst of the 62 photographs in docs/performance.md. Its least is 28.9 dB; 26 leaves room for rounding."""
-    path = SHARED / "data" / "val" / f"{photograph}.jpg"
-    if not path.is_file():
-        pytest.skip("the photographs are not part of this repository")
-    stylizer, levels = Stylizer.load("gallery", device="cpu"), images.read(path, levels=True).pixels
-    for style in stylizer.styles:
-        painted = []
-        for precision in ("int8", "float32"):
-            painted.append(stylizer.stylize(levels, style=style, precision=precision) / 255)
-        assert psnr(*painted) >= 26, style
 
 
 def test_a_stylizer_leaves_a_small_picture_to_its_network(tiny_style: Path, bands: list[int | None]) -> None:

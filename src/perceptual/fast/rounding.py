@@ -16,7 +16,7 @@ from perceptual.fast.kernels import Vector
 
 SAMPLES = 16
 """Rows, and columns, of a sample; up to 31 if a side is not a multiple of 16."""
-NOISE = 2.2e-4
+NOISE = 1.6e-4
 """Largest rounding error of 8 bits, as a share of the variance. Layers with more read 12 bits or floats."""
 
 
@@ -33,12 +33,12 @@ def sample(grid: Tensor) -> Vector:
 def common_values(values: Vector) -> Vector:
     """About the most common value of each channel, (C,): the middle of the shortest interval with a quarter of them.
 
-    values: (C, places), at least two places.
+    values: (C, places).
 
     Similar to the "shorth" (Andrews et al., Robust Estimates of Location, 1972), with a quarter in place of a half.
     """
     values = np.sort(values, axis=1)
-    share = max(2, values.shape[1] // 4)
+    share = max(1, values.shape[1] // 4)
     first = (values[:, share - 1 :] - values[:, : values.shape[1] - share + 1]).argmin(1)
     common: Vector = values[np.arange(len(values)), first + share // 2]
     return common

@@ -26,6 +26,8 @@ POLICY = (
     "base-uri 'self'; object-src 'none'"
 )
 """The page loads nothing from other computers, and no other page can show it in a frame."""
+DISCARDED = 50_000_000
+"""Bytes of a body that is too large that are read before the answer."""
 HEADERS = [
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -63,6 +65,8 @@ class Guard:
                 return
             refusal = (401, "Open the page with the address that the command printed: it contains the token.")
         if refusal is not None:
+            if refusal[0] == 413:
+                await _discard(receive)
             await _refuse(scope, send, *refusal)
             return
         await self.app(scope, _limited(receive, self.limit), with_headers(send, HEADERS))
@@ -111,6 +115,16 @@ class Guard:
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _discard(receive: Receive) -> None:
+    """Read the first megabytes of a body. A client that is still sending might not see the answer."""
+    left = DISCARDED
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
