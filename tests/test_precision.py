@@ -44,8 +44,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether bytes were too coarse, for each layer of each painting from here on."""
     seen: list[bool] = []
 
-    def spy(low: Vector, high: Vector, variance: Vector) -> bool:
-        seen.append(too_coarse(low, high, variance))
+    def spy(low: Vector, high: Vector, variance: Vector, top: int) -> bool:
+        seen.append(too_coarse(low, high, variance, top))
         return seen[-1]
 
     monkeypatch.setattr(painting, "too_coarse", spy)

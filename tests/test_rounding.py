@@ -111,9 +111,9 @@ def test_places_without_a_tap_stay_zero() -> None:
 
 def test_bytes_are_too_coarse_for_little_variance_in_a_wide_range() -> None:
     low, high = vector(0, 0), vector(255, 255)  # steps of 1, so the rounding error has the variance 1/12
-    limit = 1 / 12 / NOISE
-    assert too_coarse(low, high, vector(0.9 * limit, 0.9 * limit))
-    assert not too_coarse(low, high, vector(1.1 * limit, 1.1 * limit))
+    limit = 1 / 12 / NOISE[255]
+    assert too_coarse(low, high, vector(0.9 * limit, 0.9 * limit), 255)
+    assert not too_coarse(low, high, vector(1.1 * limit, 1.1 * limit), 255)
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (2.0, 0.5), (-1.0, 3.0), (0.7, 0.0)])

@@ -132,7 +132,7 @@ class Painting:
     def _steps(self, k: int, low: Vector, high: Vector) -> tuple[Vector, Vector]:
         """The step and the lowest value of the levels of activation k, (C,) each; ones and zeros if it is in floats.
 
-        Decides also whether bytes are fine enough for it. All of this looks at the whole picture, so bands cannot
+        Decides also whether its levels are fine enough. All of this looks at the whole picture, so bands cannot
         differ.
 
         low, high: minimum and maximum of each channel, (C,).
@@ -145,8 +145,8 @@ class Painting:
         else:
             gamma, beta, _ = self.norms[k - 1]
             variance = rectified_variance(beta, abs(gamma))
-        if self.tops[k] == 255 and too_coarse(low, high, variance):
-            self.tops[k] = largest_level(self.layers[k], False)
+        while self.tops[k] and too_coarse(low, high, variance, self.tops[k]):
+            self.tops[k] = largest_level(self.layers[k], False) if self.tops[k] == 255 else 0
         if self.tops[k]:
             return level_range(low, high, self.tops[k], common)
         return np.ones_like(high), np.zeros_like(high)

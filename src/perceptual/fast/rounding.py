@@ -16,8 +16,9 @@ from perceptual.fast.kernels import Vector
 
 SAMPLES = 16
 """Rows, and columns, of a sample; up to 31 if a side is not a multiple of 16."""
-NOISE = 1.6e-4
-"""Largest rounding error of 8 bits, as a share of the variance. Layers with more read 12 bits or floats."""
+NOISE = {255: 1.6e-4, kernels.TOP: 1.8e-6}
+"""Largest level -> largest rounding error, as a share of the variance. A layer with more reads finer levels, or floats.
+The limit for 12 bits is lower because these are for layers that are sensitive."""
 
 
 def sample(grid: Tensor) -> Vector:
@@ -54,14 +55,14 @@ def rectified_variance(mean: Vector, deviation: Vector) -> Vector:
     return variance
 
 
-def too_coarse(low: Vector, high: Vector, variance: Vector) -> bool:
-    """Whether 256 levels between `low` and `high` are too few for channels with this variance, (C,) each.
+def too_coarse(low: Vector, high: Vector, variance: Vector, top: int) -> bool:
+    """Whether levels 0 to `top` between `low` and `high` are too few for channels with this variance, (C,) each.
 
     The rounding error of a level has the variance step**2 / 12. A picture that is mostly flat, such as a photo taken at
     night, has little variance in a wide range.
     """
-    error = np.mean(((high - low) / 255) ** 2) / 12
-    return bool(error > NOISE * np.mean(variance))
+    error = np.mean(((high - low) / top) ** 2) / 12
+    return bool(error > NOISE[top] * np.mean(variance))
 
 
 def level_range(low: Vector, high: Vector, top: int, common: Vector | None = None) -> tuple[Vector, Vector]:
