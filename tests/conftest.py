@@ -1,5 +1,6 @@
 """What several test files share: a tiny network, a photograph, and pretrained weights where there are any."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from skimage import data
 
 from perceptual import checkpoints
 from perceptual.config import NetworkConfig
-from perceptual.fast import library, prepare_kernels
+from perceptual.fast import build, library, native, prepare_kernels
 from perceptual.networks import TransformationNetwork
 
 settings.register_profile("perceptual", deadline=None)  # a slow computer is no failure
@@ -32,6 +33,15 @@ def no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def compiled_kernels() -> None:
     """The installed kernels; where there are none, as in a bare checkout, they are compiled, if there is a compiler."""
     prepare_kernels(compile_here=library.installed() is None)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
+    """Every variant of the kernels that this processor can run, compiled as for a wheel."""
+    folder = tmp_path_factory.mktemp("built")
+    if not build.build(folder):
+        return {}
+    return {v: native.declare(ctypes.CDLL(str(folder / build.library_name(v)))) for v in library.runnable()}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perceptual.fast import build, kernels, library, native
+from perceptual.fast import build, kernels
 from perceptual.fast.folding import cells
 from perceptual.fast.kernels import Range, Vector, accumulate, encode, extremes, measure, quantise
 
@@ -23,15 +23,6 @@ close = torch.testing.assert_close
 
 
 needs_compiler = pytest.mark.skipif(build.find_compiler() is None, reason="needs Linux and a C compiler")
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
-    """Every variant that this processor can run, compiled as for a wheel."""
-    folder = tmp_path_factory.mktemp("built")
-    if not build.build(folder):
-        return {}
-    return {v: native.declare(ctypes.CDLL(str(folder / build.library_name(v)))) for v in library.runnable()}
 
 
 @pytest.fixture(params=[*build.variants(), "plain"])

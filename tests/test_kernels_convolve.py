@@ -11,21 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
-from perceptual.fast import build, kernels, library, native
+from perceptual.fast import build, kernels
 from perceptual.fast.plan import plan
 from perceptual.networks import TransformationNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seed")
 TOPS = {torch.uint8: 255, torch.int16: kernels.TOP}
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ctypes.CDLL]:
-    """Every variant that this processor can run."""
-    folder = tmp_path_factory.mktemp("built")
-    build.build(folder)
-    names = [name for name in library.runnable() if (folder / build.library_name(name)).exists()]
-    return {name: native.declare(ctypes.CDLL(str(folder / build.library_name(name)))) for name in names}
 
 
 @pytest.fixture(params=list(build.variants()), autouse=True)

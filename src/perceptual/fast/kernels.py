@@ -162,11 +162,9 @@ def convolves(channels: int, top: int) -> bool:
 def ordered(filters: Tensor, unit: int) -> Tensor:
     """Filters (variants, O, I, K, K) in the order of memory of `pack`: (variants, blocks, K, K, I / unit, 16, unit).
 
-    The last block is filled up with zeros. Empty if I is not a multiple of unit.
+    The last block is filled up with zeros. I must be a multiple of unit, as `convolves` requires.
     """
     variants, count, channels, size, _ = filters.shape
-    if channels % unit:
-        return filters.new_empty(0)
     filters = F.pad(filters, (0, 0, 0, 0, 0, 0, 0, -count % _BLOCK))
     filters = filters.view(variants, -1, _BLOCK, channels // unit, unit, size, size)
     return filters.permute(0, 1, 5, 6, 3, 2, 4).contiguous()
@@ -191,14 +189,12 @@ def pack(weight: Tensor, scale: Vector, bias: Tensor | None, unit: int, count: i
     """
     variants, blocks, size, _, groups = weight.shape[:5]
     levels = torch.empty(weight.shape, dtype=torch.int8 if unit == UNITS[255] else torch.int16)
-    factors, added = torch.empty(variants, blocks * _BLOCK), torch.zeros(blocks * _BLOCK)
-    if bias is not None:
-        added[:count] = bias
+    factors = torch.empty(variants, blocks * _BLOCK)
     numbers = variants * blocks, size * size, groups * unit, unit
     library = compiled()
     assert library is not None
     library.pack(weight.data_ptr(), scale.ctypes.data, *numbers, levels.data_ptr(), factors.data_ptr())
-    return Levels(levels, factors, added, count)
+    return Levels(levels, factors, _filled(torch.zeros(count) if bias is None else bias), count)
 
 
 def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
@@ -206,10 +202,13 @@ def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
 
     factors: the dequantisation scale of each filter, (O,). bias: (O,).
     """
-    count = len(filters)
-    fill = (0, -count % _BLOCK)
-    added = torch.zeros(count + fill[1]) if bias is None else F.pad(bias, fill)
-    return Levels(ordered(filters[None], UNITS[255]), F.pad(factors, fill)[None], added, count)
+    bias = torch.zeros(len(filters)) if bias is None else bias
+    return Levels(ordered(filters[None], UNITS[255]), _filled(factors)[None], _filled(bias), len(filters))
+
+
+def _filled(values: Tensor) -> Tensor:
+    """One value for each filter, (O,), filled up with zeros to a whole number of blocks."""
+    return F.pad(values, (0, -len(values) % _BLOCK))
 
 
 def convolve(

@@ -41,6 +41,7 @@ class Convolution:
     """Filters for the outermost pixels where `weight` does not apply, by position: (rows, columns)."""
     residual: str = ""
     """In a residual block: "first" reads the block's input, "second" adds its output to that. Else ""."""
+    _ordered: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def kernel(self) -> int:
@@ -72,10 +73,11 @@ class Convolution:
                 found.append(filters.flatten(0, 2))
         return torch.stack(found)
 
-    @cached_property
-    def ordered(self) -> dict[int, Tensor]:
-        """`variants` in the orders that `kernels.pack` reads, by unit."""
-        return {unit: kernels.ordered(self.variants, unit) for unit in kernels.UNITS.values()}
+    def ordered(self, unit: int) -> Tensor:
+        """`variants` in the order that `kernels.pack` reads, made at the first call for this unit."""
+        if unit not in self._ordered:
+            self._ordered[unit] = kernels.ordered(self.variants, unit)
+        return self._ordered[unit]
 
 
 _PLACES = {"first": (0, 1), "inner": (-1, 0), "last": (1, 0)}
@@ -191,7 +193,7 @@ class Filters:
             self._take(levels, factors)
         elif kernels.convolves(weight.shape[1], top):
             unit = kernels.UNITS[top]
-            self.levels = kernels.pack(convolution.ordered[unit], each, self.bias, unit, len(weight))
+            self.levels = kernels.pack(convolution.ordered(unit), each, self.bias, unit, len(weight))
         else:
             self._take(*kernels.quantise(weight, self.scale))
 
