@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from perceptual import checkpoints
 from perceptual.config import TrainConfig
@@ -83,7 +83,7 @@ class Trainer:
         parameters, precision = task.network.parameters(), self.accelerator.mixed_precision
         optimizer = make_adam(parameters, config.learning_rate, self.device, precision)
         self.network, self.optimizer = self.accelerator.prepare(task.network, optimizer)
-        self.average = AveragedModel(task.network, avg_fn=self._mean, use_buffers=True) if config.ema else None
+        self.average = AveragedModel(task.network, multi_avg_fn=self._mean, use_buffers=True) if config.ema else None
         self.compiled = config.compile and can_compile(self.device)
         if self.compiled:
             self.network.compile(dynamic=False)
@@ -159,12 +159,11 @@ class Trainer:
         assert isinstance(averaged, TransformationNetwork)
         return averaged
 
-    def _mean(self, mean: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
-        """The moving average with one more value. Its decay rises from step to step up to `ema`."""
+    def _mean(self, means: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        """Put new values into the moving averages of tensors. The decay rises from step to step up to `ema`."""
         number = float(count)
-        if not value.is_floating_point():  # the counter of batch norm
-            return value
-        return torch.lerp(value, mean, min(self.config.ema, (number + 1) / (number + 10)))
+        if means[0].is_floating_point():  # else it is the counter of batch norm
+            get_ema_multi_avg_fn(min(self.config.ema, (number + 1) / (number + 10)))(means, values, count)
 
     def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Start a new run, or continue from the state file. The state file exists from here to the end of the run.
