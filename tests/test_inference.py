@@ -19,6 +19,7 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.apply import Stylizer
+from perceptual.apply.stylizer import MARGIN
 from perceptual.checkpoints import Card, gallery
 from perceptual.config import NetworkConfig
 from perceptual.devices import multiplies_bytes
@@ -523,7 +524,7 @@ def test_a_block_right_before_the_last_layer_is_left_to_the_network() -> None:
 
 def test_the_network_s_noise_is_in_the_fast_way_too_and_can_be_left_out(compiled: None) -> None:
     torch.manual_seed(0)
-    config = NetworkConfig("c3s1-8 d16 r16 B8 c3s1-3", norm="conditional_instance", padding="reflect", noise=0.2, margin=MARGIN)
+    config = NetworkConfig("c3s1-8 d16 r16 B8 c3s1-3", norm="conditional_instance", padding="reflect", noise=0.2)
     network = TransformationNetwork(config).eval()
     stylizer = Stylizer(network, Card(task="style", network=config), device="cpu", precision="float32")
     picture = torch.rand(1, 3, 170, 190)

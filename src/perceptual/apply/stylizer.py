@@ -26,6 +26,9 @@ from perceptual.fast import BAND, Inference, supports
 from perceptual.functional import crossfade, luma, noise_field
 from perceptual.networks import DAMAGED, TransformationNetwork
 
+MARGIN = 16
+"""Width in pixels of a mirrored margin around the image, for networks with noise. It is cut off from the result. The
+loss networks pad with zeros during training, so these networks learn pale edges."""
 WHOLE = 8 << 20
 """Number of pixels up to which an image is painted in one piece if there is enough memory. Larger ones are painted in
 bands."""
@@ -194,13 +197,13 @@ class Stylizer(Model[PaintOptions]):
             yield step.then(partial(_finish, x, small, options=options))
 
     def _paint(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
-        """Paint x, (1, 3, H, W). If the network needs a mirrored margin, it is added first and cut off afterwards."""
-        if not (margin := self.network.config.margin):
+        """Paint x, (1, 3, H, W). For networks with noise, a mirrored margin is added first and cut off afterwards."""
+        if not self.network.config.noise:
             yield from self._run(x, weights, options)
             return
-        rows, columns = (mirrored(-margin, side + margin, side) for side in x.shape[-2:])
+        rows, columns = (mirrored(-MARGIN, side + MARGIN, side) for side in x.shape[-2:])
         for step in self._run(x[..., rows, :][..., columns], weights, options):
-            yield step.then(lambda painted: painted[..., margin:-margin, margin:-margin])
+            yield step.then(lambda painted: painted[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
     def _run(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
         """Call the network on (1, 3, H, W): by fast inference if that is possible and faster, else by PyTorch."""
@@ -286,7 +289,7 @@ class Stylizer(Model[PaintOptions]):
 
     def _needed(self, size: tuple[int, int], options: PaintOptions, *, in_levels: bool) -> float:
         """Bytes of memory to paint an image of this size. in_levels: True if no float32 copies of it are made."""
-        margin = 2 * self.network.config.margin
+        margin = 2 * MARGIN if self.network.config.noise else 0
         height, width = images.scaled_size(*size, 1 / options.style_scale)
         small = (height + margin, width + margin)
         floats = 4 * 4 * 3 * size[0] * size[1]

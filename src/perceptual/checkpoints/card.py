@@ -16,9 +16,6 @@ CARD_KEY = "perceptual_card"
 
 FORMAT = 1
 
-EARLIER_MARGIN = 16
-"""The margin of networks with noise before `NetworkConfig.margin` existed."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -84,10 +81,7 @@ def read_card(path: str | Path) -> Card:
             raise CheckpointError(
                 f"{path} was written by a newer perceptual (format {shown(values['format'])}): upgrade perceptual."
             )
-        given = values.pop("network")
-        if given.get("noise"):  # files of earlier versions do not say it
-            given.setdefault("margin", EARLIER_MARGIN)
-        network = from_dict(NetworkConfig, given)
+        network = from_dict(NetworkConfig, values.pop("network"))
         known = {f.name for f in dataclasses.fields(Card)}
         return Card(network=network, **{k: v for k, v in values.items() if k in known})
     except ConfigError as error:

@@ -56,9 +56,6 @@ class NetworkConfig:
     noise: Annotated[float, Range(0, 1)] = 0.0
     """Strength of the noise added to the input, 0 to 1, for style transfer. Without noise a network draws a grid in
     flat areas."""
-    margin: Annotated[int, Range(0, 256)] = 0
-    """Width in pixels of a mirrored margin around the photo while it is painted, 0 to 256. It is cut off from the
-    result. A network that was trained without `mirror` (see LossConfig) has pale edges, and 16 pixels hide them."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Literal
 
-from perceptual.config.checks import Range, check
+from perceptual.config.checks import check
 from perceptual.config.common import Weight
 from perceptual.errors import ConfigError
 
@@ -40,9 +40,6 @@ class LossConfig:
     lattice_weight: Weight = 0.0
     """Weight of the penalty on grids of 2 and 4 pixels in the output, 0 to 1e+12; see
     `perceptual.functional.lattice_energy`."""
-    mirror: Annotated[int, Range(0, 256)] = 0
-    """Width in pixels of a mirrored margin, 0 to 256, that is added to every image before the loss networks get it.
-    Loss networks pad with zeros, so without it a network learns pale edges. The time of a step grows with it."""
     loss: str = ""
     """The whole objective in one line, in place of the layers and weights above, such as
     content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02 (terms: content, style, tv, feature, pixel, l1,

@@ -19,6 +19,7 @@ from torch.export import Dim
 
 from perceptual import checkpoints
 from perceptual.apply import Model, Stylizer, Upscaler
+from perceptual.apply.stylizer import MARGIN
 from perceptual.apply.tiles import EDGE
 from perceptual.checkpoints import Card, shipped
 from perceptual.config import to_dict
@@ -118,8 +119,8 @@ class Graph(nn.Module):
         self.levels, self.several = levels, source.several
         self.unfolded = source.card.task == "upscale"
         amount = network.config.noise
-        self.margin = EDGE if network.config.padding == "zero" and self.unfolded else network.config.margin
         network.config = replace(network.config, noise=0.0)  # the graph has the pattern in a smaller form
+        self.margin = MARGIN if amount else EDGE if network.config.padding == "zero" and self.unfolded else 0
         self.network = network.eval()
         self.amount = 0.0 if pattern_inside else amount
         self.noise: Tensor | None  # as halves it is exact to 0.02 levels

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perceptual.devices import channels_last
 from perceptual.errors import ConfigError, ImageError, WeightsError
@@ -178,8 +177,6 @@ class LossNetworks(nn.Module):
         layers: names such as ("vgg16:relu2_2", "vgg16:relu4_3@2"). Each network runs once for each image and size.
         paths: weight files by network name, for networks that are not in the cache.
         networks: your own networks by name, made by `LossNetwork.from_module`.
-        mirror: width in pixels of a mirrored margin that is added to every image first. The networks pad with zeros, so
-            without it the features at the edges differ from those inside.
 
     Raises:
         ConfigError, WeightsError: as `LossNetwork`. ConfigError also for a name with a dot, a colon or an at sign.
@@ -192,10 +189,8 @@ class LossNetworks(nn.Module):
         *,
         paths: Mapping[str, str | Path] | None = None,
         networks: Mapping[str, LossNetwork] | None = None,
-        mirror: int = 0,
     ) -> None:
         super().__init__()
-        self.mirror = mirror
         own = dict(networks or {})
         for name, given in own.items():
             if not isinstance(given, LossNetwork):
@@ -220,11 +215,6 @@ class LossNetworks(nn.Module):
     def forward(self, image: Tensor, layers: Sequence[str] | None = None) -> Features:
         """Compute features of images (N, 3, H, W), RGB [0, 1]: {"NETWORK:LAYER": (N, C, h, w)} for `layers` or all."""
         check_image(image)
-        if min(image.shape[-2:]) <= self.mirror:
-            raise ImageError(f"An image of {image.shape[-1]} x {image.shape[-2]} px is too small for a mirrored margin "
-                             f"of {self.mirror} px: give a larger image, or a smaller --mirror.")  # fmt: skip
-        if self.mirror:
-            image = F.pad(image, (self.mirror,) * 4, mode="reflect")
         features: Features = {}
         wanted: dict[int, dict[str, list[str]]] = {}
         for layer in self.layers if layers is None else layers:

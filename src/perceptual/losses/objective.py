@@ -233,7 +233,7 @@ def style_transfer_loss(
     compared = layers_of(specs, "style")
     if compared and not styles:
         raise ConfigError("Style transfer needs a style: give at least one style image.")
-    networks = LossNetworks(layers_of(specs), paths=paths, networks=own_networks, mirror=config.mirror).to(device)
+    networks = LossNetworks(layers_of(specs), paths=paths, networks=own_networks).to(device)
     targets = [s if isinstance(s, dict) else style_targets(config, s.to(device), networks) for s in styles]
     shared = [layer for layer in compared if all(layer in target for target in targets)]
     grams = {layer: torch.cat([target[layer] for target in targets]) for layer in shared}

@@ -332,8 +332,7 @@ def read_base(path: str | Path, config: NetworkConfig) -> tuple[TransformationNe
     """
     network, card = checkpoints.load(checkpoints.find_style(path)[0], task="style")
     here, there = to_dict(_with_conditional_norm(config)), to_dict(_with_conditional_norm(network.config))
-    for free in ("noise", "margin"):  # the weights do not depend on them
-        here[free] = there[free]
+    here["noise"] = there["noise"]  # the weights do not depend on the strength of the noise
     for key, (ours, theirs) in differences(here, there).items():
         raise ConfigError(
             f"{path} has {key} {shown(theirs)}, but the settings have {shown(ours)}: leave out the flags that change "
