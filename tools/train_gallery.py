@@ -19,12 +19,15 @@ from perceptual.cli import main
 FACTORS = {
     "composition_vii": 0.5,
     "edtaonisl": 0.6,
-    "mondrian": 0.4,
+    "mondrian": 0.5,
     "night_cafe": 0.6,
-    "starry_night": 0.5,
-    "the_scream": 0.5,
-    "udnie": 0.6,
-    "wave": 0.7,
+    "olive_trees": 0.7,
+    "starry_night": 0.55,
+    "the_scream": 0.45,
+    "udnie": 0.65,
+    "water_lilies": 0.8,
+    "wave": 0.8,
+    "wheat_field": 0.7,
 }
 """Style weight of a painting where it is not 1, chosen by what `judge` measures."""
 
