@@ -19,15 +19,15 @@ from perceptual.cli import main
 FACTORS = {
     "composition_vii": 0.5,
     "edtaonisl": 0.6,
-    "mondrian": 0.5,
+    "mondrian": 0.45,
     "night_cafe": 0.6,
-    "olive_trees": 0.7,
-    "starry_night": 0.55,
-    "the_scream": 0.45,
+    "olive_trees": 0.8,
+    "starry_night": 0.8,
+    "the_scream": 0.4,
     "udnie": 0.65,
     "water_lilies": 0.8,
     "wave": 0.8,
-    "wheat_field": 0.7,
+    "wheat_field": 0.8,
 }
 """Style weight of a painting where it is not 1, chosen by what `judge` measures."""
 
