@@ -87,10 +87,6 @@ def check_exists(path: Path) -> None:
         raise VideoError(f"{path} is a pipe or a device, not a file: save the video to a file first.")
 
 
-_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-"""How titles that are not UTF-8 are read. PyAV 19 always replaces the wrong bytes."""
-
-
 def open_input(path: Path) -> InputContainer:
     """Open a video file.
 
@@ -104,7 +100,7 @@ def open_input(path: Path) -> InputContainer:
         if not os.path.getsize(path):
             raise VideoError(f"{path} is empty: get the file again.")
         # Without "file:", FFmpeg takes a name with a colon for a protocol.
-        container = av.open(f"file:{path}", "r", container_options=_allowed(), **_METADATA)
+        container = av.open(f"file:{path}", "r", metadata_errors="replace", container_options=_allowed())
     except (FFmpegError, OSError) as error:
         raise VideoError(_open_error(path, error)) from error
     name = container.format.name
