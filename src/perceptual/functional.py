@@ -165,18 +165,19 @@ def lattice_energy(image: Tensor) -> Tensor:
                          "or more on each side.")  # fmt: skip
     window = torch.outer(*(torch.hann_window(side, device=gray.device) for side in (height, width)))
     gray = (gray - gray.mean((1, 2), keepdim=True)) * window
-    around = 10
-    power = torch.fft.fft2(gray).abs().square() + 1e-8
-    power = F.pad(power[None], (around,) * 4, mode="circular")[0]
-    total = gray.new_zeros(len(gray))
-    for i in range(4):
-        for j in range(4):
-            if i or j:
-                y, x = i * height // 4 + around, j * width // 4 + around
-                at = power[:, y - 1 : y + 2, x - 1 : x + 2].mean((1, 2))
-                near = power[:, y - around : y + around + 1, x - around : x + around + 1].mean((1, 2)).detach()
-                total = total + F.relu(torch.log(at / near) - 0.3)
-    return total / 15
+    power = (torch.fft.fft2(gray).abs().square() + 1e-8).flatten(1)
+    at = power[:, _around(height, width, 1, gray.device)].mean(2)
+    near = power.detach()[:, _around(height, width, 10, gray.device)].mean(2)
+    return F.relu(torch.log(at / near) - 0.3).mean(1)
+
+
+def _around(height: int, width: int, radius: int, device: torch.device) -> Tensor:
+    """The frequencies of `lattice_energy` with those up to `radius` away, (15, places), as indices of the spectrum."""
+    which = torch.arange(1, 16, device=device)[:, None]
+    near = torch.arange(-radius, radius + 1, device=device)
+    y = (which // 4 * height // 4 + near) % height
+    x = (which % 4 * width // 4 + near) % width
+    return (y[:, :, None] * width + x[:, None, :]).flatten(1)
 
 
 def reduced(image: Tensor, scale: int) -> Tensor:
@@ -186,7 +187,8 @@ def reduced(image: Tensor, scale: int) -> Tensor:
         return image
     with torch.autocast(image.device.type, enabled=False):  # autocast would round pixels to 8 bits
         while scale > 1:
-            taps = image.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
+            taps = image.new_full((4,), 0.125)
+            taps[1:3] = 0.375  # not from a list, for which a GPU would have to wait
             kernel = torch.outer(taps, taps).expand(image.shape[1], 1, 4, 4)
             image = F.conv2d(F.pad(image, (1,) * 4, mode="reflect"), kernel, stride=2, groups=image.shape[1])
             scale //= 2
@@ -278,8 +280,8 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 def luma(image: Tensor) -> Tensor:
     """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
-    weights = _rgb(image).new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (image * weights).sum(dim=1, keepdim=True)
+    red, green, blue = _rgb(image).split(1, 1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def crossfade(one: Tensor, other: Tensor, share: float) -> Tensor:
