@@ -19,12 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perceptual import psnr
 from perceptual.apply import Model, Stylizer, Upscaler, tiles
-from perceptual.apply.gpu import EAGER, Graphs, fetch, half_precision, send
 from perceptual.apply.stylizer import NO_ROOM
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig
 from perceptual.devices import out_of_memory
 from perceptual.errors import ImageError
+from perceptual.gpu import EAGER, Graphs, fetch, half_precision, send
 from perceptual.networks import InstanceNorm, TransformationNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -51,6 +51,7 @@ class FakeGraph(TorchDispatchMode):
         self.operations.append((function, args, kwargs or {}, out))
         return out
 
+    @torch.no_grad()
     def replay(self) -> None:
         FakeGraph.replayed += 1
         for function, args, kwargs, out in self.operations:
@@ -59,7 +60,8 @@ class FakeGraph(TorchDispatchMode):
                 out.copy_(again)
             elif isinstance(out, (tuple, list)):
                 for old, new in zip(out, again, strict=True):
-                    old.copy_(new)
+                    if old is not None:
+                        old.copy_(new)
 
 
 class Stream:
@@ -78,7 +80,7 @@ def record(graph: FakeGraph, stream: Stream, capture_error_mode: str) -> Iterato
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA's functions, on the CPU."""
     real = torch.autocast
-    monkeypatch.setattr(torch, "autocast", lambda kind, dtype, **others: real("cpu", dtype, **others))
+    monkeypatch.setattr(torch, "autocast", lambda device_type, *dtype, **others: real("cpu", *dtype, **others))
     for name, stand_in in {
         "CUDAGraph": FakeGraph,
         "Stream": Stream,

@@ -14,7 +14,7 @@ from perceptual import fast
 
 # A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
 FLOORS = {
-    1: {"cache", "errors", "events", "functional", "lbfgs", "memory"},
+    1: {"cache", "errors", "events", "functional", "gpu", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "quality", "resampling", "web"},
     3: {"foreign", "images", "networks"},
     4: {"checkpoints", "data", "degradation", "fast", "losses", "video"},

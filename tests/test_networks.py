@@ -11,6 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from perceptual.config import NetworkConfig
 from perceptual.errors import ConfigError
@@ -25,6 +26,7 @@ from perceptual.networks import (
     parse_architecture,
     with_noise,
 )
+from perceptual.networks.layers import reflected
 from perceptual.tasks.style import Style
 from perceptual.tasks.upscale import SUPER_RESOLUTION
 
@@ -469,3 +471,13 @@ def test_the_captured_network_is_one_graph_and_gives_what_the_eager_one_gives() 
     with torch.no_grad():
         captured = torch.compile(net, dynamic=False, fullgraph=True, backend="aot_eager")
         close(captured(x, style), net(x, style), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_reflection_in_pieces_equals_that_of_pytorch(width: int) -> None:
+    x = torch.rand(2, 3, 7, 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.rand(2, 3, 7 + 2 * width, 5 + 2 * width, dtype=torch.float64)
+    ours, theirs = reflected(x, width), F.pad(x, (width,) * 4, mode="reflect")
+    assert torch.equal(ours, theirs)
+    gradients = [torch.autograd.grad((padded * weights).sum(), x)[0] for padded in (ours, theirs)]
+    assert torch.allclose(*gradients)

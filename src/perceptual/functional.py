@@ -280,8 +280,8 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 def luma(image: Tensor) -> Tensor:
     """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
-    red, green, blue = _rgb(image).split(1, 1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    image = _rgb(image)
+    return 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:3]
 
 
 def crossfade(one: Tensor, other: Tensor, share: float) -> Tensor:

@@ -73,16 +73,18 @@ def move(image: Tensor, motion: Tensor) -> Tensor:
     """
     height, width = image.shape[-2:]
     with torch.autocast(image.device.type, enabled=False):
-        places = (2 * places_of(motion, height, width) + 1) / torch.tensor([width, height]) - 1
-        grid = places.to(image.device).expand(len(image), -1, -1, -1)
+        x, y = places_of(motion.to(image.device), height, width).unbind(-1)
+        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], -1).expand(len(image), -1, -1, -1)
         return F.grid_sample(image.float(), grid, "bicubic", padding_mode="border", align_corners=False)
 
 
 def places_of(motion: Tensor, height: int, width: int) -> Tensor:
     """The original position of each pixel of a moved image: (H, W, 2), (x, y) in pixels from the top left pixel."""
-    centre = torch.tensor([width - 1, height - 1]) / 2
-    y, x = torch.meshgrid(torch.arange(height) - centre[1], torch.arange(width) - centre[0], indexing="ij")
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1) @ motion.T + centre
+    middle = (width - 1) / 2, (height - 1) / 2
+    rows, columns = (torch.arange(side, device=motion.device) for side in (height, width))
+    y, x = torch.meshgrid(rows - middle[1], columns - middle[0], indexing="ij")
+    x, y = (torch.stack([x, y, torch.ones_like(x)], dim=-1) @ motion.T).unbind(-1)
+    return torch.stack([x + middle[0], y + middle[1]], dim=-1)
 
 
 def inner(image: Tensor) -> Tensor:

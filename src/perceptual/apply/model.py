@@ -15,12 +15,12 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.apply import tiles
-from perceptual.apply.gpu import Function, Graphs, fetch, send
 from perceptual.checkpoints import Card
 from perceptual.config import ModelOptions, changed
 from perceptual.devices import channels_last, choose_device
 from perceptual.errors import CheckpointError, ImageError
 from perceptual.events import Step, finish
+from perceptual.gpu import Function, Graphs, fetch, send
 from perceptual.networks import DAMAGED, TransformationNetwork
 
 Image = TypeVar("Image")

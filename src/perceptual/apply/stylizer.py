@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from perceptual import checkpoints, images
-from perceptual.apply.gpu import half_precision, send
 from perceptual.apply.model import Device, Model
 from perceptual.apply.tiles import mirrored, too_large
 from perceptual.checkpoints import Card
@@ -24,6 +23,7 @@ from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
 from perceptual.fast import BAND, Inference, supports
 from perceptual.functional import crossfade, luma, noise_field
+from perceptual.gpu import half_precision, send
 from perceptual.networks import DAMAGED, TransformationNetwork
 
 MARGIN = 16

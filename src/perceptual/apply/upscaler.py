@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual import checkpoints, images
-from perceptual.apply.gpu import half_precision
 from perceptual.apply.model import Device, Model
 from perceptual.checkpoints import shipped
 from perceptual.config import UpscaleOptions
 from perceptual.devices import faster_in_bfloat16
 from perceptual.errors import ConfigError
 from perceptual.events import Step
+from perceptual.gpu import half_precision
 from perceptual.quality import looks_damaged
 
 DAMAGED = "This picture looks compressed, noisy or aliased, so the photo network enlarges it: --loss decides otherwise."

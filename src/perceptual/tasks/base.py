@@ -60,6 +60,8 @@ class Task:
         begins: help text of the flag --from.
         model: "module:Class" of the `apply.Model` that applies the trained network to images.
         skip_flat: skip training crops of a single colour.
+        graphs: `compute` does the same operations in every step and does not wait for a GPU, so that a CUDA graph can
+            repeat them.
         needs: the required flags of `perceptual train NAME`, in words.
 
     Args:
@@ -89,6 +91,7 @@ class Task:
     begins: ClassVar[str] = "A trained network to start from: the name of a shipped one, or a file."
     model: ClassVar[str] = "perceptual.apply.model:Model"
     skip_flat: ClassVar[bool] = False
+    graphs: ClassVar[bool] = False
     needs: ClassVar[str] = "--data FOLDER, a folder of photos"
 
     def __init__(
@@ -138,11 +141,25 @@ class Task:
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
         """Compute the terms of the objective for one step: {term: scalar}, and "total", their weighted sum.
 
-        By default the output of the network is compared with the photo.
+        By default it is `compute` with the random inputs of `draw`.
 
         forward: the network, as the training loop calls it. pixels, index: as in `inputs`.
         """
-        terms: dict[str, Tensor] = self.loss(forward(self.inputs(pixels, index)), pixels)
+        return self.compute(forward, pixels, *self.draw(pixels, index))
+
+    def draw(self, pixels: Tensor, index: int) -> tuple[Tensor | None, ...]:
+        """The random inputs of a step, on the device of the photos. By default the inputs of the network.
+
+        pixels, index: as in `inputs`.
+        """
+        return (self.inputs(pixels, index),)
+
+    def compute(self, forward: nn.Module, pixels: Tensor, *drawn: Tensor | None) -> dict[str, Tensor]:
+        """Compute the terms of `objective`. By default the output of the network is compared with the photo.
+
+        forward: the network. pixels: photos (N, 3, H, W) in [0, 1]. drawn: the result of `draw`.
+        """
+        terms: dict[str, Tensor] = self.loss(forward(*drawn), pixels)
         return terms
 
     def preview(self) -> Tensor:

@@ -93,6 +93,7 @@ class Style(Task):
     )
     model = "perceptual.apply:Stylizer"
     skip_flat = True
+    graphs = True
     needs = "--style PAINTING and --data FOLDER, a folder of photos"
 
     def __init__(
@@ -139,16 +140,24 @@ class Style(Task):
                     term.reference = term.reference / torch.tensor(factors).to(term.reference)
         return loss
 
-    def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
-        """The terms of equation 5. With a temporal term, the network also paints a moved copy of each photo."""
-        style = None
+    def draw(self, pixels: Tensor, index: int) -> tuple[Tensor | None, ...]:
+        """(style weights, noise, motion, moved photos) of a step; None for what the settings do not need."""
+        style = noise = motion = moved = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.settings.train.seed, index, len(pixels)).to(pixels.device)
-        conditions = [style, self._noise(pixels, index)] if self.settings.network.noise else [style]
-        if "temporal" not in self.loss.weights:
+        if self.settings.network.noise:
+            noise = self._noise(pixels, index)
+        if "temporal" in self.loss.weights:
+            motion, moved = self._moved(pixels, index)
+        return style, noise, motion, moved
+
+    def compute(self, forward: nn.Module, pixels: Tensor, *drawn: Tensor | None) -> dict[str, Tensor]:
+        """The terms of equation 5. With a temporal term, the network also paints a moved copy of each photo."""
+        style, noise, motion, moved = drawn
+        conditions = [style] if noise is None else [style, noise]
+        if motion is None or moved is None:
             terms: dict[str, Tensor] = self.loss(forward(pixels, *conditions), pixels, style)
             return terms
-        motion, moved = self._moved(pixels, index)
         twice = [None if each is None else torch.cat([each, each]) for each in conditions]
         painted, painted_moved = forward(torch.cat([pixels, moved]), *twice).chunk(2)
         pair = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
@@ -168,7 +177,7 @@ class Style(Task):
         """A random motion, and the photos moved by it, with noise. Both depend only on the seed and the step."""
         before, whole = self.share
         rng = random.Random(f"motion {self.settings.train.seed} {index - before}")
-        motion = random_motion(rng, pixels.shape[-1])
+        motion = random_motion(rng, pixels.shape[-1]).to(pixels.device)
         shape = (whole or len(pixels), *pixels.shape[1:])  # the noise of the whole step, so that each photo has its own
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
         noise = noise[before : before + len(pixels)]

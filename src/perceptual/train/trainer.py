@@ -37,6 +37,7 @@ from perceptual.files import append_line, exists, one_run, remove_previews, writ
 from perceptual.networks import TransformationNetwork
 from perceptual.tasks.base import Task
 from perceptual.train.divergence import Divergence
+from perceptual.train.graph import StepGraph
 from perceptual.train.outputs import check_out, side_path
 from perceptual.train.processes import join
 from perceptual.train.schedule import learning_rate
@@ -88,6 +89,9 @@ class Trainer:
         if self.compiled:
             self.network.compile(dynamic=False)
             task.loss.compile(dynamic=False)
+        able = self.device.type == "cuda" and self.processes.count == 1 and precision != "fp16"
+        self.graphs = able and task.graphs
+        self.graph: StepGraph | None = None
         self.skipped, self.watch, self._saved = 0, Divergence(config.steps), -1
         self.unreadable: set[str] = set()
         self._lock = ExitStack()  # the lock on `out`, from `begin` to the end of `run`
@@ -159,11 +163,12 @@ class Trainer:
         assert isinstance(averaged, TransformationNetwork)
         return averaged
 
-    def _mean(self, means: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+    def _mean(self, means: Any, values: Any, count: Tensor | int) -> None:
         """Put new values into the moving averages of tensors. The decay rises from step to step up to `ema`."""
         number = float(count)
         if means[0].is_floating_point():  # else it is the counter of batch norm
-            get_ema_multi_avg_fn(min(self.config.ema, (number + 1) / (number + 10)))(means, values, count)
+            decay = min(self.config.ema, (number + 1) / (number + 10))
+            get_ema_multi_avg_fn(decay)(means, values, count)  # type: ignore[no-untyped-call]
 
     def begin(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Start a new run, or continue from the state file. The state file exists from here to the end of the run.
@@ -324,9 +329,13 @@ class Trainer:
     def _update(self, pixels: Tensor, index: int) -> dict[str, float]:
         """`_step` without the restoring of the buffers."""
         self.optimizer.zero_grad(set_to_none=True)
-        with self.accelerator.autocast():  # if it fails in one process, no process averages gradients
-            terms = self.processes.together(lambda: self.task.objective(self.network, pixels, index))
-        self.accelerator.backward(terms["total"])
+        if self.graphs:
+            self.graph = self.graph or StepGraph(self.task, self.network, self.accelerator.autocast)
+            terms = self.graph(pixels, *self.task.draw(pixels, index))
+        else:
+            with self.accelerator.autocast():  # if it fails in one process, no process averages gradients
+                terms = self.processes.together(lambda: self.task.objective(self.network, pixels, index))
+            self.accelerator.backward(terms["total"])
         norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         values = torch.stack([*(v.detach().float() for v in terms.values()), norm.float()])
         if self.processes.count > 1:
@@ -342,8 +351,7 @@ class Trainer:
                 f"Training stopped at step {self.step + 1}: {(bad or ['the gradient'])[0]} is not a finite number. The "
                 f"weights of step {self.step} are in {self.out}; lower --learning-rate or the weights of the losses."
             )
-        del numbers["the gradient"]
-        return numbers
+        return {name: numbers[name] for name in terms}
 
     def _advance(self) -> bool:
         """Update the weights; if they are not finite then, restore the old ones and return False."""
@@ -368,6 +376,7 @@ class Trainer:
         changed = [p for p in network.parameters() if p.requires_grad != (everything or p in style)]
         for parameter in changed:
             parameter.requires_grad_(not parameter.requires_grad)
+            self.graph = None
         if changed and self.step and isinstance(self.network, DistributedDataParallel):
             # it averages the gradients of the parameters that were trained when it was made
             self.network = DistributedDataParallel(network, device_ids=self.network.device_ids)
