@@ -1,6 +1,6 @@
 """How fast one GPU paints, trains and optimises, against the way of pytorch/examples on the same GPU, in one run.
 
-python benchmarks/gpu.py                         about 5 minutes on one GPU; needs no weights and no photos
+python benchmarks/gpu.py                         about 2 minutes on one GPU; needs no weights and no photos
 python benchmarks/gpu.py --device cpu --quick    a short try on any computer; its times say nothing
 
 `plain` is the network of pytorch/examples (fast_neural_style) as a PyTorch model of our own: full width, float32,
