@@ -9,7 +9,7 @@ a whole painting, of which it cannot be put together again.
 import sys
 from pathlib import Path
 
-from perceptual.checkpoints import gallery, save_targets
+from perceptual.checkpoints import find_style, gallery, read_card, save_targets
 from perceptual.config import LossConfig
 from perceptual.losses import full_name, style_targets
 from perceptual.losses.networks import LossNetworks
@@ -17,11 +17,13 @@ from perceptual.tasks.style import Style, read_painting, style_name
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", *(f"vgg19-distilled:relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3")))
 
-config = LossConfig(style_layers=LAYERS)
-networks = LossNetworks([full_name(layer) for layer in LAYERS])
+alone = read_card(find_style("starry_night_solo")[0])  # the network of Figure 5, with layers of its own
 files = {style_name(path): path for path in Path(sys.argv[1]).iterdir()}
-recipe = Style.recipe("fast")
-targets = {style: style_targets(config, read_painting(files[style], recipe), networks) for style in gallery()}
+recipe, targets = Style.recipe("fast"), {}
+for style in gallery():
+    layers = (*LAYERS, *(alone.settings["loss"]["style_layers"] if style in alone.styles else ()))
+    config, networks = LossConfig(style_layers=layers), LossNetworks([full_name(layer) for layer in layers])
+    targets[style] = style_targets(config, read_painting(files[style], recipe), networks)
 path = Path(__file__).parents[1] / "src" / "perceptual" / "targets" / "gallery.safetensors"
 save_targets(path, targets)
 print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {len(targets)} styles")
