@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import clips
 import pytest
 import torch
 from foreign import compact_state
@@ -32,7 +33,7 @@ from perceptual.studio.guard import COOKIE, Guard
 from perceptual.studio.jobs import Job, Jobs
 from perceptual.studio.models import Models, Paint
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs import enlarge
+from perceptual.studio.tabs import enlarge, video
 from perceptual.studio.tabs.paint import choice_of
 
 TOKEN = "a secret of 24 letters ."
@@ -457,6 +458,28 @@ def test_an_added_network_enlarges_a_part_and_the_whole_as_upscaler_does(
     (studio.folder.upscalers / "4x_model.pth").unlink()
     with pytest.raises(ConfigError, match="any more"):
         work.about("2 times", "4x_model.pth")
+    studio.close()
+
+
+def test_an_added_network_enlarges_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(compact_state(scale=4), "4x.pth")
+    clips.make("small.mp4", count=3, size=(32, 24))
+    studio = Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu"))
+    enlarge._Work(studio).add("4x.pth")
+    choice = video.Choice(
+        what=video.ENLARGE, style="", strength=1, strokes=1, colors=False, steady=0.0, scale="4 times", loss="4x.pth",
+        size=0, start=0, end=0, kind="MP4", sound=True,
+    )  # fmt: skip
+    work = video._Work(studio)
+    words = shlex.split(work.snippets("small.mp4", *choice)[0])
+    assert words[words.index("--network") + 1] == str(studio.folder.upscalers / "4x.pth")
+    work.convert("small.mp4", *choice)
+    wait_for(lambda: not any(job.active for job in studio.jobs.all()))
+    assert [frame.shape for _, frame in clips.frames(studio.folder.results / "small_x4.mp4")] == [(96, 128, 3)] * 3
+    (studio.folder.upscalers / "4x.pth").unlink()
+    with pytest.raises(ConfigError, match="any more"):
+        work.convert("small.mp4", *choice)
     studio.close()
 
 

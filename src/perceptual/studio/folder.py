@@ -141,6 +141,16 @@ class Folder:
         stem = self.style(name).stem
         return [path for path in self.styles.iterdir() if path.name.partition(".")[0] == stem]
 
+    def own_upscaler(self, name: str) -> Path:
+        """The file of an upscaling network that the user added.
+
+        Raises:
+            ConfigError: it was removed.
+        """
+        if (path := self.own_upscalers().get(name)) is None:
+            raise ConfigError(f"There is no network {name!r} any more: choose another one.")
+        return path
+
     def own_upscalers(self) -> dict[str, Path]:
         """The upscaling networks that the user added: {name with its ending: file}."""
         return {path.name: path for path in sorted(self.upscalers.iterdir()) if path.suffix.lower() in UPSCALERS}

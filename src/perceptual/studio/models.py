@@ -137,8 +137,7 @@ class Models:
         """
         if not loss.endswith(UPSCALERS):
             return self._kept(("upscale", scale, loss), lambda: Upscaler.at_scale(scale, loss, device=self.device))
-        if (path := self.folder.own_upscalers().get(loss)) is None:
-            raise ConfigError(f"There is no network {loss!r} any more: choose another one.")
+        path = self.folder.own_upscaler(loss)
         key = ("network", loss, path.stat().st_mtime_ns)
         own: Upscaler = self._kept(key, lambda: Upscaler.load(path, device=self.device))
         if scale > own.network.scale:

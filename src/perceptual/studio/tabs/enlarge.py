@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,7 @@ def build(studio: Studio) -> Panel:
             panel = Panel(studio, "enlarge", results="Enlarged pictures")
             code = panel.code()
     work = _Work(studio)
-    known = gr.State(work.own())
-    panel.looks.append((work.listed, known, [known, loss]))
+    follow_networks(studio, panel, loss, LOSSES)
     _connect(work, [photos, photo, overview, scale, loss, compare, code, go])
     add.upload(explained(work.add), add, [scale, loss, add], **PRIVATE)
     gr.on([loss.change, scale.change], explained(work.about), [scale, loss], about, **PRIVATE)
@@ -71,11 +70,27 @@ def build(studio: Studio) -> Panel:
 
 def _network_fields(studio: Studio) -> tuple[Any, Any, Any]:
     """The list of networks, what the chosen one is, and the field to add one."""
-    choices = [*LOSSES, *studio.folder.own_upscalers()]
-    loss = gr.Radio(choices, value="Automatic", label="Network", elem_id="enlarge-loss")
+    loss = gr.Radio(networks(studio, LOSSES), value="Automatic", label="Network", elem_id="enlarge-loss")
     about = gr.HTML(elem_id="enlarge-about")
     label = "Add a network file (.pth or .safetensors)"
     return loss, about, gr.File(label=label, file_types=list(UPSCALERS), height=120, elem_id="enlarge-add")
+
+
+def networks(studio: Studio, shipped: Iterable[str]) -> list[str]:
+    """The names of the shipped networks, then of those that the user added."""
+    return [*shipped, *studio.folder.own_upscalers()]
+
+
+def follow_networks(studio: Studio, panel: Panel, field: Any, shipped: Iterable[str]) -> None:
+    """Update a list of networks after the user added one, also in another tab or page."""
+
+    def listed(shown_before: list[str]) -> Sequence[Any]:
+        if (names := networks(studio, shipped)) == shown_before:
+            return gr.skip(), gr.skip()
+        return names, gr.Radio(choices=names)
+
+    known = gr.State(networks(studio, shipped))
+    panel.looks.append((listed, known, [known, field]))
 
 
 def _connect(work: _Work, parts: list[Any]) -> None:
@@ -115,16 +130,6 @@ class _Work:
         height, width = self.studio.models.photo(Path(photo), OVERVIEW).shape[-2:]
         return event.index[1] / height, event.index[0] / width
 
-    def own(self) -> str:
-        """The names of the networks that the user added, one in a line."""
-        return "\n".join(self.studio.folder.own_upscalers())
-
-    def listed(self, shown_before: str) -> Sequence[Any]:
-        """The list of networks, if it is not the one that the page already shows."""
-        if (own := self.own()) == shown_before:
-            return gr.skip(), gr.skip()
-        return own, gr.Radio(choices=[*LOSSES, *self.studio.folder.own_upscalers()])
-
     def add(self, path: str | None) -> Any:
         """Add a network file of another program, or one that perceptual trained. It is checked first.
 
@@ -135,7 +140,7 @@ class _Work:
         network, _ = checkpoints.load(path, task="upscale")
         name = self.studio.folder.add_upscaler(path)
         scale = next((text for text, factor in SCALES.items() if factor == network.scale), gr.skip())
-        return scale, gr.Radio(choices=[*LOSSES, *self.studio.folder.own_upscalers()], value=name), None
+        return scale, gr.Radio(choices=networks(self.studio, LOSSES), value=name), None
 
     def about(self, scale: str, loss: str) -> str:
         """What an added network is, and its licence."""

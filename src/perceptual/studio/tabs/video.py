@@ -69,6 +69,11 @@ class Choice(NamedTuple):
         return self.what == ENLARGE
 
     @property
+    def network(self) -> str:
+        """The network for enlarging, as in `Models.upscaler`."""
+        return LOSSES.get(self.loss, self.loss)
+
+    @property
     def suffix(self) -> str:
         """The file ending of the output, such as .mp4."""
         return FORMATS.get(self.kind, ".mp4")
@@ -97,7 +102,11 @@ class Choice(NamedTuple):
             "device": studio.config.device,
         }
         if self.enlarges:
-            return VideoConfig(upscale=SCALES[self.scale], loss=LOSSES[self.loss], **shared)
+            if self.loss in LOSSES:
+                network: dict[str, Any] = {"loss": self.network}
+            else:
+                network = {"network": studio.folder.own_upscaler(self.loss)}
+            return VideoConfig(upscale=SCALES[self.scale], **network, **shared)
         options = self.paint().options(*((info.height, info.width) if info else (PAINTED_SIDE, PAINTED_SIDE)))
         return VideoConfig(
             style=studio.models.text({self.style: 1.0} if self.style else {}),
@@ -115,7 +124,7 @@ def build(studio: Studio) -> Panel:
         with gr.Column(scale=2, min_width=300):
             clip = gr.File(label="Clip: drop or choose a video", file_count="single", elem_id="video-clip")
             original = gr.HTML(elem_id="video-original")
-            fields = _fields(list(studio.models.styles()))
+            fields = _fields(list(studio.models.styles()), enlarge.networks(studio, LOSSES))
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
                 preview = gr.Button("Preview five frames", elem_id="video-preview")
@@ -131,6 +140,7 @@ def build(studio: Studio) -> Panel:
                 stop="Stop and keep",
             )
             panel.style_fields = fields[1:2]
+            enlarge.follow_networks(studio, panel, fields[Choice._fields.index("loss")], LOSSES)
             code = panel.code()
     work = _Work(studio)
     clip.change(explained(work.opened), clip, [original, frames], **PRIVATE)
@@ -147,7 +157,7 @@ def build(studio: Studio) -> Panel:
     return panel
 
 
-def _fields(names: list[str]) -> list[Any]:
+def _fields(names: list[str], networks: list[str]) -> list[Any]:
     """The input fields for `Choice`, in the order of its fields."""
     what = gr.Radio([PAINT, ENLARGE], value=PAINT, label="What to do", elem_id="video-what")
     with gr.Group() as painting:
@@ -160,7 +170,7 @@ def _fields(names: list[str]) -> list[Any]:
         )
     with gr.Group(visible=False) as enlarging:
         scale = gr.Radio(list(SCALES), value="2 times", label="How much larger", elem_id="video-scale")
-        loss = gr.Radio(list(LOSSES), value="Fast (for video)", label="Network", elem_id="video-loss")
+        loss = gr.Radio(networks, value="Fast (for video)", label="Network", elem_id="video-loss")
     with gr.Row():
         start = gr.Number(label="Start in seconds", value=0, minimum=0, min_width=120, elem_id="video-start")
         end = gr.Number(label="End in seconds (0: the end)", value=0, minimum=0, min_width=120, elem_id="video-end")
@@ -225,7 +235,7 @@ class _Work:
         """A quick function from a frame to (before, after), and the longer side at which frames are read."""
         models = self.studio.models
         if choice.enlarges:
-            scale, loss = SCALES[choice.scale], LOSSES[choice.loss]
+            scale, loss = SCALES[choice.scale], choice.network
             return lambda frame: models.enlarged(_middle(frame, PART // scale), scale, loss), None
         paint = choice.paint()
         longer = min(paint.size or max(info.height, info.width), PAINTED_SIDE)
@@ -274,7 +284,7 @@ class _Work:
 
         models = self.studio.models
         if choice.enlarges:
-            upscaler = models.upscaler(SCALES[choice.scale], LOSSES[choice.loss])
+            upscaler = models.upscaler(SCALES[choice.scale], choice.network)
             return partial(upscaler.apply, options=config.enlarging.options), SteadyDetail(config.steadiness)
         stylizer = models.stylizer({choice.style: 1.0}, video=True)
         settle = Steady(config.steadiness) if config.steadiness else None
