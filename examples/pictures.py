@@ -28,13 +28,9 @@ for photograph, where in ((astronaut, ""), (cat, " ")):  # a dictionary holds a 
     everything |= {f"{style}{where}": gallery.stylize(photograph, style=style) for style in gallery.styles}
 sheet("gallery", everything, 6, 256)
 
-best = ("wave", "starry_night", "the_scream", "udnie", "olive_trees", "mondrian")
-sheet(
-    "best",
-    {style: gallery.stylize(p, style=style) for style, p in zip(best, 2 * (astronaut, cat, coffee), strict=False)},
-    3,
-    320,
-)
+best = ("wave", "starry_night_solo", "the_scream", "udnie", "olive_trees", "mondrian")
+pairs = zip(best, 2 * (astronaut, cat, coffee), strict=True)
+sheet("best", {style: Stylizer.load(style).stylize(photograph) for style, photograph in pairs}, 3, 320)
 
 strengths = {f"strength {s}": gallery.stylize(astronaut, style="wave", strength=s) for s in (0.0, 0.25, 0.5, 0.75, 1.0)}
 sheet("strength", strengths | {"keep colours": gallery.stylize(astronaut, style="wave", keep_colors=True)}, 6, 224)
