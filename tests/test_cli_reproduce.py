@@ -561,7 +561,7 @@ def test_figure3_names_the_layers_that_stand_for_others(run: Run, out: Path) -> 
 @pytest.mark.shared
 @pytest.mark.usefixtures("pretrained")
 def test_figure4_takes_the_layers_that_style_targets_come_with_where_no_painting_is_given(run: Run, out: Path) -> None:
-    code, _, err = run("figure4", "--out", out, "--sizes", 64, "--iterations", 1)
+    code, _, err = run("figure4", "--out", out, "--sizes", 64, "--iterations", 1, "--styles", "wave")
     assert code == 0, err
     assert numbers(out, "figure4")["rows"][3]["layers"] == "vgg19-distilled:relu4_3"
     assert "Without --paintings there are no style targets of VGG-16's relu4_3" in page(out, "figure4")

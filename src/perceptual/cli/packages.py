@@ -56,7 +56,7 @@ def optional() -> Iterator[Check]:
         versions = {each.name: _version(each.name) for each in requirements}
         old = [each for each in requirements if (found := versions[each.name]) and not _fits(found, each)]
         text = ", ".join(f"{name} {version or 'is missing'}" for name, version in versions.items())
-        text += "".join(f" ({each} is needed)" for each in old)
+        text += "".join(f" ({each.name}{each.specifier} is needed)" for each in old)
         if old or None in versions.values():
             yield Check(OPTIONAL, extra, text, "missing", f"pip install 'perceptual[{extra}]'")
         else:
