@@ -19,10 +19,11 @@ LAYERS = ("relu1_2", "relu2_2", "relu3_3", *(f"vgg19-distilled:relu{layer}" for 
 
 alone = read_card(find_style("starry_night_solo")[0])  # the network of Figure 5, with layers of its own
 files = {style_name(path): path for path in Path(sys.argv[1]).iterdir()}
+more = alone.settings["loss"]["style_layers"]
+networks = LossNetworks([full_name(layer) for layer in (*LAYERS, *more)])
 recipe, targets = Style.recipe("fast"), {}
 for style in gallery():
-    layers = (*LAYERS, *(alone.settings["loss"]["style_layers"] if style in alone.styles else ()))
-    config, networks = LossConfig(style_layers=layers), LossNetworks([full_name(layer) for layer in layers])
+    config = LossConfig(style_layers=(*LAYERS, *(more if style in alone.styles else ())))
     targets[style] = style_targets(config, read_painting(files[style], recipe), networks)
 path = Path(__file__).parents[1] / "src" / "perceptual" / "targets" / "gallery.safetensors"
 save_targets(path, targets)
