@@ -1,5 +1,6 @@
 # make demo    install everything, and paint a photo
 # make test    install everything, and run the tests
+# make slow    run the tests that take long, which `make test` leaves out
 # make docs    install everything, and build the documentation in site/; warnings are errors
 # make wheel   build a wheel in dist/, install it in a fresh environment, and try it
 # make processors    run the tests of numbers with the instructions of older processors
@@ -19,7 +20,7 @@ OLDEST := .venv-oldest
 UV := VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --index-strategy unsafe-best-match \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) $(if $(PIP_EXTRA_INDEX_URL),--extra-index-url $(PIP_EXTRA_INDEX_URL))
 
-.PHONY: demo test docs wheel lint processors fuzz fuzz-hour oldest newest clean
+.PHONY: demo test slow docs wheel lint processors fuzz fuzz-hour oldest newest clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -28,8 +29,12 @@ demo: $(STAMP)
 # browser come alone, because their pages must answer in time.
 BROWSER := $(wildcard tests/test_studio*.py) tests/test_export_web.py
 test: $(STAMP) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(BROWSER))
-	$(BIN)/python -m pytest -q $(BROWSER)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile $(addprefix --ignore=,$(BROWSER))
+	$(BIN)/python -m pytest -q -m "not slow" $(BROWSER)
+
+slow: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadfile $(addprefix --ignore=,$(BROWSER))
+	$(BIN)/python -m pytest -q -m slow $(BROWSER)
 
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -28,6 +28,7 @@ def test_without_a_gpu_one_sentence_says_what_to_do() -> None:
     assert "--device cpu --quick" in done.stderr
 
 
+@pytest.mark.slow
 def test_all_rows_are_printed_on_a_cpu() -> None:
     done = run("--device", "cpu", "--quick")
     assert done.returncode == 0, done.stderr

@@ -108,6 +108,7 @@ def test_the_memory_of_a_container_is_what_its_limit_leaves(tmp_path: Path, vers
     assert list(devices._free_of_cgroups(tmp_path, tmp_path / "nowhere")) == [float("inf")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are read from /proc")
 def test_a_limit_of_address_space_counts() -> None:
     code = (

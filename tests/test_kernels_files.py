@@ -36,6 +36,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_build_has_every_variant_under_a_name_that_follows_the_source(tmp_path: Path) -> None:
     (tmp_path / "kernels-avx2-00000000.so").write_bytes(b"of an earlier build")
@@ -93,6 +94,7 @@ def test_other_machine_types_have_the_baseline_only(monkeypatch: pytest.MonkeyPa
     assert not any("x86" in flag or "avx" in flag or "512" in flag for flag in build.native_flags())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_fastest_variant_that_loads_is_taken(tmp_path: Path) -> None:
     (tmp_path / "built").mkdir()

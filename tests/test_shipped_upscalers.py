@@ -100,6 +100,7 @@ def test_no_network_leaves_a_grid(scale: int, original: Tensor) -> None:
         assert grid_energy(large - original, scale) < 2 * own
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("scale", [4, 8])
 @pytest.mark.parametrize("network", ["vgg16", "squeezenet1_1"])

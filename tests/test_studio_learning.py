@@ -236,6 +236,7 @@ def test_a_person_stops_and_goes_on_after_a_restart(
         text(page, "#own-progress", "was stopped")
         assert checkpoints.read_card(styles / "my_painting.safetensors").steps > steps
         assert (styles / "my_painting.state").is_file()
+        page.goto("about:blank")
 
 
 def test_a_style_file_is_added_and_garbage_is_refused(tmp_path: Path, page: Any, tiny_style: Path) -> None:
