@@ -330,7 +330,7 @@ def test_lpips_without_its_weights_says_where_they_are(tmp_path: Path, monkeypat
     monkeypatch.delenv("PERCEPTUAL_WEIGHTS", raising=False)
     for package in ("lpips", "torchmetrics"):
         monkeypatch.setitem(sys.modules, package, None)  # type: ignore[arg-type]
-    with pytest.raises(WeightsError, match=r"pip install torchmetrics, or give a file: paths=\{'lpips': FILE\}\.$"):
+    with pytest.raises(WeightsError, match=r"pip install torchmetrics, or give a file: --weights lpips=FILE"):
         PerceptualDistance.lpips()
 
 

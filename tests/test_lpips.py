@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from perceptual import LPIPS, PerceptualDistance, PerceptualLoss, PixelLoss, images
 from perceptual.errors import ConfigError, WeightsError
+from perceptual.losses import layers_of, parse_objective, reconstruction_loss
 from perceptual.losses.architectures import ARCHITECTURES
 from perceptual.losses.weights import PRETRAINED
 from perceptual.losses.weights.heads import HEADS, LPIPS_LAYERS, load_heads, lpips_network
@@ -287,6 +288,25 @@ def test_missing_and_other_files_are_one_sentence(
             call()
         assert str(caught.value).endswith(".")
         assert "\n" not in str(caught.value)
+
+
+@every_kind
+def test_an_objective_names_it(kind: str, files: dict[str, dict[str, Path]]) -> None:
+    """LPIPS of the first pair, and half of the mean absolute difference, added up."""
+    text = f"lpips@{kind}=2,l1=0.5"
+    layers = layers_of(parse_objective(text))
+    assert layers == tuple(f"{TRUNKS[kind]}:{layer}" for layer in LPIPS_LAYERS[TRUNKS[kind]][1])
+    loss = reconstruction_loss(text, 4, paths=files[kind])
+    output, target = pictures(2), pictures(2, 1)
+    found = loss(output, target)
+    near(found[f"lpips {kind}"], LPIPS(kind, paths=files[kind])(output, target))  # type: ignore[arg-type]
+    near(found["total"], 2 * found[f"lpips {kind}"] + 0.5 * (output - target).abs().mean())
+
+
+def test_without_a_network_an_objective_means_that_of_alexnet() -> None:
+    assert layers_of(parse_objective("lpips")) == layers_of(parse_objective("lpips@alex"))
+    with pytest.raises(ConfigError, match="choose one of alex, vgg"):
+        layers_of(parse_objective("lpips@resnet"))
 
 
 def test_the_names_of_the_package_and_of_the_loss_networks_mean_the_same() -> None:

@@ -74,7 +74,7 @@ def fetch(arguments: Sequence[str]) -> int:
 
 
 def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    """Like `weight_paths`, and check that the loss networks exist.
+    """Like `weight_paths`, and check that the loss networks exist. The learned weights of LPIPS are "lpips".
 
     Raises:
         ConfigError: a part has no "=", or there is no such loss network.
@@ -82,8 +82,8 @@ def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
     from perceptual.losses.weights import PRETRAINED
 
     paths = weight_paths(pairs)
-    if unknown := [name for name in paths if name not in PRETRAINED]:
-        raise ConfigError(f"--weights names {unknown[0]!r}; the loss networks are {', '.join(PRETRAINED)}.")
+    if unknown := [name for name in paths if name not in (*PRETRAINED, "lpips")]:
+        raise ConfigError(f"--weights names {unknown[0]!r}; choose one of {', '.join(PRETRAINED)} or lpips.")
     return paths
 
 
@@ -98,10 +98,11 @@ def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:
     from perceptual.losses.networks import check_layer, missing_networks, split_layer
     from perceptual.losses.weights import before_download
     from perceptual.losses.weights import fetch as fetch_weights
+    from perceptual.losses.weights.heads import LPIPS_LAYERS
 
     networks = list(dict.fromkeys(split_layer(layer)[0] for layer in layers))
     for name in paths:
-        if name not in networks:
+        if name not in networks and not (name == "lpips" and set(networks) & set(LPIPS_LAYERS)):
             raise ConfigError(f"--weights names {name!r}, but the losses use {', '.join(networks) or 'none'}.")
     for layer in layers:
         check_layer(layer)

@@ -1,7 +1,7 @@
 """Perceptual losses as small modules that compose: terms, the objective that adds them up, and the loss networks."""
 
 from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term, full_name
-from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
+from perceptual.losses.language import TERMS, TermSpec, build_terms, layers_of, objective_of, parse_objective
 from perceptual.losses.lpips import LPIPS
 from perceptual.losses.networks import LossNetwork, LossNetworks
 from perceptual.losses.objective import (
@@ -12,7 +12,6 @@ from perceptual.losses.objective import (
 )
 from perceptual.losses.terms import (
     STYLE_CONVENTIONS,
-    TERMS,
     AbsoluteLoss,
     DistanceLoss,
     FeatureLoss,

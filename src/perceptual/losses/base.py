@@ -25,12 +25,13 @@ class Materials:
     """Further inputs of terms, besides the output and the target image.
 
     scale: factor by which the network enlarges. grams: Gram matrices (styles, C, C) of the paintings by NETWORK:LAYER.
-    convention: scaling of Gram matrices, a key of `STYLE_CONVENTIONS`.
+    convention: scaling of Gram matrices, a key of `STYLE_CONVENTIONS`. paths: weight files by name.
     """
 
     scale: int = 1
     grams: Mapping[str, Tensor] = field(default_factory=dict)
     convention: str = "paper"
+    paths: Paths = field(default_factory=dict)
 
 
 class Term(nn.Module):

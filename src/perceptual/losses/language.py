@@ -2,8 +2,9 @@
 
     content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02
 
-Terms are separated by commas. A term is a name of `terms.TERMS`, then `@` and its layers, then `=` and its weight.
+Terms are separated by commas. A term is a name of `TERMS`, then `@` and its layers, then `=` and its weight.
 Layers are NETWORK:LAYER, joined by `+`; a layer without a network belongs to the network before it, at first to vgg16.
+The terms distance, texture and lpips take networks in place of layers, such as lpips@vgg.
 The weight is 1 when it is left out. A layer alone, such as vgg16:relu3_3, is a feature loss at that layer.
 
 Two older spellings are read as well: `feature:0.5` for `feature=0.5` and `distance:vgg19` for `distance@vgg19`.
@@ -18,15 +19,43 @@ from dataclasses import dataclass, replace
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError, shown
 from perceptual.losses.base import Materials, Term
+from perceptual.losses.lpips import LPIPS
 from perceptual.losses.networks import layer_names
-from perceptual.losses.terms import TERMS
+from perceptual.losses.terms import (
+    AbsoluteLoss,
+    DistanceLoss,
+    FeatureLoss,
+    GridLoss,
+    LatticeLoss,
+    PixelLoss,
+    StyleLoss,
+    TemporalLoss,
+    TextureLoss,
+    TotalVariation,
+)
+
+TERMS: dict[str, type[Term]] = {
+    "content": FeatureLoss,
+    "style": StyleLoss,
+    "tv": TotalVariation,
+    "feature": FeatureLoss,
+    "pixel": PixelLoss,
+    "l1": AbsoluteLoss,
+    "distance": DistanceLoss,
+    "lpips": LPIPS,
+    "texture": TextureLoss,
+    "grid": GridLoss,
+    "lattice": LatticeLoss,
+    "temporal": TemporalLoss,
+}
+"""The terms that an objective may name."""
 
 
 @dataclass(frozen=True)
 class TermSpec:
     """One term of an objective before it is built.
 
-    kind: a key of `terms.TERMS`. layers: as NETWORK:LAYER; none means the term's own default. weight: 0 to 1e12.
+    kind: a key of `TERMS`. layers: as NETWORK:LAYER; none means the term's own default. weight: 0 to 1e12.
     name: name of the term in logs and cards; kind and layer when it is left out.
     """
 

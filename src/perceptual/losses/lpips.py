@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from torch import Tensor
 
 from perceptual.functional import normalised_distance
-from perceptual.losses.base import Paths, Reduction
+from perceptual.losses.base import Materials, Paths, Reduction
 from perceptual.losses.networks import Features
 from perceptual.losses.terms import DistanceLoss
 from perceptual.losses.weights.heads import LPIPS_LAYERS, load_heads, lpips_network
@@ -35,6 +37,17 @@ class LPIPS(DistanceLoss):
         super().__init__(trunk, LPIPS_LAYERS[trunk][1], reduction=reduction, paths=paths)
         for k, value in enumerate(load_heads(trunk, (paths or {}).get("lpips"))):
             self.register_buffer(f"channels{k}", value, persistent=False)  # stored in its own file
+
+    @classmethod
+    def needs(cls, layer: str | None) -> tuple[str, ...]:
+        """The layers that are compared in this network: "alex" where it is None."""
+        trunk = lpips_network(layer or "alex")
+        return tuple(f"{trunk}:{name}" for name in LPIPS_LAYERS[trunk][1])
+
+    @classmethod
+    def build(cls, layer: str | None, materials: Materials) -> Self:
+        """LPIPS of this network: "alex" where it is None."""
+        return cls(layer or "alex", paths=materials.paths)
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         total = output[self.layers[0]].new_zeros(())

@@ -238,7 +238,8 @@ def style_transfer_loss(
     shared = [layer for layer in compared if all(layer in target for target in targets)]
     grams = {layer: torch.cat([target[layer] for target in targets]) for layer in shared}
     relative = config.weighting == "relative"
-    terms = build_terms(specs, Materials(grams=grams, convention=config.style_convention), relative=relative)
+    materials = Materials(grams=grams, convention=config.style_convention, paths=paths or {})
+    terms = build_terms(specs, materials, relative=relative)
     return PerceptualLoss(terms, networks=networks, relative=relative).to(device)
 
 
@@ -259,7 +260,7 @@ def reconstruction_loss(
     """
     if not isinstance(objective, str):
         objective = ",".join(f"{name}={weight}" for name, weight in objective.items())
-    terms = build_terms(parse_objective(objective), Materials(scale=scale))
+    terms = build_terms(parse_objective(objective), Materials(scale=scale, paths=paths or {}))
     return PerceptualLoss(terms, networks=own_networks, paths=paths)
 
 

@@ -333,22 +333,6 @@ class TemporalLoss(Term):
         return feature_distance(pixels, pixels.roll(1, 0)).mean(0, keepdim=True)
 
 
-TERMS: dict[str, type[Term]] = {
-    "content": FeatureLoss,
-    "style": StyleLoss,
-    "tv": TotalVariation,
-    "feature": FeatureLoss,
-    "pixel": PixelLoss,
-    "l1": AbsoluteLoss,
-    "distance": DistanceLoss,
-    "texture": TextureLoss,
-    "grid": GridLoss,
-    "lattice": LatticeLoss,
-    "temporal": TemporalLoss,
-}
-"""The terms that an objective may name, see `losses.language`."""
-
-
 def _check_convention(convention: str) -> None:
     if convention not in STYLE_CONVENTIONS:
         raise ConfigError(f"convention is {convention!r}; choose one of {', '.join(STYLE_CONVENTIONS)}.")

@@ -125,7 +125,8 @@ class Task:
             ConfigError: an unknown term or layer. WeightsError: weights are missing.
         """
         specs = parse_objective(self.settings.loss)
-        return PerceptualLoss(build_terms(specs, Materials(scale=self.network.scale)), paths=paths)
+        materials = Materials(scale=self.network.scale, paths=paths or {})
+        return PerceptualLoss(build_terms(specs, materials), paths=paths)
 
     def inputs(self, pixels: Tensor, index: int) -> Tensor:
         """The inputs of the network for these photos. By default they are the photos themselves.

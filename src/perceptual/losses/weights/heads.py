@@ -72,7 +72,7 @@ def load_heads(network: str, path: str | Path | None = None) -> list[Tensor]:
             return _complete(file, network)
     raise WeightsError(
         "LPIPS needs its learned weights, which the packages lpips and torchmetrics contain: pip install torchmetrics, "
-        "or give a file: paths={'lpips': FILE}."
+        "or give a file: --weights lpips=FILE, or paths={'lpips': FILE} in Python."
     )
 
 
