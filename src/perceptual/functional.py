@@ -101,7 +101,7 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 
 
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Pixel loss (paper, section 3.2): squared error of (N, C, H, W) divided by C * H * W, for each image: (N,)."""
+    """Pixel loss (paper, section 3.3): squared error of (N, C, H, W) divided by C * H * W, for each image: (N,)."""
     return feature_distance(output, target)
 
 
@@ -117,8 +117,8 @@ def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
 def total_variation(image: Tensor) -> Tensor:
     """Sum of squared differences of neighbouring pixels in both directions and all channels, for each image: (N,).
 
-    The regulariser of the paper (section 3.2, after Mahendran and Vedaldi with beta = 2). Example: 36 for a 10 x 10
-    identity matrix. For pixels in [0, 1] it is 255 ** 2 times smaller than for the paper's pixels of 0..255.
+    The regulariser of the paper (section 3.3). The paper prints no formula: this is that of Mahendran and Vedaldi
+    (2015) with beta = 2. Example: 36 for a 10 x 10 identity matrix. For pixels in [0, 1] it is 255 ** 2 times smaller than for the paper's pixels of 0..255.
     """
     image = _exact(image)
     down = (image[..., 1:, :] - image[..., :-1, :]).square().sum(dim=(1, 2, 3))
