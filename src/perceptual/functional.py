@@ -51,7 +51,8 @@ def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None 
 def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     """Gram matrix of features (N, C, H, W) -> (N, C, C), symmetric and positive semi-definite (paper, eq. 3).
 
-    scale: "paper" divides by C * H * W (eq. 3 and the authors' code), "gatys" by H * W, "none" does not divide.
+    scale: "paper" divides by C * H * W (eq. 3 and the authors' code), "gatys" by H * W, "none" does not divide. Other
+        values raise a ValueError.
 
     The products are accumulated in float32 (float64 for float64) for every input type, also under autocast. At 1024 x
     1024 pixels a sum in bfloat16 would lose the small terms, and a sum in float16 would overflow.
@@ -92,7 +93,8 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
     """Style reconstruction loss between Gram matrices (N, C, C) (paper, eq. 4), for each image: (N,).
 
     reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as in the authors' code;
-    "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015).
+    "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015). Other
+    values raise a ValueError.
     """
     one, other = _pair(output, target, "NCC")
     channels = output.shape[-1]
@@ -118,7 +120,8 @@ def total_variation(image: Tensor) -> Tensor:
     """Sum of squared differences of neighbouring pixels in both directions and all channels, for each image: (N,).
 
     The regulariser of the paper (section 3.3). The paper prints no formula: this is that of Mahendran and Vedaldi
-    (2015) with beta = 2. Example: 36 for a 10 x 10 identity matrix. For pixels in [0, 1] it is 255 ** 2 times smaller than for the paper's pixels of 0..255.
+    (2015) with beta = 2. Example: 36 for a 10 x 10 identity matrix. For pixels in [0, 1] it is 255 ** 2
+    times smaller than for the paper's pixels of 0..255.
     """
     image = _exact(image)
     down = (image[..., 1:, :] - image[..., :-1, :]).square().sum(dim=(1, 2, 3))
@@ -181,7 +184,7 @@ def _around(height: int, width: int, radius: int, device: torch.device) -> Tenso
 
 
 def reduced(image: Tensor, scale: int) -> Tensor:
-    """Reduce an image (N, C, H, W) by a power of two: (N, C, H / scale, W / scale). Each halving uses the binomial
+    """Reduce an image (N, C, H, W): (N, C, H / scale, W / scale). scale: a power of two. Each halving uses the binomial
     filter 1 3 3 1."""
     if scale == 1:
         return image

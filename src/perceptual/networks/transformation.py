@@ -32,8 +32,8 @@ class TransformationNetwork(nn.Module):
         styles: the number of styles that the network holds.
         reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
             image.
-        overlap: margin in pixels of tiles, for networks that reach too far for exact tiles. Such tiles are cross-faded and
-            differ a little from the whole picture. 0: no such tiles.
+        overlap: margin in pixels of tiles, for networks that reach too far for exact tiles. Such tiles are cross-faded
+            and differ a little from the whole picture. 0: no such tiles.
 
     Raises:
         ConfigError: the architecture is invalid; see `parse_architecture`.

@@ -75,7 +75,7 @@ class LoadedWeights:
     """Weights in memory.
 
     state: tensors in float32 on the CPU, with the keys of torchvision (`features.N...`).
-    file: the file's name without its folder. network: a key of `networks.py`'s architectures.
+    file: the file's name without its folder. network: a key of `architectures.ARCHITECTURES`.
     """
 
     name: str
