@@ -241,10 +241,12 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
     return references
 
 
-def _check_images(content: object, style: object) -> None:
-    for name, image in (("content", content), ("style image", style)):
-        if isinstance(image, Tensor):
-            check_image(image, name, PICTURES)
+def _checked_shape(content: object, style: object) -> Sequence[int]:
+    """(height, width) of the content, else of the style image, else 512 x 512. Checks both images."""
+    given = [(name, x) for name, x in (("content", content), ("style image", style)) if isinstance(x, Tensor)]
+    for name, image in given:
+        check_image(image, name, PICTURES)
+    return given[0][1].shape[-2:] if given else (512, 512)
 
 
 def _optimization(
@@ -256,8 +258,7 @@ def _optimization(
     paths: Mapping[str, str | Path] | None = None,
     references: Mapping[str, Sequence[float]] | None = None,
 ) -> Optimization:
-    _check_images(content, style)
-    shape = next((image.shape[-2:] for image in (content, style) if isinstance(image, Tensor)), (512, 512))
+    shape = _checked_shape(content, style)
     size = images.scaled_size(shape[0], shape[1], 1 if config.size is None else config.size / max(shape))
     device = choose_device(config.device)
     wanted = config.precision
