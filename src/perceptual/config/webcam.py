@@ -38,7 +38,7 @@ class WebcamConfig:
     mirror: bool = True
     """Mirror the camera image. A video file is not mirrored."""
     loop: bool = False
-    """Repeat a video file from the beginning when it ends."""
+    """Play a video file again when it ends."""
     frames: Annotated[int, Range(1, 1_000_000_000)] | None = None
     """Stop after this number of frames, 1 to 1,000,000,000."""
     out: Path = Path()

@@ -183,7 +183,7 @@ class StyleLoss(Term):
     """
 
     takes_layers = True
-    relative_weight = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
+    relative_weight = 5.0  # chosen by eye: with equal weights a trained network hardly changes the photo
     targets: Tensor
 
     @classmethod

@@ -117,7 +117,7 @@ class TransformationNetwork(nn.Module):
         self.reach = None if "instance" in self.config.norm else reach
 
     def cuts(self, height: int, width: int) -> bool:
-        """Whether the layers round a size up and the result is cut (padding -crop)."""
+        """True if the layers round a size up, so that the result is cropped (padding -crop)."""
         return self.config.padding.endswith("-crop") and bool(height % self.multiple or width % self.multiple)
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
@@ -128,7 +128,7 @@ class TransformationNetwork(nn.Module):
     def memory(self, height: int, width: int) -> int:
         """Estimated peak memory in bytes for one image of this size in pixels, for inference in float32.
 
-        It is rather too high than too low. At the layer that needs most, its input, a padded or doubled copy, its
+        It is too high rather than too low. At the layer that needs most, its input, a padded or doubled copy, its
         output and a temporary of the normalisation exist at the same time.
         """
         widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
