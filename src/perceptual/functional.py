@@ -30,16 +30,25 @@ def feature_distance(output: Tensor, target: Tensor) -> Tensor:
 
     output, target: (N, C, H, W) with equal C, H and W; a target with N = 1 is compared with all outputs. Half-precision
     inputs are summed in float32.
+
+    Raises:
+        ValueError: the shapes do not match. TypeError: not tensors of floats.
     """
     one, other = _pair(output, target)
     return (one - other).square().mean(dim=(1, 2, 3))
 
 
 def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None = None) -> Tensor:
-    """Squared difference of features (N, C, H, W), scaled to length 1 at each position: (N,).
+    """Squared difference of features that are scaled to length 1 at each position, for each image: (N,).
 
-    It is summed over channels and averaged over positions (Zhang et al., 2018, eq. 1). channels: (1, C, 1, 1), weight
-    of each channel; 1 by default.
+    It is summed over channels and averaged over positions (Zhang et al., 2018, eq. 1). Without channel weights it is 0
+    to 4, and 0 to 2 for features that are not negative.
+
+    output, target: (N, C, H, W), as in `feature_distance`. channels: (1, C, 1, 1), weight of each channel; 1 by
+        default.
+
+    Raises:
+        ValueError: the shapes do not match. TypeError: not tensors of floats.
     """
     one, other = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in _pair(output, target))
     squares = (one - other).square()
@@ -51,11 +60,13 @@ def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None 
 def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
     """Gram matrix of features (N, C, H, W) -> (N, C, C), symmetric and positive semi-definite (paper, eq. 3).
 
-    scale: "paper" divides by C * H * W (eq. 3 and the authors' code), "gatys" by H * W, "none" does not divide. Other
-        values raise a ValueError.
+    scale: "paper" divides by C * H * W (eq. 3 and the authors' code), "gatys" by H * W, "none" does not divide.
 
     The products are accumulated in float32 (float64 for float64) for every input type, also under autocast. At 1024 x
     1024 pixels a sum in bfloat16 would lose the small terms, and a sum in float16 would overflow.
+
+    Raises:
+        ValueError: an unknown scale, or another shape. TypeError: not a tensor of floats.
     """
     n, c, h, w = _checked(features).shape
     divisor = _choice("scale", scale, {"paper": c * h * w, "gatys": h * w, "none": 1})
@@ -93,8 +104,10 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
     """Style reconstruction loss between Gram matrices (N, C, C) (paper, eq. 4), for each image: (N,).
 
     reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as in the authors' code;
-    "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015). Other
-    values raise a ValueError.
+    "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015).
+
+    Raises:
+        ValueError: an unknown reduction, or shapes that do not match. TypeError: not tensors of floats.
     """
     one, other = _pair(output, target, "NCC")
     channels = output.shape[-1]
@@ -103,14 +116,17 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 
 
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Pixel loss (paper, section 3.3): squared error of (N, C, H, W) divided by C * H * W, for each image: (N,)."""
+    """Pixel loss (paper, section 3.3): squared error divided by C * H * W, for each image: (N,).
+
+    output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
+    """
     return feature_distance(output, target)
 
 
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Absolute error of (N, C, H, W) divided by C * H * W, for each image: (N,).
+    """Absolute error divided by C * H * W, for each image: (N,). It blurs less than the squared error (Lim et al., 2017).
 
-    It blurs less than the squared error (Lim et al., 2017).
+    output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
     """
     one, other = _pair(output, target)
     return (one - other).abs().mean(dim=(1, 2, 3))
@@ -282,7 +298,11 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 
 def luma(image: Tensor) -> Tensor:
-    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
+    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
+
+    Raises:
+        ValueError: not (N, 3, H, W). TypeError: not a tensor of floats.
+    """
     image = _rgb(image)
     return 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:3]
 
