@@ -124,9 +124,9 @@ def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
 
 
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Absolute error divided by C * H * W, for each image: (N,). It blurs less than the squared error (Lim et al., 2017).
+    """Absolute error divided by C * H * W, for each image: (N,).
 
-    output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
+    It blurs less than the squared error (Lim et al., 2017). output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
     """
     one, other = _pair(output, target)
     return (one - other).abs().mean(dim=(1, 2, 3))
