@@ -118,7 +118,7 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
     """Pixel loss (paper, section 3.3): squared error divided by C * H * W, for each image: (N,).
 
-    output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
+    For pixels in [0, 1] it is 0 to 1. output, target and errors: as in `feature_distance`.
     """
     return feature_distance(output, target)
 
@@ -126,7 +126,9 @@ def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
     """Absolute error divided by C * H * W, for each image: (N,).
 
-    It blurs less than the squared error (Lim et al., 2017). output, target and errors: as in `feature_distance`. For pixels in [0, 1] it is 0 to 1.
+    It blurs less than the squared error (Lim et al., 2017). For pixels in [0, 1] it is 0 to 1.
+
+    output, target and errors: as in `feature_distance`.
     """
     one, other = _pair(output, target)
     return (one - other).abs().mean(dim=(1, 2, 3))
