@@ -19,7 +19,7 @@ from torch import Tensor
 
 from perceptual import images, optimize
 from perceptual.config import LossConfig, OptimizeConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, ImageError
 from perceptual.events import Step
 from perceptual.losses import (
     PIXELS,
@@ -353,6 +353,16 @@ def test_inverting_from_the_content_itself_finds_nothing_to_do() -> None:
     finish(work)
     assert [line["content"] for line in work.trace] == [0]
     assert torch.equal(work.best, picture())
+
+
+@pytest.mark.parametrize("image", [torch.rand(3, 8, 8), torch.rand(1, 1, 8, 8), 255 * torch.ones(1, 3, 8, 8)])
+def test_images_of_another_shape_or_range_are_refused(image: Tensor) -> None:
+    for work in (lambda: optimize_style(image, picture()), lambda: optimize_style(picture(), image)):
+        with pytest.raises(ImageError, match=r"The (content|style image) has"):
+            work()
+    for work in (lambda: invert(image), lambda: texture(image)):
+        with pytest.raises(ImageError):
+            work()
 
 
 def test_a_texture_cannot_begin_with_its_content() -> None:

@@ -142,7 +142,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         raise DataError(f"None of the {len(order)} images in the data folder {problem}: {unreadable[0]} is the first.")
 
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
-        native = self.crop == "native"
+        native = self.crop == "native"  # departure from the paper: draft_size halves large JPEGs first
         image = images.open_rgb(path, draft_size=4 * self.size if native else round(1.15 * self.size))
         if native:
             return _native(np.array(image), self.size, rng)
@@ -154,7 +154,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
             left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
             box = (left, top, left + side, top + side)
         image = image.resize((self.size, self.size), _BICUBIC, box=box, reducing_gap=2.0)
-        if rng.random() < 0.5:
+        if rng.random() < 0.5:  # departure from the paper, which does not say that it flips
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
         return _tensor(np.array(image))
 
@@ -167,7 +167,10 @@ def _from_here(folder: Path) -> Path:
 
 
 def _native(array: Array, size: int, rng: random.Random) -> Tensor:
-    """A crop at the original resolution, flipped and rotated at random. A small image is extended by mirroring."""
+    """A crop at the original resolution, flipped and rotated at random. A small image is extended by mirroring.
+
+    Departure from the paper, which does not say that it flips or rotates.
+    """
     short = [max(0, size - side) for side in array.shape[:2]]
     if any(short):
         array = np.pad(array, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")

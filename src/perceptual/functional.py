@@ -30,16 +30,25 @@ def feature_distance(output: Tensor, target: Tensor) -> Tensor:
 
     output, target: (N, C, H, W) with equal C, H and W; a target with N = 1 is compared with all outputs. Half-precision
     inputs are summed in float32.
+
+    Raises:
+        ValueError: the shapes do not match. TypeError: not tensors of floats.
     """
     one, other = _pair(output, target)
     return (one - other).square().mean(dim=(1, 2, 3))
 
 
 def normalised_distance(output: Tensor, target: Tensor, channels: Tensor | None = None) -> Tensor:
-    """Squared difference of features (N, C, H, W), scaled to length 1 at each position: (N,).
+    """Squared difference of features that are scaled to length 1 at each position, for each image: (N,).
 
-    It is summed over channels and averaged over positions (Zhang et al., 2018, eq. 1). channels: (1, C, 1, 1), weight
-    of each channel; 1 by default.
+    It is summed over channels and averaged over positions (Zhang et al., 2018, eq. 1). Without channel weights it is 0
+    to 4, and 0 to 2 for features that are not negative.
+
+    output, target: (N, C, H, W), as in `feature_distance`. channels: (1, C, 1, 1), weight of each channel; 1 by
+        default.
+
+    Raises:
+        ValueError: the shapes do not match. TypeError: not tensors of floats.
     """
     one, other = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in _pair(output, target))
     squares = (one - other).square()
@@ -55,6 +64,9 @@ def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
 
     The products are accumulated in float32 (float64 for float64) for every input type, also under autocast. At 1024 x
     1024 pixels a sum in bfloat16 would lose the small terms, and a sum in float16 would overflow.
+
+    Raises:
+        ValueError: an unknown scale, or another shape. TypeError: not a tensor of floats.
     """
     n, c, h, w = _checked(features).shape
     divisor = _choice("scale", scale, {"paper": c * h * w, "gatys": h * w, "none": 1})
@@ -93,6 +105,9 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 
     reduction: "sum" is the squared Frobenius norm of eq. 4; "mean" divides it by C * C, as in the authors' code;
     "quarter" is a quarter of the mean; with Gram matrices of scale="gatys" it is the loss of Gatys et al. (2015).
+
+    Raises:
+        ValueError: an unknown reduction, or shapes that do not match. TypeError: not tensors of floats.
     """
     one, other = _pair(output, target, "NCC")
     channels = output.shape[-1]
@@ -101,14 +116,19 @@ def gram_distance(output: Tensor, target: Tensor, reduction: str = "sum") -> Ten
 
 
 def pixel_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Pixel loss (paper, section 3.2): squared error of (N, C, H, W) divided by C * H * W, for each image: (N,)."""
+    """Pixel loss (paper, section 3.3): squared error divided by C * H * W, for each image: (N,).
+
+    For pixels in [0, 1] it is 0 to 1. output, target and errors: as in `feature_distance`.
+    """
     return feature_distance(output, target)
 
 
 def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
-    """Absolute error of (N, C, H, W) divided by C * H * W, for each image: (N,).
+    """Absolute error divided by C * H * W, for each image: (N,).
 
-    It blurs less than the squared error (Lim et al., 2017).
+    It blurs less than the squared error (Lim et al., 2017). For pixels in [0, 1] it is 0 to 1.
+
+    output, target and errors: as in `feature_distance`.
     """
     one, other = _pair(output, target)
     return (one - other).abs().mean(dim=(1, 2, 3))
@@ -117,8 +137,9 @@ def absolute_distance(output: Tensor, target: Tensor) -> Tensor:
 def total_variation(image: Tensor) -> Tensor:
     """Sum of squared differences of neighbouring pixels in both directions and all channels, for each image: (N,).
 
-    The regulariser of the paper (section 3.2, after Mahendran and Vedaldi with beta = 2). Example: 36 for a 10 x 10
-    identity matrix. For pixels in [0, 1] it is 255 ** 2 times smaller than for the paper's pixels of 0..255.
+    The regulariser of the paper (section 3.3). The paper prints no formula: this is that of Mahendran and Vedaldi
+    (2015) with beta = 2. Example: 36 for a 10 x 10 identity matrix. For pixels in [0, 1] it is 255 ** 2
+    times smaller than for the paper's pixels of 0..255.
     """
     image = _exact(image)
     down = (image[..., 1:, :] - image[..., :-1, :]).square().sum(dim=(1, 2, 3))
@@ -181,7 +202,7 @@ def _around(height: int, width: int, radius: int, device: torch.device) -> Tenso
 
 
 def reduced(image: Tensor, scale: int) -> Tensor:
-    """Reduce an image (N, C, H, W) by a power of two: (N, C, H / scale, W / scale). Each halving uses the binomial
+    """Reduce an image (N, C, H, W): (N, C, H / scale, W / scale). scale: a power of two. Each halving uses the binomial
     filter 1 3 3 1."""
     if scale == 1:
         return image
@@ -279,7 +300,11 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
 
 
 def luma(image: Tensor) -> Tensor:
-    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
+    """Luma of RGB images: (N, 3, H, W) -> (N, 1, H, W), full range, ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B.
+
+    Raises:
+        ValueError: not (N, 3, H, W). TypeError: not a tensor of floats.
+    """
     image = _rgb(image)
     return 0.299 * image[:, :1] + 0.587 * image[:, 1:2] + 0.114 * image[:, 2:3]
 

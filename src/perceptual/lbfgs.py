@@ -1,10 +1,9 @@
 """Projected L-BFGS: minimise a function over a box, on any device.
 
-The paper minimises equation 5 by "projected L-BFGS by clipping the image y to the range [0, 255] at each iteration"
-(section 4.1). Clipping after each step of an optimiser that does not know about it (`torch.optim.LBFGS`) gives wrong
-curvature, because the step that it stores is not the step that was taken. Here the step, the curvature and the
-sufficient decrease are computed from the clipped points. Every point is inside the box, and the function never
-increases.
+The paper minimises equation 5 by a projected L-BFGS that clips the image to [0, 255] at each iteration (section 4.1).
+It does not say more. `torch.optim.LBFGS` does not know that its result was clipped: it stores a step that was not
+taken, so its curvature is wrong. Departure from the paper: here the step, the curvature and the sufficient decrease are
+computed from the clipped points. Every point is inside the box, and the function never increases.
 
 SciPy's L-BFGS-B needs as many evaluations (`benchmarks/lbfgs.py`), but it runs only on the CPU in float64, and takes a
 second per iteration at 512 x 512 px in addition to the function.

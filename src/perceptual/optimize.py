@@ -20,6 +20,7 @@ from perceptual.devices import choose_device, choose_precision, out_of_memory
 from perceptual.errors import ConfigError, TrainingError
 from perceptual.events import Step
 from perceptual.losses import PerceptualLoss, style_transfer_loss
+from perceptual.losses.inputs import PICTURES, check_image
 from perceptual.losses.networks import Features
 
 Objective = Callable[[Tensor], dict[str, Tensor]]
@@ -69,6 +70,7 @@ class Optimization:
         Raises:
             TrainingError: a term or the gradient is not a finite number, or the memory ran out. `best` keeps the best
                 image up to then. L-BFGS shortens steps to non-finite values, so with it this happens only at the start.
+            ConfigError, WeightsError: a layer or a loss network is unknown, or its weights are missing.
             ImageError: the image is too small for the layers of the objective.
         """
         config, began = self.config, time.monotonic()
@@ -154,9 +156,11 @@ def optimize_style(
         networks that are not in the cache. references: reference values of relative weights, as in the card of a
         network; by default they are measured on the content.
 
+    Returns an `Optimization`. Its loss networks are loaded when `run` is iterated.
+
     Raises:
-        ConfigError, WeightsError: a layer or a loss network is unknown, or its weights are missing.
-        ImageError: the content or the painting is too small for a layer at this size; may also be raised by `run`.
+        TypeError, ImageError: an image is not a tensor (1, 3, H, W) of floats in [0, 1].
+        ConfigError, WeightsError: in `run`, a layer or a loss network is unknown, or its weights are missing.
     """
     return _optimization(
         loss, config or OptimizeConfig(), content=content, style=style, paths=paths, references=references
@@ -177,7 +181,7 @@ def invert(
         `perceptual.losses`. config, paths: as in `optimize_style`.
 
     Raises:
-        ConfigError, WeightsError, ImageError: as `optimize_style`.
+        TypeError, ImageError, ConfigError, WeightsError: as `optimize_style`.
     """
     loss = LossConfig((layer,), (), weighting="relative", tv_weight=tv_weight)
     return _optimization(loss, config or OptimizeConfig(), content=image, paths=paths)
@@ -198,7 +202,8 @@ def texture(
         `optimize_style`.
 
     Raises:
-        ConfigError, WeightsError, ImageError: as `optimize_style`. ConfigError also if `config.init` is "content".
+        TypeError, ImageError, ConfigError, WeightsError: as `optimize_style`. ConfigError also if `config.init` is
+            "content".
     """
     config = config or OptimizeConfig()
     if config.init == "content":
@@ -236,6 +241,14 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
     return references
 
 
+def _checked_shape(content: object, style: object) -> Sequence[int]:
+    """(height, width) of the content, else of the style image, else 512 x 512. Checks both images."""
+    given = [(name, x) for name, x in (("content", content), ("style image", style)) if isinstance(x, Tensor)]
+    for name, image in given:
+        check_image(image, name, PICTURES)
+    return given[0][1].shape[-2:] if given else (512, 512)
+
+
 def _optimization(
     loss: LossConfig,
     config: OptimizeConfig,
@@ -245,7 +258,7 @@ def _optimization(
     paths: Mapping[str, str | Path] | None = None,
     references: Mapping[str, Sequence[float]] | None = None,
 ) -> Optimization:
-    shape = next((image.shape[-2:] for image in (content, style) if isinstance(image, Tensor)), (512, 512))
+    shape = _checked_shape(content, style)
     size = images.scaled_size(shape[0], shape[1], 1 if config.size is None else config.size / max(shape))
     device = choose_device(config.device)
     wanted = config.precision

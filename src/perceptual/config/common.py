@@ -37,9 +37,9 @@ class NetworkConfig:
     none."""
     padding: Padding = "reflect-start"
     """zero, reflect or replicate: pad in every convolution. reflect-start: pad the image once at the start, as the
-    authors' code does. Those with -crop are for networks of other programs: a side that is no multiple of the strides
-    is not padded first; the layers round it up, and the result is cut. same is TensorFlow's SAME, with black around
-    the image."""
+    authors' code does. Names with -crop are for networks of other programs: if a side is no multiple of the strides,
+    the image is not padded; the layers round the side up, and the result is cropped. same is TensorFlow's SAME, with
+    black around the image."""
     styles: Annotated[int, Range(1, 10_000)] = 1
     """Number of styles in the network, 1 to 10,000. More than 1 needs norm conditional_instance."""
     tanh_scale: Annotated[float, Range(1e-6, 1e6)] = 127.5
@@ -106,7 +106,7 @@ class TrainConfig:
     save_every: Count = 500
     """Steps between saves of the training state, from which --resume continues, 1 to 100,000,000."""
     warmup: CountOrNone = 0
-    """Steps at the start over which the learning rate rises from zero, 0 to 100,000,000."""
+    """Number of steps at the start in which the learning rate rises from zero, 0 to 100,000,000."""
     ema: Annotated[float, Range(0, 0.999999)] = 0.0
     """Decay of an exponential moving average of the weights, 0 to 0.999999; 0: no average. The checkpoint holds the
     average. 0.99 averages roughly the last 100 steps."""

@@ -16,7 +16,7 @@ class EvaluateConfig:
     """Options of `perceptual evaluate sr`."""
 
     data: Path | None = None
-    """A folder of images, or of subfolders, each of which is one data set. A data set may contain folders x2, x4 or
+    """A folder of images, or of subfolders. Each subfolder is one data set. A data set may contain folders x2, x4 or
     image_SRF_4, as the usual benchmarks do. Files named ..._LR and folders named LR... are skipped. Default: the free
     sample photos of scikit-image."""
     scales: Annotated[tuple[int, ...], Range(2, 64)] = (4, 8)

@@ -24,7 +24,7 @@ class ExportConfig:
     """Number format of the convolutions. float16 has half the size, and int8 a quarter; both differ a little from the
     network, and the difference is printed."""
     calibrate: tuple[str, ...] = ()
-    """Photos, folders or globs that int8 finds its ranges of values with. Default: three sample photos of
+    """For int8: photos, folders or globs. The ranges of values are measured on them. Default: three sample photos of
     scikit-image."""
     runtime: Path | None = None
     """For --web: the folder of an unpacked npm package onnxruntime-web. Default: the package is downloaded once, and

@@ -93,8 +93,8 @@ class UpscaleRequest(ResultSettings):
     """The options of a request to enlarge a picture."""
 
     scale: Enlargement | None = None
-    """Factor of enlargement, 0.01 to 64; default: 4, or the scale of the network. The next larger network is used, and
-    its result is reduced by bicubic interpolation."""
+    """Factor of enlargement, 0.01 to 64; default: 4, or the scale of the network. For a factor between the scales of
+    the networks, the next larger network is used and its result is reduced by bicubic interpolation."""
     loss: str = LOSS
     """The shipped network: pixel is closest to the original, feature looks sharpest, photo cleans compressed and noisy
     pictures, srcnn is the baseline; auto takes photo for pictures that look compressed, noisy or aliased, else

@@ -67,7 +67,8 @@ def export_onnx(
     Raises:
         ConfigError: a package is missing. CheckpointError: there is no such network. ImageError: a photo for int8
             cannot be read.
-        OutputError: the file cannot be written, or it is more than 60 dB away from PyTorch in float32.
+        OutputError: the file cannot be written, or a float32 file differs from PyTorch by a PSNR below 60
+            dB.
     """
     source = find(name)
     photos = calibration_pictures(calibrate) if precision == "int8" else []

@@ -167,7 +167,7 @@ class ModuleLoss(Term):
 
     A metric of torchmetrics keeps the values of all calls, and is therefore reset after each call.
 
-    module: the module.
+    module: the module. reduction: see `Term`.
 
     Raises:
         TypeError: not a module. ConfigError: when called, it does not give 1 or N numbers.

@@ -1,4 +1,4 @@
-"""Checks of what losses are called with: images, a pair of images, weights of styles."""
+"""Checks of the arguments of losses: images, pairs of images, weights of styles."""
 
 from __future__ import annotations
 

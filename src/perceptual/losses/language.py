@@ -151,7 +151,8 @@ def build_terms(
 ) -> dict[str, tuple[Term, float]]:
     """{name: (term, weight)} for `PerceptualLoss`: a term for each layer.
 
-    relative: the weight of a kind is shared among its layers, and multiplied by the kind's `relative_weight`.
+    specs: as from `parse_objective`. materials: the further inputs of the terms, such as Gram matrices. relative: the
+        weight of a kind is shared among its layers, and multiplied by the kind's `relative_weight`.
 
     Raises:
         ConfigError: an unknown layer, or `materials` does not have the inputs of a term.

@@ -170,8 +170,8 @@ class _ModuleNetwork(LossNetwork):
 class LossNetworks(nn.Module):
     """Several loss networks in one module, with layers named NETWORK:LAYER.
 
-    NETWORK:LAYER@2 means the features of the image at half its size, @4 at a quarter. With it, one loss can compare
-    strokes of several sizes.
+    NETWORK:LAYER@2 means the features of the image at half its size, @4 at a quarter. So one loss can
+    compare strokes of several sizes.
 
     Args:
         layers: names such as ("vgg16:relu2_2", "vgg16:relu4_3@2"). Each network runs once for each image and size.

@@ -266,7 +266,9 @@ def reconstruction_loss(
 
 @torch.no_grad()
 def style_targets(config: LossConfig, style: Tensor, networks: LossNetworks) -> Features:
-    """The Gram matrices of a style image (1, 3, h, w), RGB [0, 1], as {NETWORK:LAYER: (1, C, C)}.
+    """The Gram matrices of a style image (1, 3, h, w), RGB [0, 1], as {NETWORK:LAYER: (1, C, C)} (paper, eq. 3).
+
+    config: its style layers and the scale of the Gram matrices. networks: loss networks with these layers.
 
     Raises:
         TypeError: not a tensor of floats. ImageError: wrong shape, or values far outside [0, 1].

@@ -55,7 +55,7 @@ class FeatureLoss(Term):
 
 
 class PixelLoss(Term):
-    """Squared error of the pixels in [0, 1], divided by C * H * W (paper, section 3.2).
+    """Squared error of the pixels in [0, 1], divided by C * H * W (paper, section 3.3).
 
     For images in [0, 1] it is 0 to 1, and the mean over the batch equals `torch.nn.functional.mse_loss`. reduction: see
     `Term`.
@@ -183,7 +183,7 @@ class StyleLoss(Term):
     """
 
     takes_layers = True
-    relative_weight = 5.0  # chosen by eye: with equal weights a trained network hardly leaves the photograph
+    relative_weight = 5.0  # chosen by eye: with equal weights a trained network hardly changes the photo
     targets: Tensor
 
     @classmethod
@@ -269,7 +269,7 @@ class StyleLoss(Term):
 
 
 class TotalVariation(Term):
-    """Total variation (paper, section 3.2), summed over pixels of 0..255 as in the paper (weights 1e-6 to 1e-4).
+    """Total variation (paper, section 3.3), summed over pixels of 0..255 as in the paper (weights 1e-6 to 1e-4).
 
     The images are in [0, 1] as everywhere. The result is 255 ** 2 times `functional.total_variation`. It is a sum over
     pixels, so it grows with the size of the image. It needs no target: `TotalVariation()(output)`. reduction: see

@@ -108,7 +108,7 @@ def checkerboard(picture: Tensor, periods: tuple[int, ...] = (4, 2)) -> float:
     """How strong patterns that repeat every few pixels are in an image (1, 3, H, W) of [0, 1]; 1 is no pattern.
 
     A network that doubles sizes twice can repeat itself every 2 or 4 px. The power spectrum of luma at those
-    frequencies, in x and in y, is divided by the median of the frequencies beside them. The greatest ratio is returned.
+    frequencies, in x and in y, is divided by the median of the frequencies beside them. The largest ratio is returned.
 
     periods: in pixels. H and W: at least 64 px; the neighbours overlap in smaller images.
     """

@@ -187,6 +187,9 @@ def evaluate(
 ) -> Generator[Step, None, list[Row]]:
     """Measure each method on each image. A generator of Steps that returns the rows.
 
+    sets: originals by name of the data set. methods: functions that enlarge, by name. scale: 2 or more. distances:
+        perceptual distances by name.
+
     Images that cannot be read or are too small are skipped; the last Step lists them.
 
     Raises:

@@ -28,11 +28,12 @@ class TransformationNetwork(nn.Module):
     `torch.jit.trace` and `torch.export` with dynamic height and width give networks that are right at every size.
 
     Attributes:
-        scale: output size over input size: 1 for style, 4 or 8 for super-resolution.
+        scale: output size over input size: 1 for style; 2, 4 or 8 for the shipped networks of super-resolution.
         styles: the number of styles that the network holds.
         reach: how many pixels of the input around a pixel change the output there; None where a norm uses the whole
             image.
-        overlap: margin in pixels of tiles that equal the whole picture only nearly; 0 for none such.
+        overlap: margin in pixels of tiles, for networks that reach too far for exact tiles. Such tiles are cross-faded
+            and differ a little from the whole picture. 0: no such tiles.
 
     Raises:
         ConfigError: the architecture is invalid; see `parse_architecture`.
@@ -116,7 +117,7 @@ class TransformationNetwork(nn.Module):
         self.reach = None if "instance" in self.config.norm else reach
 
     def cuts(self, height: int, width: int) -> bool:
-        """Whether the layers round a size up and the result is cut (padding -crop)."""
+        """True if the layers round a size up, so that the result is cropped (padding -crop)."""
         return self.config.padding.endswith("-crop") and bool(height % self.multiple or width % self.multiple)
 
     def style_parameters(self) -> dict[str, nn.Parameter]:
@@ -127,7 +128,7 @@ class TransformationNetwork(nn.Module):
     def memory(self, height: int, width: int) -> int:
         """Estimated peak memory in bytes for one image of this size in pixels, for inference in float32.
 
-        It is rather too high than too low. At the layer that needs most, its input, a padded or doubled copy, its
+        It is too high rather than too low. At the layer that needs most, its input, a padded or doubled copy, its
         output and a temporary of the normalisation exist at the same time.
         """
         widest, channels, area = 0.0, 3, float(self.config.enlarge**2)
@@ -173,7 +174,7 @@ class TransformationNetwork(nn.Module):
         variable = not all(isinstance(side, int) for side in padded)  # while the network is traced or exported
         if variable:
             x = edges(x, *padded)
-        elif padded != [height, width]:
+        elif padded != [height, width]:  # departure from the paper: there all sides are multiples of 4
             x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height), mode="replicate")
         if self.start_pad:
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")

@@ -38,6 +38,8 @@ class StyleRecipe:
             raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 
 
+# Departures from the paper's network: half the filters, instance norm, 5x5 kernels at both ends, bilinear doubling,
+# reflection in every convolution, 150 tanh. docs/departures.md gives the reasons.
 _LEAN = NetworkConfig(
     architecture="c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
 )
@@ -52,6 +54,7 @@ GALLERY_NOISE = 0.06
 _PAPER = StyleRecipe(
     network=NetworkConfig(padding="zero"),  # with the activation sizes of the supplement's Table 1
     # Departure from eq. 4: a mean in place of the sum, as in the authors' code. The style weight of 5 fits the mean.
+    # Departure from section 4.1: one weight of total variation, 1e-5. The paper chooses it for each style.
     loss=LossConfig(style_convention="code", style_weight=5.0),
     train=TrainConfig(crop="squash", precision="float32"),
 )

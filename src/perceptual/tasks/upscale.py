@@ -72,6 +72,7 @@ class TrainUpscaleCommand(TrainCommand):
 
 
 def _sub_pixel(scale: int) -> NetworkConfig:
+    """Departures from the paper's network: no batch norm, 3x3 kernels, six blocks, pixel shuffle, bicubic residual."""
     return NetworkConfig(architecture=f"c3s1-64 r64*6 s{scale}-3", norm="none", padding="zero", output="bicubic")
 
 
@@ -180,7 +181,10 @@ class Upscale(Task):
 
     @torch.no_grad()
     def new_loss(self, paths: Paths | None) -> PerceptualLoss:
-        """Make the objective. Its references are the errors of bicubic interpolation on the first photos."""
+        """Make the objective. Its references are the errors of bicubic interpolation on the first photos.
+
+        Departure from the paper, which does not divide its losses. For a single loss with Adam it changes nothing.
+        """
         loss = reconstruction_loss(self.settings.loss, self.network.scale, paths=paths)
         count = min(CALIBRATION_BATCHES * CALIBRATION_BATCH, len(self.photographs))
         totals: dict[str, float] = {}

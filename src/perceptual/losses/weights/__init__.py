@@ -1,12 +1,11 @@
 """Where pretrained weights of loss networks come from: a given path, the cache folder, or a download.
 
-Nothing is downloaded unless `fetch` is called. `load` checks the hash of each file. The image
-preprocessing belongs to the weight file, not to the architecture, so it is stored with the file's entry in table.py.
+Nothing is downloaded unless `fetch` is called. `load` checks the hash of each file. The image preprocessing belongs to
+the weight file, not to the architecture, so it is stored with the file's entry in table.py.
 
-The download is our own code. pooch 1.9 was measured against a local server (4 MB, the connection cut after 3 MB). It
-starts again from byte 0 after each cut (7 MB sent, not 4) and keeps nothing when it gives up, where one file here has
-575 MB. It reads a file of 40 MB to the end where 4 MB are expected. It has no lock between processes, and no sentence
-for a web page or a malformed redirect. Locks are filelock's.
+The download is our own code, because pooch 1.9 lacks what files of 575 MB need. It starts again from byte 0 after each
+cut of the connection, and keeps nothing when it gives up. It reads a file of the wrong size to its end. It has no lock
+between processes, and no clear error for a web page or a malformed redirect. We tested this against a local server.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class LoadedWeights:
     """Weights in memory.
 
     state: tensors in float32 on the CPU, with the keys of torchvision (`features.N...`).
-    file: the file's name without its folder. network: a key of `networks.py`'s architectures.
+    file: the file's name without its folder. network: a key of `architectures.ARCHITECTURES`.
     """
 
     name: str
