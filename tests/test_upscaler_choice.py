@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from perceptual import checkpoints, devices, images
@@ -18,7 +19,7 @@ from perceptual.checkpoints import Card, shipped
 from perceptual.config import NetworkConfig, UpscaleConfig
 from perceptual.errors import ConfigError
 from perceptual.networks import TransformationNetwork
-from perceptual.quality import aliasing, blockiness, looks_damaged, noise_level
+from perceptual.quality import aliasing, jpeg_step, looks_damaged, noise_level
 
 close = torch.testing.assert_close
 
@@ -72,19 +73,47 @@ def test_a_clean_photo_is_clean_and_a_flat_one_too(clean: Tensor) -> None:
     assert noise_level(GREY) == 0
 
 
-@pytest.mark.parametrize("quality", [20, 40])
+@pytest.mark.parametrize("quality", [20, 40, 60, 75, 80])
 def test_a_jpeg_looks_damaged_also_when_it_is_cropped_or_turned(clean: Tensor, quality: int) -> None:
     jpeg = compressed(clean, quality)
-    for image in (jpeg, jpeg[..., 3:, 5:], jpeg.mT, jpeg.float() / 255):
+    for image in (jpeg, jpeg[..., 3:, 5:], jpeg.mT, jpeg.flip(-1), jpeg.float() / 255):
         assert looks_damaged(image)
-    assert blockiness(jpeg) > blockiness(clean)
 
 
-def test_blocks_are_found_at_any_place(clean: Tensor) -> None:
-    """Blocks of one colour: all steps lie between them."""
-    blocks = clean[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
-    assert blockiness(blocks) > 10
-    assert blockiness(blocks[..., 3:, 6:]) > 10
+@pytest.mark.parametrize("quality", [90, 95])
+def test_a_jpeg_of_high_quality_does_not(clean: Tensor, quality: int) -> None:
+    assert not looks_damaged(compressed(clean, quality))
+
+
+@pytest.mark.parametrize("quality", [20, 30, 40, 50, 60, 70, 75, 80, 85, 90])
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+def test_the_step_of_a_jpeg_is_that_of_its_own_table(clean: Tensor, quality: int, colour: str) -> None:
+    """The median over the five lowest frequencies: (0, 1), (0, 2), (1, 0), (1, 1) and (2, 0)."""
+    file, picture = io.BytesIO(), Image.fromarray(clean[0].permute(1, 2, 0).numpy())
+    picture.convert("L" if colour == "grey" else "RGB").save(file, "JPEG", quality=quality)
+    with Image.open(file) as jpeg:
+        expected = np.median([jpeg.quantization[0][k] for k in (1, 2, 8, 9, 16)])  # type: ignore[attr-defined]
+        image = images.from_any(np.asarray(jpeg.convert("RGB")).copy())
+    for part in (image, image[..., 3:, 5:], image[..., 8:, 2:-7]):
+        assert jpeg_step(part) == pytest.approx(expected, abs=1 if quality < 80 else 0.5)
+
+
+@pytest.mark.parametrize("size", [(200, 200), (128, 128)])
+def test_a_jpeg_that_was_resized_has_no_step(clean: Tensor, size: tuple[int, int]) -> None:
+    jpeg = images.unit(compressed(clean, 30))
+    assert jpeg_step(images.resize(jpeg, size=size).clamp(0, 1)) < 2
+
+
+@pytest.mark.parametrize(("quality", "step"), [(30, 20), (50, 12), (75, 6), (80, 5), (90, 0), (95, 0), (None, 0)])
+@pytest.mark.parametrize("size", [(360, 240), (1100, 700)])
+def test_the_step_of_black_text_on_white(quality: int | None, step: float, size: tuple[int, int]) -> None:
+    """Nearly all of its blocks have white pixels, which were clipped."""
+    page = Image.new("RGB", size, "white")
+    for k in range(40):
+        ImageDraw.Draw(page).text((8, 8 + 18 * k), f"Line {k}: {4 * 'The quick brown fox jumps. '}", "black")
+    image = images.from_any(page)
+    image = image if quality is None else images.through_jpeg(image, quality)
+    assert jpeg_step(image) == pytest.approx(step, abs=1)
 
 
 @pytest.mark.parametrize("sigma", [4.0, 8.0, 16.0])
@@ -122,7 +151,7 @@ def test_aliasing_by_hand() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (15, 15), (34, 400), (16, 16)])
 def test_a_small_picture_has_a_finite_answer(size: tuple[int, int]) -> None:
     image = torch.rand(1, 3, *size)
-    assert math.isfinite(blockiness(image))
+    assert jpeg_step(image) == 0
     assert math.isfinite(noise_level(image))
     assert math.isfinite(aliasing(image))
 
