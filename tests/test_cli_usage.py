@@ -72,7 +72,8 @@ def test_options_that_take_a_number_say_so(capsys: Capture) -> None:
         if any(flag.default is REQUIRED for flag in flags):
             continue  # tyro tells these first
         for flag in flags:
-            if "number" in flag.kind and flag.words:
+            read_first = (name, flag.field) == ("train upscale", "scale")  # it chooses the recipe; exit code 1
+            if "number" in flag.kind and flag.words and not read_first:
                 sentence = wrong(capsys, f"{name} {flag.words[-1]} many")
                 assert sentence.startswith(flag.words[-1]), (name, sentence)
                 assert sentence.endswith(", not 'many'."), (name, sentence)
