@@ -87,6 +87,8 @@ def find_network(name: str | Path, *, task: str) -> Path:
     Raises:
         CheckpointError: nothing was found; the message lists the shipped networks for the task.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise CheckpointError(f"{name!r} is not the name of a network: give text or a path.")
     named = networks(task)
     if str(name) in named:
         return named[str(name)]
