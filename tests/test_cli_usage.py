@@ -44,6 +44,8 @@ def wrong(capsys: Capture, line: str) -> str:
         ("stylize a.png --foo=3", "There is no option --foo."),
         ("stylize a.png -x", "There is no option -x."),
         ("stylize a.png --keep-colors false", "--keep-colors takes no value: leave 'false' out."),
+        ("stylize a.png -o ''", "The path of -o is empty: give a name."),
+        ("reproduce table1 --out=", "The path of --out is empty: give a name."),
         ("doctor extra", "'extra' is one word too many: leave it out."),
         ("stylize a.png --out", "--out needs a value: --out PATH."),
         ("export", "NETWORK is missing."),

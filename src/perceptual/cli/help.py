@@ -14,7 +14,7 @@ import tyro
 
 from perceptual.cli.flags import REQUIRED, Flag, described, groups, shown
 from perceptual.cli.terminal import fail, show
-from perceptual.cli.usage import sentence
+from perceptual.cli.usage import empty_path, sentence
 
 T = TypeVar("T")
 
@@ -55,6 +55,10 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
             lines = page(kind, command, default, width=width, brief=True)
         show("\n".join(lines), lines=True)
         raise SystemExit(0)
+    may_be_empty = any(not word or word.endswith("=") for word in arguments)
+    if may_be_empty and (empty := empty_path(_flags(kind, default), arguments)):
+        fail(f"{empty} See `perceptual {command} --help`.")
+        raise SystemExit(2)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -62,9 +66,12 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
                 return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
             return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
     except SystemExit:
-        flags = [flag for _, each in groups(kind, default) for flag in each]
-        fail(f"{sentence(printed.getvalue(), flags, arguments)} See `perceptual {command} --help`.")
+        fail(f"{sentence(printed.getvalue(), _flags(kind, default), arguments)} See `perceptual {command} --help`.")
         raise
+
+
+def _flags(kind: Any, default: Any) -> list[Flag]:
+    return [flag for _, each in groups(kind, default) for flag in each]
 
 
 def page(kind: Any, command: str, default: Any = None, *, width: int = 80, brief: bool = False) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -39,6 +40,16 @@ def sentence(printed: str, flags: Sequence[Flag], arguments: Sequence[str]) -> s
             *first, last = names
             return f"{', '.join(first)} and {last} are missing." if first else f"{last} is missing."
     return text
+
+
+def empty_path(flags: Sequence[Flag], arguments: Sequence[str]) -> str | None:
+    """One sentence if a path is empty, as in `-o "$UNSET"`: it would mean the current folder. Else None."""
+    paths = {word for flag in flags if flag.kind == "path" for word in flag.words}
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        name, equals, value = word.partition("=")
+        if _plain(name) in paths and (following == "" if not equals else not value):
+            return f"The path of {name} is empty: give a name."
+    return None
 
 
 def _plain(word: str) -> str:
