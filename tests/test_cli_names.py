@@ -127,3 +127,37 @@ def test_safetensors_of_another_program_are_named_as_such(tmp_path: Path) -> Non
         checkpoints.read_card(path)
     with pytest.raises(CheckpointError, match="contains no named tensors"):
         checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "task", "advice"),
+    [
+        ("x4_pixel", "style", "that is the name of a network for `perceptual upscale`"),
+        ("wave", "upscale", "that is the name of a network for `perceptual stylize`"),
+        ("Gallery", "upscale", "that is the name of a network for `perceptual stylize`"),
+        ("mine.safetensors", "style", "there is no file of that name; check the folder and the spelling"),
+        ("models/candy.pth", "style", "there is no file of that name; check the folder and the spelling"),
+        ("models", "upscale", "that is a folder; give a trained network in it"),
+    ],
+)
+def test_the_sentence_about_a_name_says_what_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, task: str, advice: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        find_network(typed, task=task)
+    assert str(caught.value).endswith(f": {advice}.")
+    assert "one of" not in str(caught.value)
+
+
+def test_any_network_is_applied_by_the_name_of_a_style(
+    tmp_path: Path, photograph: Image.Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph.resize((32, 24)).save(tmp_path / "a.png")
+    for command in (["apply", "--network"], ["stylize", "--style"]):
+        out = str(tmp_path / f"{command[0]}.png")
+        assert cli.main([command[0], str(tmp_path / "a.png"), command[1], "Wave", "-o", out]) == 0
+    assert (tmp_path / "apply.png").read_bytes() == (tmp_path / "stylize.png").read_bytes()
+    assert cli.main(["apply", str(tmp_path / "a.png"), "--network", "wav", "-o", out]) == 1
+    assert "There is no network 'wav' (did you mean wave?)" in capsys.readouterr().err

@@ -277,6 +277,14 @@ def test_mistakes_with_streams_are_one_sentence(
     assert part in capsys.readouterr().err.splitlines()[0]
 
 
+def test_an_animation_on_stdin_is_called_stdin(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, stored = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")], io.BytesIO()
+    frames[0].save(stored, "GIF", save_all=True, append_images=frames[1:])
+    streams(monkeypatch, stored.getvalue())
+    assert cli.main(["stylize", "-", "-o", "b.png", *STYLIZE]) == 0
+    assert capsys.readouterr().err.startswith("stdin holds 2 pictures: only the first is used")
+
+
 def test_a_terminal_gets_no_picture(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     streams(monkeypatch, terminal=True)
     assert cli.main(["stylize", "a.jpg", "-o", "-", *STYLIZE]) == 1

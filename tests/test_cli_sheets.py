@@ -93,6 +93,13 @@ def test_one_style_out_of_all_is_a_contradiction(capsys: Capture) -> None:
 # --- suggest
 
 
+def test_a_photo_too_small_to_compare_is_one_sentence(capsys: Capture) -> None:
+    Image.new("RGB", (40, 4)).save("thin.png")
+    code, _, err = run(capsys, "suggest", "thin.png", "--device", "cpu")
+    assert code == 1
+    assert "Styles cannot be compared on 40 x 4 px: each side must have at least 11 px." in err
+
+
 def test_without_weights_the_order_is_that_of_ssim(capsys: Capture) -> None:
     code, out, err = run(capsys, "suggest", "photo.jpg", "--device", "cpu")
     assert code == 0, err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -511,6 +512,21 @@ def test_the_numbers_of_a_flat_picture_are_json(capsys: Capture) -> None:
         raise AssertionError(f"{word} is no JSON")
 
     json.loads(Path("out/figure8.json").read_text(), parse_constant=refuse)
+
+
+def test_a_file_name_that_is_no_text_is_written_into_the_pages(capsys: Capture, photograph: Image.Image) -> None:
+    """Names of files on Linux are bytes; here one of ISO 8859-1."""
+    Path("latin").mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        photograph.resize((48, 40)).save(Path("latin", name))
+        photograph.resize((48, 40)).save("latin/$5_{$.png")  # no mathematics for matplotlib
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    assert evaluate(capsys, "--data", "latin", "--scales", "4")[0] == 0
+    written = Path("out/figure8.csv").read_text(encoding="utf-8")
+    assert "caf\\udce9" in written
+    assert "$5_{$" in written
 
 
 # --- the supplement's figures 3 and 4

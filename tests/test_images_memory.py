@@ -74,7 +74,10 @@ def test_pillow_kinds(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        ("a.png", "A str is not an image"),
+        ("a.png", r"A str is not an image: give PIL\.Image\.open\(path\)\."),
+        ([np.zeros((4, 4, 3))], "A list is not an image: give a PIL image,"),
+        (torch.zeros(3, 4, 4, device="meta"), "sparse or meta tensor is not an image"),
+        (torch.zeros(3, 4, 4).to_sparse(), "sparse or meta tensor is not an image"),
         (None, "A NoneType is not an image"),
         (RGB8.astype(np.int64), "array of int64"),
         (RGB8 > 9, "array of bool"),

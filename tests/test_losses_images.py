@@ -247,8 +247,14 @@ MISTAKES: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("one image", lambda: TotalVariation()(IMAGE[0]), ImageError, r"give image\[None\]"),
     ("grey", lambda: PixelLoss()(IMAGE[:, :1], IMAGE), ImageError, "give RGB images"),
     ("no target", lambda: PixelLoss()(IMAGE), ConfigError, "need a target"),
-    ("other size", lambda: PixelLoss()(IMAGE, IMAGE[..., :9]), ConfigError, "same height and width"),
-    ("other number", lambda: PixelLoss()(IMAGE, pictures(2)), ConfigError, "2 targets do not fit 1 outputs"),
+    ("other size", lambda: PixelLoss()(IMAGE, IMAGE[..., :9]), ConfigError, r"target is 9 x \d+ px, but the output is"),
+    ("other number", lambda: PixelLoss()(IMAGE, pictures(2)), ConfigError, "2 targets do not fit 1 outputs: give 1 t"),
+    ("empty batch", lambda: PixelLoss()(IMAGE[:0], IMAGE[:0]), ImageError, "no pixels; skip empty batches"),
+    ("two layers", lambda: FeatureLoss(["small:deep"]), ConfigError, r"layer is \['small:deep'\]; give one"),  # type: ignore[arg-type]
+    ("painting's layer", lambda: StyleLoss.from_image(IMAGE, 3), ConfigError, "layer is 3; give one layer as text"),  # type: ignore[arg-type]
+    ("list of terms", lambda: PerceptualLoss([PixelLoss()]), TypeError, "terms are a list: give a dict"),  # type: ignore[arg-type]
+    ("layer in network", lambda: TextureLoss("vgg16:relu1_2"), ConfigError, "network is 'vgg16:relu1_2'"),
+    ("layers as text", lambda: DistanceLoss("vgg16", "relu1_2"), ConfigError, "layers is 'relu1_2'; give them as"),
     ("reduction", lambda: PixelLoss(reduction="avg"), ConfigError, "reduction is 'avg'; choose mean, sum or none"),  # type: ignore[arg-type]
     ("layer", lambda: FeatureLoss("small:middle", networks=OWN)(IMAGE, IMAGE), ConfigError, "not 'middle'"),
     ("network", lambda: FeatureLoss("tiny:deep", networks=OWN)(IMAGE, IMAGE), ConfigError, "no loss network 'tiny'"),
@@ -270,6 +276,13 @@ def test_a_mistake_is_one_sentence(call: Callable[[], object], kind: type[Except
         call()
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+def test_a_printed_loss_says_what_it_compares() -> None:
+    assert repr(FeatureLoss("relu1_2", reduction="sum")) == "FeatureLoss(vgg16:relu1_2, reduction=sum)"
+    assert repr(DistanceLoss("s", ["shallow", "deep"])) == "DistanceLoss(s:shallow, s:deep, reduction=mean)"
+    assert repr(PixelLoss()) == "PixelLoss(reduction=mean)"
+    assert repr(GridLoss(4)) == "GridLoss(period=4, reduction=mean)"
 
 
 # --- torch.compile

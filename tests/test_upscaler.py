@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -447,7 +448,7 @@ def test_a_network_is_chosen_by_its_loss(shelf: dict[str, Path]) -> None:
         Upscaler.at_scale(4, "l1")
 
 
-@pytest.mark.parametrize("scale", [4.5, 64, 0, -2, math.nan, math.inf])
+@pytest.mark.parametrize("scale", [4.5, 64, math.inf])
 def test_a_scale_that_no_network_makes_is_refused(shelf: dict[str, Path], scale: float) -> None:
     with pytest.raises(
         ConfigError, match=r"^scale is .*; the shipped networks with the loss pixel enlarge up to 4 times\.$"
@@ -555,3 +556,14 @@ def test_without_scikit_image_the_sentence_names_the_extra(monkeypatch: pytest.M
     ):
         make()(random(3, 8, 8), match_histogram=True)
     assert make()(random(3, 8, 8)).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), "2", None])
+def test_a_scale_that_cannot_be_is_one_sentence(scale: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^scale is .*; give a number above 0, such as 2\.$"):
+        Upscaler.at_scale(scale)
+
+
+def test_a_name_that_is_no_text_is_one_sentence() -> None:
+    with pytest.raises(CheckpointError, match=r"^4 is not the name of a network: give text or a path\.$"):
+        Upscaler.load(4)  # type: ignore[arg-type]

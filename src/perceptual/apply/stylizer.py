@@ -118,7 +118,10 @@ class Stylizer(Model[PaintOptions]):
             at = files.index(path)
             row = firsts[at] + (loaded[at][1].styles.index(style) if style else 0)
             shares[row] = shares.get(row, 0) + share
-        network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded)
+        names = [
+            ", ".join(part for part, (path, _, _) in zip(blend, parts, strict=True) if path == file) for file in files
+        ]
+        network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded, names)
         return cls(network, card, blend=shares, copy=False, **others)
 
     @property

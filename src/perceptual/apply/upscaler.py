@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,7 +67,7 @@ class Upscaler(Model[UpscaleOptions]):
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
         Raises:
-            ConfigError: no shipped network was trained with this loss, the scale is too large, or denoise is given with
+            ConfigError: no shipped network was trained with this loss, the scale is wrong, or denoise is given with
                 another loss.
         """
         if denoise is not None and loss not in ("auto", "photo"):
@@ -85,6 +86,8 @@ class Upscaler(Model[UpscaleOptions]):
 
         The losses and the errors are those of `at_scale`; auto means pixel.
         """
+        if not isinstance(scale, Real) or not scale > 0:
+            raise ConfigError(f"scale is {scale!r}; give a number above 0, such as 2.")
         if losses in (("auto",), ("video",)):
             losses = ("pixel", *losses)
         found: dict[str, dict[int, str]] = {}
@@ -96,7 +99,7 @@ class Upscaler(Model[UpscaleOptions]):
             raise ConfigError(f"There is no shipped network with the loss {losses[0]!r}; choose one of {known}.")
         largest = max(found[losses[0]])
         for loss in reversed(losses):
-            fitting = [size for size in sorted(found.get(loss, {})) if size >= scale > 0]
+            fitting = [size for size in sorted(found.get(loss, {})) if size >= scale]
             if fitting:
                 return found[loss][fitting[0]]
         raise ConfigError(

@@ -117,18 +117,21 @@ def body_digest(network: TransformationNetwork) -> str:
     return digest.hexdigest()
 
 
-def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[TransformationNetwork, Card]:
+def join(
+    loaded: Sequence[tuple[TransformationNetwork, Card]], names: Sequence[str] = ()
+) -> tuple[TransformationNetwork, Card]:
     """Combine the styles of several networks in one network.
 
     loaded: networks with their cards, as `load` returns them. Returns the new network, and the card of the first one
         with the names of all styles, in order. If a name is used twice, the second one gets a number: "wave 2".
+    names: what the user calls each network, for the error message; default: the names of its styles.
 
     Raises:
         ConfigError: the networks differ in more than gamma and beta, they have no gamma and beta, or a card has another
             number of styles than its network.
     """
     networks, cards = [network for network, _ in loaded], [card for _, card in loaded]
-    names: list[str] = []
+    styles: list[str] = []
     for network, card in loaded:
         if card.styles and len(card.styles) != network.styles:
             raise ConfigError(
@@ -136,11 +139,11 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
             )
         for name in card.styles or ("style",) * network.styles:
             numbered = (f"{name} {k}" for k in itertools.count(2))
-            names.append(next(n for n in itertools.chain([name], numbered) if n not in names))
+            styles.append(next(n for n in itertools.chain([name], numbered) if n not in styles))
     if not all(network.style_parameters() for network in networks):
         raise ConfigError("Networks with batch norm cannot be blended: train with --norm conditional_instance.")
     if len({body_digest(network) for network in networks}) > 1:
-        held = " and ".join(", ".join(card.styles) or "a style without a name" for card in cards)
+        held = " and ".join(names or [", ".join(card.styles) or "a style without a name" for card in cards])
         raise ConfigError(
             f"{held} cannot be blended, because they belong to different networks: choose styles of one network."
         )
@@ -151,7 +154,7 @@ def join(loaded: Sequence[tuple[TransformationNetwork, Card]]) -> tuple[Transfor
     rows = {k: torch.cat([n.get_parameter(k).detach() for n in networks]) for k in networks[0].style_parameters()}
     joined.load_state_dict({**networks[0].state_dict(), **rows})
     titles = {style: title for card in reversed(cards) for style, title in card.titles.items()}
-    return joined.eval(), dataclasses.replace(cards[0], network=config, styles=tuple(names), titles=titles, base="")
+    return joined.eval(), dataclasses.replace(cards[0], network=config, styles=tuple(styles), titles=titles, base="")
 
 
 def _base_of(path: str | Path, card: Card) -> TransformationNetwork:

@@ -17,6 +17,9 @@ from perceptual.checkpoints.tensors import read
 from perceptual.errors import CheckpointError
 from perceptual.images.finding import IMAGE_SUFFIXES
 
+COMMANDS = {"style": "perceptual stylize", "upscale": "perceptual upscale"}
+"""The command that uses the shipped networks for a task."""
+
 
 def networks(task: str) -> dict[str, Path]:
     """The shipped networks for a task, such as "style" or "upscale": {name: file}."""
@@ -84,6 +87,8 @@ def find_network(name: str | Path, *, task: str) -> Path:
     Raises:
         CheckpointError: nothing was found; the message lists the shipped networks for the task.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise CheckpointError(f"{name!r} is not the name of a network: give text or a path.")
     named = networks(task)
     if str(name) in named:
         return named[str(name)]
@@ -101,9 +106,20 @@ def find_network(name: str | Path, *, task: str) -> Path:
     known = list(dict.fromkeys((*named, *styles)))
     kind, own = "style" if styles else "network", f"{name}.safetensors"
     hint = f" (did you mean {own}?)" if os.path.isfile(os.path.expanduser(own)) else guess(str(name), known)
-    raise CheckpointError(
-        f"There is no {kind} {str(name)!r}{hint}: give a trained network, or one of {', '.join(known)}."
-    )
+    advice = _advice(str(name), task) or f"give a trained network, or one of {', '.join(known)}"
+    raise CheckpointError(f"There is no {kind} {str(name)!r}{hint}: {advice}.")
+
+
+def _advice(name: str, task: str) -> str:
+    """What to do about a name that is the path of no file, or the name of a network for another task; else ""."""
+    for other, command in COMMANDS.items():
+        if other != task and written_as(name, (*networks(other), *(gallery() if other == "style" else ()))):
+            return f"that is the name of a network for `{command}`"
+    if os.path.isdir(os.path.expanduser(name)):
+        return "that is a folder; give a trained network in it"
+    if os.sep in name or re.fullmatch(r"\.[A-Za-z]\w*", Path(name).suffix):
+        return "there is no file of that name; check the folder and the spelling"
+    return ""
 
 
 def targets(style: str) -> dict[str, Tensor]:

@@ -202,6 +202,8 @@ def _run(words: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # do not fail on file names that the terminal cannot show
     known = commands()
+    if words[:1] == ["help"] and words[1:]:  # `perceptual help stylize` is `perceptual stylize --help`
+        words = [*words[1:], "--help"]
     for count in (2, 1):
         name = " ".join(words[:count])
         if len(words) >= count and name in known:
@@ -219,9 +221,10 @@ def _help(words: Sequence[str], known: Mapping[str, str]) -> int:
         _list(groups)
         return 0 if words[1:] else USAGE
     if words and words[0] not in asked:
-        typed = " ".join(words[:2])
-        close = list(groups) or difflib.get_close_matches(words[0], known, n=1) or list(known)[:1]
-        fail(f"there is no command {typed!r}; did you mean `perceptual {close[0]}`? See `perceptual --help`.")
+        typed = " ".join(words[: 2 if groups else 1])
+        close = difflib.get_close_matches(typed, known, n=1) or list(groups)
+        hint = f"; did you mean `perceptual {close[0]}`?" if close else "."
+        fail(f"There is no command {typed!r}{hint} See `perceptual --help`.")
         return USAGE
     show("usage: perceptual COMMAND ...    (`perceptual COMMAND --help` lists its options)\n", lines=True)
     _list(known)

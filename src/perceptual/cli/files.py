@@ -152,9 +152,9 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     for index, outcome in enumerate(outcomes, start=1):
-        error = outcome.error
-        if error and STREAM in files.inputs:
-            error = error.replace(str(outcome.source), "stdin")
+        error, source = outcome.error, "stdin" if STREAM in files.inputs else str(outcome.source)
+        if error:
+            error = error.replace(str(outcome.source), source)
         results.add("files", _entry(outcome, error, files))
         if error:
             failures.append(error)
@@ -162,7 +162,7 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
             if (count := outcome.frames) > 1:
-                say(f"{outcome.source} holds {count} pictures: only the first is used; `perceptual video` does all.")
+                say(f"{source} holds {count} pictures: only the first is used; `perceptual video` does all.")
             if not is_stdout(files):
                 tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")

@@ -6,16 +6,15 @@ import contextlib
 import io
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
 
-from perceptual.cli import results
 from perceptual.cli.flags import REQUIRED, Flag, described, groups, shown
-from perceptual.cli.terminal import show
+from perceptual.cli.terminal import fail, show
+from perceptual.cli.usage import empty_path, sentence
 
 T = TypeVar("T")
 
@@ -56,28 +55,23 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
             lines = page(kind, command, default, width=width, brief=True)
         show("\n".join(lines), lines=True)
         raise SystemExit(0)
+    may_be_empty = any(not word or word.endswith("=") for word in arguments)
+    if may_be_empty and (empty := empty_path(_flags(kind, default), arguments)):
+        fail(f"{empty} See `perceptual {command} --help`.")
+        raise SystemExit(2)
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed) if results.wanted() else contextlib.nullcontext():
+        with contextlib.redirect_stderr(printed):
             if default is None:
                 return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
             return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
     except SystemExit:
-        results.put(error=_without_box(printed.getvalue()))
-        sys.stderr.write(printed.getvalue())
+        fail(f"{sentence(printed.getvalue(), _flags(kind, default), arguments)} See `perceptual {command} --help`.")
         raise
 
 
-def _without_box(text: str) -> str:
-    """What is wrong with the command line, on one line, out of the box that tyro draws around it.
-
-    The box is of spaces and hyphens, with its title on a line of its own, where stdout is not UTF-8.
-    """
-    lines = [line.strip("│ ") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
-    parts = "\n".join("" if set(line) <= set("─-") else line for line in lines).split("\n\n")
-    hints = ("For full helptext", "Argument helptext")
-    wrong = [" ".join(part.split()) for part in parts if part.strip() and not part.startswith(hints)]
-    return "; ".join(wrong if "│" in text else wrong[1:]) or " ".join(text.split())
+def _flags(kind: Any, default: Any) -> list[Flag]:
+    return [flag for _, each in groups(kind, default) for flag in each]
 
 
 def page(kind: Any, command: str, default: Any = None, *, width: int = 80, brief: bool = False) -> list[str]:

@@ -26,7 +26,7 @@ from perceptual.config import (
     UpscaleOptions,
     WebcamConfig,
 )
-from perceptual.errors import ConfigError
+from perceptual.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,14 +161,21 @@ def apply(arguments: Sequence[str]) -> int:
 
 def _model_for(name: str) -> tuple[type[Model[Any]], str]:
     """The class that applies a trained network, a file or a shipped one, and the name to load it by."""
-    from perceptual.checkpoints import find_network, is_hub_name, read_card, shipped
-    from perceptual.tasks import TASKS, find_task
+    from perceptual.checkpoints import find_network, guess, is_hub_name, read_card, shipped, written_as
+    from perceptual.tasks import find_task
 
-    file = next((named[name] for task in TASKS if name in (named := shipped.networks(task))), name)
-    if is_hub_name(name):
-        file = find_network(name, task="")
-    model: type[Model[Any]] = resolve_name(find_task(read_card(file).task).model)
-    return model, str(file)
+    known = {name: "upscale" for name in shipped.networks("upscale")}
+    known |= dict.fromkeys((*shipped.networks("style"), *shipped.gallery()), "style")
+    path = find_network(name, task="") if is_hub_name(name) else Path(name).expanduser()
+    if path.is_file() and name not in known:
+        name, task = str(path), read_card(path).task
+    elif spelt := written_as(name, known):
+        name, task = spelt, known[spelt]
+    else:
+        hint = guess(name, known)
+        raise CheckpointError(f"There is no network {name!r}{hint}: give a trained file, or one of {', '.join(known)}.")
+    model: type[Model[Any]] = resolve_name(find_task(task).model)
+    return model, name
 
 
 def open_stylizer(config: StylizeConfig | WebcamConfig, *, video: bool = False) -> Stylizer:

@@ -101,6 +101,11 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     return found, [os.path.relpath(error.filename, root) for error in errors]
 
 
+def label(name: str) -> str:
+    r"""The name of a file for tables and figures: bytes that are not UTF-8 are written as \udce9 and so on."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _is_file(path: Path) -> bool:
     """Whether there is a regular file, or one that cannot be looked at: reading it then says why."""
     try:

@@ -192,17 +192,22 @@ def from_any(image: object) -> Tensor:
         with decoding("The image"):
             return _picture(image).pixels
     if not isinstance(image, (np.ndarray, Tensor)):
-        raise ImageError(f"A {type(image).__name__} is not an image: give a PIL image, a numpy array or a tensor.")
+        raise _not_an_image(image)
     tensor = _from_numpy(image) if isinstance(image, np.ndarray) else _from_torch(image)
     if tensor.numel() == 0:
         raise ImageError(f"The image has no pixels: its shape is {tuple(image.shape)}.")
-    low, high = (float(value) for value in tensor.detach().aminmax())
+    low, high = map(float, tensor.detach().aminmax())
     if not low <= high:
         raise ImageError("The image has values that are not numbers (NaN): replace them first.")
     if low < -0.5 or high > 1.5:
         advice = "divide by 255" if low >= 0 and high <= 256 else "scale them"
         raise ImageError(f"The image has values from {low:g} to {high:g}: {advice} to bring them into [0, 1].")
     return tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+
+
+def _not_an_image(value: object) -> ImageError:
+    give = "PIL.Image.open(path)" if isinstance(value, (str, Path)) else "a PIL image, a numpy array or a tensor"
+    return ImageError(f"A {type(value).__name__} is not an image: give {give}.")
 
 
 def is_grey(image: object) -> bool:
@@ -225,7 +230,7 @@ def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
             integers.
     """
     if not isinstance(like, (Image.Image, np.ndarray, Tensor)):
-        raise ImageError(f"A {type(like).__name__} is not an image: give a PIL image, a numpy array or a tensor.")
+        raise _not_an_image(like)
     single = isinstance(like, Image.Image) or like.ndim < 4
     if result.ndim != 4 or result.shape[1] != 3 or (single and len(result) != 1):
         raise ImageError(
@@ -238,8 +243,7 @@ def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
         tensor = _levels(result, np.iinfo(like.dtype).max) if like.dtype.kind == "u" else result.clamp(0, 1)
         array = tensor.detach().cpu().permute(0, 2, 3, 1).float().numpy().astype(like.dtype)
         return cast(Kind, array[0] if single else array)
-    alpha = alpha_of(like) if alpha is None else alpha
-    return cast(Kind, Image.fromarray(to_array(result, alpha, top=255)))
+    return cast(Kind, Image.fromarray(to_array(result, alpha_of(like) if alpha is None else alpha, top=255)))
 
 
 def alpha_of(image: object) -> Tensor | None:
@@ -361,6 +365,8 @@ def _from_numpy(array: Array) -> Tensor:
 
 def _from_torch(tensor: Tensor) -> Tensor:
     """An image as (N, 1 or 3, H, W) in float32."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise ImageError("A sparse or meta tensor is not an image: give a dense tensor with values.")
     if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
         raise ImageError(f"A tensor of {tensor.dtype} is not an image: give uint8, or float in [0, 1].")
     batch = tensor[None] if tensor.ndim == 3 else tensor

@@ -93,6 +93,10 @@ class Term(nn.Module):
         self._loaded: list[LossNetworks] = []  # in a list, so that the state of the term is the same before and after
         self._values = ValueCheck()
 
+    def extra_repr(self) -> str:
+        """What `print(loss)` shows between the brackets: the layers of loss networks, and the reduction."""
+        return ", ".join([*(layer for layer in self.layers if layer != PIXELS), f"reduction={self.reduction}"])
+
     @classmethod
     def build(cls, layer: str | None, materials: Materials) -> Self:
         """The term for one layer of an objective; None means the term's own default."""

@@ -27,6 +27,7 @@ def check_image(image: object, name: str = "image", limits: tuple[float, float] 
         )
     if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
         fix = "for a single image give image[None]" if image.ndim == 3 else "give RGB images"
+        fix = fix if image.numel() else "it has no pixels; skip empty batches"
         raise ImageError(f"The {name} has the shape {tuple(image.shape)}, not (N, 3, H, W): {fix}.")
     if limits is None or image.is_meta:
         return
@@ -46,10 +47,17 @@ def check_target(output: Tensor, target: object) -> Tensor:
     """
     if target is not None:
         check_image(target, "target")
-    if not isinstance(target, Tensor) or target.shape[-2:] != output.shape[-2:]:
+    if not isinstance(target, Tensor):
         raise ConfigError("The losses need a target: give an image of the same height and width as the output.")
+    if target.shape[-2:] != output.shape[-2:]:
+        sizes = ["{1} x {0} px".format(*image.shape[-2:]) for image in (target, output)]
+        raise ConfigError(
+            f"The target is {sizes[0]}, but the output is {sizes[1]}: "
+            "give an image of the same height and width as the output."
+        )
     if len(target) not in (1, len(output)):
-        raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give 1 or {len(output)}.")
+        fix = f"1 or {len(output)}" if len(output) > 1 else "1 target"
+        raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give {fix}.")
     return target
 
 

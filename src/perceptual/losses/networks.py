@@ -251,7 +251,13 @@ def split_scale(layer: str) -> tuple[str, int]:
 
 
 def split_layer(layer: str) -> tuple[str, str]:
-    """Split network and layer: "vgg16:relu3_3" -> ("vgg16", "relu3_3"). The default is vgg16, as in the paper."""
+    """Split network and layer: "vgg16:relu3_3" -> ("vgg16", "relu3_3"). The default is vgg16, as in the paper.
+
+    Raises:
+        ConfigError: the layer is not text.
+    """
+    if not isinstance(layer, str):
+        raise ConfigError(f'layer is {layer!r}; give one layer as text, such as "vgg16:relu2_2".')
     network, _, name = layer.rpartition(":")
     return network or "vgg16", name
 

@@ -54,8 +54,8 @@ class PerceptualLoss(nn.Module):
     the GPU.
 
     Raises:
-        ConfigError: there are no terms, or a name or a weight is invalid. TypeError: a value of `terms` is not a pair
-            of term and weight.
+        ConfigError: there are no terms, or a name or a weight is invalid. TypeError: `terms` is not a dict of pairs of
+            term and weight.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class PerceptualLoss(nn.Module):
         self.calibrated = not relative
         if not terms:
             raise ConfigError("A PerceptualLoss needs at least one term.")
+        if not isinstance(terms, Mapping):
+            raise TypeError(f"The terms are a {type(terms).__name__}: give a dict such as {{name: (term, weight)}}.")
         self.terms = nn.ModuleDict()
         self.weights: dict[str, float] = {}
         self._keys: dict[str, str] = {}

@@ -98,6 +98,10 @@ class NetworkLoss(Term):
         paths: Paths | None = None,
         networks: Networks | None = None,
     ) -> None:
+        if isinstance(layers, str) or ":" in str(network):
+            raise ConfigError(
+                f'network is {network!r} and layers is {layers!r}; give them as "vgg16" and ("relu1_2", "relu2_2").'
+            )
         compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
         super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
 
@@ -155,6 +159,10 @@ class GridLoss(Term):
             raise ConfigError(f"The period of GridLoss is {period!r}; give a whole number of pixels, 1 or more.")
         super().__init__((PIXELS,), (PIXELS,), reduction=reduction)
         self.period = period
+
+    def extra_repr(self) -> str:
+        """What `print(loss)` shows between the brackets."""
+        return f"period={self.period}, {super().extra_repr()}"
 
     @classmethod
     def build(cls, layer: str | None, materials: Materials) -> Self:

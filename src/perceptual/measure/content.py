@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from perceptual.errors import WeightsError
+from perceptual.errors import ImageError, WeightsError
 from perceptual.losses import FeatureLoss, PerceptualLoss
 from perceptual.losses.networks import layer_names
 from perceptual.losses.weights import PRETRAINED, locate
@@ -36,6 +36,9 @@ def content_distances(
     """
     loss, layer = _loss(paths or {})
     if loss is None:
+        height, width = photograph.shape[-2:]
+        if min(height, width) < 11:  # the window of SSIM
+            raise ImageError(f"Styles cannot be compared on {width} x {height} px: each side must have at least 11 px.")
         found = {name: 1 - ssim(painting, photograph) for name, painting in paintings.items()}
         measure = "1 - SSIM of luma"
     else:

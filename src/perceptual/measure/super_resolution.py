@@ -89,11 +89,15 @@ def read_sets(folder: str | Path, scale: int) -> dict[str, list[Original]]:
         folders = file.relative.parts[:-1]
         if not _LOW.search(file.path.stem) and not any(part.startswith("LR") for part in folders):
             above = [part for part in folders if part != "HR" and not _SCALE.fullmatch(part)]
-            found.setdefault(above[0] if above else Path(os.path.realpath(folder)).name, []).append(file.path)
+            name = above[0] if above else Path(os.path.realpath(folder)).name
+            found.setdefault(finding.label(name), []).append(file.path)
     if not found:
         raise DataError(f"{folder} contains only low-resolution images (..._LR): give the high-resolution ones.")
     chosen = {name: _of_scale(paths, scale) for name, paths in found.items()}
-    return {name: [Original(path.stem, partial(_read, path)) for path in paths] for name, paths in chosen.items()}
+    return {
+        name: [Original(finding.label(path.stem), partial(_read, path)) for path in paths]
+        for name, paths in chosen.items()
+    }
 
 
 def _read(path: Path) -> Tensor:
@@ -157,7 +161,7 @@ def own_methods(networks: Sequence[Path], *, device: str = "auto") -> dict[int, 
     for path in networks:
         upscaler = Upscaler.load(path, device=device)
         group = found.setdefault(upscaler.network.scale, {})
-        name = Path(path).stem
+        name = finding.label(Path(path).stem)
         group[str(path) if name in group or name in METHODS else name] = upscaler.upscale
     return found
 

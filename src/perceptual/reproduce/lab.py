@@ -143,7 +143,7 @@ class Lab:
         found = []
         if self.config.photos:
             paths = [file.path for file in finding.find([self.config.photos])][:count]
-            found = [(path.stem, images.read(path).pixels) for path in paths]
+            found = [(finding.label(path.stem), images.read(path).pixels) for path in paths]
         else:
             found = samples()[:count]
         return [(name, square(pixels, size)) for name, pixels in found]

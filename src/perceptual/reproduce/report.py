@@ -97,7 +97,7 @@ def write(report: Report, out: Path, config: Config) -> list[Path]:
     )
     for path, text in zip((paths[0], *paths[3:]), texts, strict=True):
         with write_beside(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no text
     return paths
 
 
@@ -202,10 +202,10 @@ def sheet(rows: Sequence[Sequence[tuple[str, Tensor | str]]], *, inches: float =
         for axis in line:
             axis.axis("off")
         for axis, (label, picture) in zip(line, row, strict=False):
-            axis.set_title(label, fontsize=8, pad=3)
+            axis.set_title(label, fontsize=8, pad=3, parse_math=False)  # a file name may have $ signs
             if isinstance(picture, str):
                 axis.set_box_aspect(1)
-                axis.text(0.5, 0.5, picture, ha="center", va="center", fontsize=8, wrap=True)
+                axis.text(0.5, 0.5, picture, ha="center", va="center", fontsize=8, wrap=True, parse_math=False)
             else:
                 axis.imshow(picture[0].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="antialiased")
     return figure
