@@ -1,22 +1,22 @@
-"""Flicker: the temporal error of painted films, with and without the network for video and steadying.
+"""Flicker: the temporal error of painted videos, with and without the network for video and steadying.
 
-python benchmarks/stability.py [--photos FOLDER] [--film FILM] [--paintings FOLDER] [--networks NAME ...]
+python benchmarks/stability.py [--photos FOLDER] [--clip CLIP] [--paintings FOLDER] [--networks NAME ...]
                                [--styles NAME ...] [--steady AMOUNT ...] [--sheet FILE]
 
-Films of known motion are made of each of the first two photographs of FOLDER, or of scikit-image's samples:
+Videos of known motion are made of each of the first two photographs of FOLDER, or of scikit-image's samples:
 
 pan 1, pan 2   to the right by 1 or 2 whole pixels a frame, so that nothing is interpolated
 drift          by 0.7 and 0.3 px a frame, and a turn of 0.1 degrees
 zoom           by 0.5 % a frame
 noise          a still picture, with fresh noise of 3 levels of 255 in each frame
 
-FILM is a film of one's own, whose motion is found by optical flow. For each network it prints the temporal error of
-its paintings, in levels, by film, as the mean over the styles, plain and steadied by each AMOUNT; and at the end the
+CLIP is a video of your own. Its motion is found by optical flow. For each network it prints the temporal error of
+its paintings, in levels, by video, as the mean over the styles, plain and steadied by each AMOUNT; and at the end the
 mean ratio of its errors to those of the first. The frames' own error is what interpolation and noise make.
 With PAINTINGS, the folder of the images that the networks were trained on, under the names of their styles, it also
-prints the content and the style term of the last painting of each film that drifts, under the objective of the first
+prints the content and the style term of the last painting of each video that drifts, under the objective of the first
 network, whose loss networks PERCEPTUAL_WEIGHTS finds: a network must not buy its calm with its style.
-SHEET becomes a picture: four frames of a film that drifts, their paintings, and what flickers.
+SHEET becomes a picture: four frames of a video that drifts, their paintings, and what flickers.
 """
 
 import argparse
@@ -45,7 +45,7 @@ MOTIONS = {
 }
 
 
-def film_of(photograph: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def video_of(photograph: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Frames, uint8 (1, 3, SIDE, SIDE), and the places of the known motion."""
     step = torch.cat([MOTIONS[kind], torch.tensor([[0.0, 0.0, 1.0]])])
     noise = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def film_of(photograph: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], li
 
 
 def painted(stylizer: Stylizer, style: str, frames: list[torch.Tensor], steady: float) -> Iterator[torch.Tensor]:
-    """The paintings of a film."""
+    """The paintings of a video."""
     smooth = Steady(steady)
     for frame in frames:
         yield smooth(frame, stylizer.stylize(frame, style=style))
@@ -90,8 +90,8 @@ class Objective:
         return found["content"], found["style"]
 
 
-def read_film(path: Path, count: int) -> list[torch.Tensor]:
-    """The first frames of a film, the longer side 640 px."""
+def read_clip(path: Path, count: int) -> list[torch.Tensor]:
+    """The first frames of a video, the longer side 640 px."""
     from perceptual.video import Reader
 
     with Reader(path, size=640) as reader:
@@ -110,7 +110,7 @@ def photographs(folder: Path | None) -> list[torch.Tensor]:
 
 def draw(path: Path, networks: list[str], styles: list[str]) -> None:
     """Write the sheet: for each style frames, and below them paintings by each network; what flickers at the right."""
-    frames, motion = film_of(photographs(None)[0], "drift")
+    frames, motion = video_of(photographs(None)[0], "drift")
     crop, places = (..., slice(20, 180), slice(90, 250)), motion[0].numpy()
     rows = []
     for style in styles:
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--film", type=Path)
+    parser.add_argument("--clip", type=Path)
     parser.add_argument("--paintings", type=Path)
     parser.add_argument("--networks", nargs="+", default=["gallery", "gallery_video"])
     parser.add_argument("--styles", nargs="*")
@@ -135,25 +135,25 @@ def main() -> None:
     options = parser.parse_args()
     if options.sheet:
         return draw(options.sheet, options.networks, options.styles or ["wave", "udnie"])
-    films: dict[str, list[tuple[list[torch.Tensor], list[torch.Tensor] | None]]] = {kind: [] for kind in MOTIONS}
+    videos: dict[str, list[tuple[list[torch.Tensor], list[torch.Tensor] | None]]] = {kind: [] for kind in MOTIONS}
     for picture in photographs(options.photos):
         for kind in MOTIONS:
-            films[kind].append(film_of(picture, kind))
-    if options.film:
-        films["film"] = [(read_film(options.film, 12), None)]
+            videos[kind].append(video_of(picture, kind))
+    if options.clip:
+        videos["clip"] = [(read_clip(options.clip, 12), None)]
     objective = Objective(options.networks[0], options.paintings) if options.paintings else None
-    columns = [*films, "ratio", *(("content", "style") if objective else ())]
+    columns = [*videos, "ratio", *(("content", "style") if objective else ())]
     print(f"| network | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
-    own = [statistics.mean(temporal_error(f, f, motion=m) for f, m in films[kind]) for kind in films]
-    blank = " |" * (len(columns) - len(films))
+    own = [statistics.mean(temporal_error(f, f, motion=m) for f, m in videos[kind]) for kind in videos]
+    blank = " |" * (len(columns) - len(videos))
     print(f"| the frames themselves | {' | '.join(f'{value:.1f}' for value in own)} |{blank}", flush=True)
     first: list[float] = []
     for name, steady in itertools.product(options.networks, options.steady):
         stylizer = Stylizer.load(name)
         errors, terms = [], []
-        for kind in films:
+        for kind in videos:
             found = []
-            for (frames, motion), style in itertools.product(films[kind], options.styles or stylizer.styles):
+            for (frames, motion), style in itertools.product(videos[kind], options.styles or stylizer.styles):
                 made = list(painted(stylizer, style, frames, steady))
                 found.append(temporal_error(frames, made, motion=motion))
                 if objective and kind == "drift":

@@ -1,17 +1,17 @@
-"""How fast films are painted, reading and writing them included.
+"""How fast videos are painted, reading and writing them included.
 
 python benchmarks/video.py [WIDTHxHEIGHT ...]      320x240 640x360 512x512 1280x720 when left out
 
-Films of H.264 with sound are made of a photograph that drifts. All sides take turns on the same film, three rounds;
+Videos of H.264 with sound are made of a photograph that drifts. All sides take turns on the same video, three rounds;
 the first frames of each, which pay for starting, are not counted. Frames a second, medians:
 
-film       `perceptual video`: read, painted by the shipped network for video, steadied and written
+video      `perceptual video`: read, painted by the shipped network for video, steadied and written
 unsteady   the same without steadying
 painting   the painting alone, of frames that lie in memory
 copying    reading and writing alone
 plain      what most code does: frame after frame is read, put through the network by plain PyTorch in float32, written
 
-The last columns: film / painting, which is 1 where reading, steadying and writing cost nothing, and film / plain.
+The last columns: video / painting, which is 1 where reading, steadying and writing cost nothing, and video / plain.
 """
 
 import itertools
@@ -37,23 +37,23 @@ from perceptual.video import Conversion, Reader
 FRAMES, UNCOUNTED, ROUNDS, STYLE = 32, 8, 3, "wave"
 
 
-def make_film(path: Path, width: int, height: int) -> None:
+def make_video(path: Path, width: int, height: int) -> None:
     """A photograph that drifts by 1 pixel a frame, 30 frames a second, with a tone."""
     picture = images.from_any(skimage.data.astronaut())
     scale = max((width + FRAMES) / 512, height / 512)
     large = images.resize(picture, size=(round(512 * scale), round(512 * scale) + 1))
     levels = (large[0].permute(1, 2, 0) * 255).to(torch.uint8).numpy()
     with av.open(str(path), "w") as out:
-        film, sound = out.add_stream("libx264", rate=30), out.add_stream("aac", rate=48_000, layout="mono")
-        film.width, film.height, film.pix_fmt = width, height, "yuv420p"
+        track, sound = out.add_stream("libx264", rate=30), out.add_stream("aac", rate=48_000, layout="mono")
+        track.width, track.height, track.pix_fmt = width, height, "yuv420p"
         for k in range(FRAMES):
             window = np.ascontiguousarray(levels[:height, k : k + width])
-            out.mux(film.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
+            out.mux(track.encode(av.VideoFrame.from_ndarray(window, format="rgb24")))
             tone = np.sin(np.arange(1600 * k, 1600 * (k + 1)) * 2 * np.pi * 440 / 48_000)
             block = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
             block.sample_rate, block.pts = 48_000, 1600 * k
             out.mux(sound.encode(block))
-        out.mux(film.encode(None))
+        out.mux(track.encode(None))
         out.mux(sound.encode(None))
 
 
@@ -80,11 +80,11 @@ def painted(path: Path, stylizer: Stylizer) -> Iterator[object]:
 
 def plainly(path: Path, network: torch.nn.Module, style: torch.Tensor) -> Iterator[object]:
     """One thing after the other, in plain PyTorch."""
-    with av.open(str(path)) as film, av.open(str(path.with_name("out.mp4")), "w") as out:
+    with av.open(str(path)) as source, av.open(str(path.with_name("out.mp4")), "w") as out:
         stream = out.add_stream("libx264", rate=30, options={"crf": "18", "preset": "veryfast"})
-        stream.width, stream.height = film.streams.video[0].width, film.streams.video[0].height
+        stream.width, stream.height = source.streams.video[0].width, source.streams.video[0].height
         stream.pix_fmt = "yuv420p"
-        for frame in film.decode(video=0):
+        for frame in source.decode(video=0):
             x = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)[None].float() / 255
             with torch.no_grad():
                 y = network(x, style).clamp(0, 1)
@@ -101,7 +101,7 @@ def measure(path: Path) -> dict[str, float]:
     style = torch.zeros(1, network.styles)
     style[0, list(stylizer.blend)] = 1
     sides: dict[str, Callable[[], Iterator[object]]] = {
-        "film": lambda: converted(path, stylizer, STEADY_PAINTING),
+        "video": lambda: converted(path, stylizer, STEADY_PAINTING),
         "unsteady": lambda: converted(path, stylizer, 0),
         "painting": lambda: painted(path, stylizer),
         "copying": lambda: converted(path, None, 0),
@@ -116,15 +116,15 @@ def measure(path: Path) -> dict[str, float]:
 if __name__ == "__main__":
     keep_memory()
     prepare_kernels()
-    print("| size | film | unsteady | painting | copying | plain | film / painting | film / plain |")
+    print("| size | video | unsteady | painting | copying | plain | video / painting | video / plain |")
     print("| --- |" + " --- |" * 7)
     for size in sys.argv[1:] or ("320x240", "640x360", "512x512", "1280x720"):
         width, height = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "film.mp4"
-            make_film(path, width, height)
+            path = Path(folder) / "video.mp4"
+            make_video(path, width, height)
             found = measure(path)
-        ratios = found["film"] / found["painting"], found["film"] / found["plain"]
+        ratios = found["video"] / found["painting"], found["video"] / found["plain"]
         print(
             f"| {size} | {' | '.join(f'{v:.1f}' for v in found.values())} | {ratios[0]:.2f} | {ratios[1]:.2f} |",
             flush=True,
