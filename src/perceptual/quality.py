@@ -16,7 +16,7 @@ STEP_SEEN = 4.5
 """From this step on, in levels, a picture counts as compressed: that of a JPEG of quality 80."""
 NOISE_SEEN = 2.75 / 255
 """From this standard deviation of the noise on, a picture counts as noisy."""
-ALIASING_SEEN = 0.7
+ALIASING_SEEN = 0.62
 """From this aliasing on, a picture counts as reduced without antialiasing."""
 GRID_SEEN = 1.3
 """From this strength on, a grid of blocks may be that of a JPEG."""
@@ -48,7 +48,8 @@ def jpeg_step(image: Tensor) -> float:
     8 x 8 pixels to multiples of a step. So on the right one of the 64 grids of blocks, more coefficients are near 0
     than on the others, and the coefficients are near multiples of the step (after Fan and de Queiroz, Identification
     of Bitmap Compression History, 2003). Blocks with black or white pixels are left out, because those were clipped.
-    If too few other blocks are left, as in a screenshot, see `_step_of_clipped`.
+    `_ghost_step` is the second method, for pictures with few other blocks, such as screenshots. The larger result
+    counts.
 
     image: (1, 3, H, W), in [0, 1] or uint8; 0 if a side is below 40 px. The middle 512 px are measured.
     """
@@ -67,9 +68,8 @@ def jpeg_step(image: Tensor) -> float:
     inside = F.max_pool2d(clipped, _CELL, 1)[0, row::_CELL, column::_CELL] == 0
     steps = [_step(transforms[k, row::_CELL, column::_CELL][inside].abs()) for k in _LOW]
     known = [step for step in steps if step]
-    if len(known) < 3:
-        return max(_step_of_clipped(grey[..., y:, x:]) for y, x in {(0, 0), (row, column)})
-    return median(known) if shares.max() > GRID_SEEN * shares.median() else 0.0
+    seen = len(known) >= 3 and shares.max() > GRID_SEEN * shares.median()
+    return max(median(known) if seen else 0.0, _ghost_step(grey))
 
 
 def _step(values: Tensor) -> float:
@@ -83,13 +83,12 @@ def _step(values: Tensor) -> float:
     return float(steps[fits].max()) if fits.any() else 1.0
 
 
-def _step_of_clipped(grey: Tensor) -> float:
-    """As `jpeg_step`, for grey levels (1, 1, H, W) of a picture with much black or white, such as a screenshot.
+def _ghost_step(grey: Tensor) -> float:
+    """As `jpeg_step`, for grey levels (1, 1, H, W) of a JPEG with blocks that begin at the first pixel.
 
     The picture is compressed again with the tables of the JPEG standard for quality 20 to 90. A better quality changes
     it less, but for one dip: its own quality hardly changes it, also where it was clipped (Farid, Exposing Digital
-    Forgeries from JPEG Ghosts, 2009). Other tables than those of the standard are not found. The blocks must begin at
-    the first pixel.
+    Forgeries from JPEG Ghosts, 2009). Other tables than those of the standard are not found.
     """
     waves = _cosines()
     transforms = F.conv2d(grey - 128, waves, stride=_CELL)[0].flatten(1)
