@@ -10,7 +10,7 @@ import argparse
 
 from upscale_photo import originals, ways
 
-from perceptual.quality import looks_damaged
+from perceptual.quality import damage
 
 SIDE = 1024
 
@@ -30,7 +30,7 @@ def main() -> None:
         for picture in originals(folder, SIDE, arguments.scale):
             total += 1
             for name, change in made.items():
-                counts[name] += looks_damaged((change(picture) * 255).round().byte())
+                counts[name] += bool(damage((change(picture) * 255).round().byte()))
         print(f"| {folder} | {total} | {' | '.join(str(count) for count in counts.values())} |", flush=True)
 
 

@@ -19,7 +19,7 @@ from perceptual.checkpoints import Card, shipped
 from perceptual.config import NetworkConfig, UpscaleConfig
 from perceptual.errors import ConfigError
 from perceptual.networks import TransformationNetwork
-from perceptual.quality import ALIASING_SEEN, aliasing, jpeg_step, looks_damaged, noise_level
+from perceptual.quality import ALIASING_SEEN, aliasing, damage, jpeg_step, noise_level
 
 close = torch.testing.assert_close
 
@@ -68,8 +68,8 @@ GREY = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
 
 
 def test_a_clean_photo_is_clean_and_a_flat_one_too(clean: Tensor) -> None:
-    assert not looks_damaged(clean)
-    assert not looks_damaged(GREY)
+    assert damage(clean) == ""
+    assert damage(GREY) == ""
     assert noise_level(GREY) == 0
 
 
@@ -77,12 +77,12 @@ def test_a_clean_photo_is_clean_and_a_flat_one_too(clean: Tensor) -> None:
 def test_a_jpeg_looks_damaged_also_when_it_is_cropped_or_turned(clean: Tensor, quality: int) -> None:
     jpeg = compressed(clean, quality)
     for image in (jpeg, jpeg[..., 3:, 5:], jpeg.mT, jpeg.flip(-1), jpeg.float() / 255):
-        assert looks_damaged(image)
+        assert damage(image) == "compressed"
 
 
 @pytest.mark.parametrize("quality", [90, 95])
 def test_a_jpeg_of_high_quality_does_not(clean: Tensor, quality: int) -> None:
-    assert not looks_damaged(compressed(clean, quality))
+    assert damage(compressed(clean, quality)) == ""
 
 
 @pytest.mark.parametrize("quality", [20, 30, 40, 50, 60, 70, 75, 80, 85, 90])
@@ -119,12 +119,12 @@ def test_the_step_of_black_text_on_white(quality: int | None, step: float, size:
 @pytest.mark.parametrize("sigma", [4.0, 8.0, 16.0])
 def test_the_noise_level_is_near_the_true_one(clean: Tensor, sigma: float) -> None:
     assert 0.7 * sigma < 255 * noise_level(noisy(clean, sigma)) < 1.3 * sigma
-    assert looks_damaged(noisy(clean, sigma))
+    assert damage(noisy(clean, sigma)) == "noisy"
 
 
 def test_grey_noise_is_seen_too(clean: Tensor) -> None:
-    assert looks_damaged(noisy(clean, 8, grey=True))
-    assert looks_damaged(noisy(GREY, 4, grey=True))
+    assert damage(noisy(clean, 8, grey=True)) == "noisy"
+    assert damage(noisy(GREY, 4, grey=True)) == "noisy"
 
 
 @pytest.mark.parametrize("step", [2, 4])
@@ -132,8 +132,8 @@ def test_a_photo_reduced_without_a_filter_looks_damaged(step: int) -> None:
     photo = images.from_any(np.ascontiguousarray(skimage.data.astronaut()))
     size = (photo.shape[-2] // step, photo.shape[-1] // step)
     aliased = photo[..., ::step, ::step]
-    assert looks_damaged(aliased)
-    assert looks_damaged(aliased.mT)
+    assert damage(aliased) == "aliased"
+    assert damage(aliased.mT) == "aliased"
     assert aliasing(images.resize(photo, size=size)) < 0.5 < ALIASING_SEEN < aliasing(aliased)
 
 
@@ -177,7 +177,7 @@ def test_auto_takes_photo_for_damaged_pictures_only(clean: Tensor, scale: float)
 def test_auto_says_which_network_it_takes(clean: Tensor) -> None:
     auto = Upscaler.at_scale(4, "auto", device="cpu")
     said = [[step.message for step in auto.run(image) if step.message] for image in (clean, compressed(clean, 20))]
-    assert said == [[], [upscaler.DAMAGED]]
+    assert said == [[], ["This picture looks compressed: --loss photo is used. --loss pixel does not clean it."]]
 
 
 @pytest.mark.usefixtures("shelf")

@@ -34,10 +34,14 @@ _STANDARD = torch.tensor(
 ).float()
 
 
-def looks_damaged(image: Tensor) -> bool:
-    """Whether an image (1, 3, H, W), in [0, 1] or uint8 levels, shows the steps of JPEG, noise, or aliasing."""
+def damage(image: Tensor) -> str:
+    """How an image (1, 3, H, W), in [0, 1] or uint8 levels, looks damaged: "compressed", "noisy", "aliased", or ""."""
     part = _middle(image)
-    return jpeg_step(part) >= STEP_SEEN or noise_level(part) >= NOISE_SEEN or aliasing(part) >= ALIASING_SEEN
+    if jpeg_step(part) >= STEP_SEEN:
+        return "compressed"
+    if noise_level(part) >= NOISE_SEEN:
+        return "noisy"
+    return "aliased" if aliasing(part) >= ALIASING_SEEN else ""
 
 
 def jpeg_step(image: Tensor) -> float:

@@ -22,9 +22,7 @@ from perceptual.devices import faster_in_bfloat16
 from perceptual.errors import ConfigError
 from perceptual.events import Step
 from perceptual.gpu import half_precision
-from perceptual.quality import looks_damaged
-
-DAMAGED = "This picture looks compressed, noisy or aliased, so the photo network enlarges it: --loss decides otherwise."
+from perceptual.quality import damage
 
 
 class Upscaler(Model[UpscaleOptions]):
@@ -62,7 +60,7 @@ class Upscaler(Model[UpscaleOptions]):
 
         scale: above 0. loss: "pixel", "feature", "photo" for compressed and noisy pictures, "srcnn" for the baseline,
         "video" for the fast network up to 2 and pixel above, or "auto": photo for pictures that look compressed, noisy
-        or aliased (`quality.looks_damaged`), pixel for others.
+        or aliased (`quality.damage`), pixel for others.
         denoise: 0 to 1, for photo and auto: how much noise and compression are removed; default: 1. Below 1 the weights
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
@@ -115,7 +113,7 @@ class Upscaler(Model[UpscaleOptions]):
 
     def for_picture(self, pixels: Tensor) -> Upscaler:
         """The upscaler for an image (1, 3, H, W), in [0, 1] or uint8 levels: `cleaner` if it looks damaged, or this."""
-        return self.cleaner if self.cleaner is not None and looks_damaged(pixels) else self
+        return self.cleaner if self.cleaner is not None and damage(pixels) else self
 
     @property
     def scale(self) -> float:
@@ -135,9 +133,9 @@ class Upscaler(Model[UpscaleOptions]):
 
     def picture(self, picture: Tensor, options: UpscaleOptions) -> Generator[Step, None, None]:
         """Enlarge one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result."""
-        if (chosen := self.for_picture(picture)) is not self:
-            yield Step(0, message=DAMAGED)
-            yield from chosen.picture(picture, options)
+        if self.cleaner is not None and (kind := damage(picture)):
+            yield Step(0, message=f"This picture looks {kind}: --loss photo is used. --loss pixel does not clean it.")
+            yield from self.cleaner.picture(picture, options)
             return
         own = self.network.scale
         if (scale := options.scale or own) > own:
