@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from perceptual.fast import kernels
 from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
 from perceptual.fast.plan import Convolution, Filters, largest_level
-from perceptual.fast.rounding import common_values, level_range, rectified_variance, sample, too_coarse
+from perceptual.fast.rounding import common_values, level_range, sample, too_coarse
 from perceptual.networks import DAMAGED
 
 CONTRAST = 32
@@ -26,8 +27,17 @@ FLAT = np.float32(4e-6)
 KEPT = 8
 """An activation is kept between norms if it takes at most so many bytes for each pixel of the picture."""
 
-Norm = tuple[Vector, Vector, np.float32]
-"""Gamma (C,), beta (C,) and epsilon of a norm."""
+
+class Norm(NamedTuple):
+    """An instance norm, and the variance of its output after the ReLU for an input that is normal."""
+
+    gamma: Vector
+    """(C,)."""
+    beta: Vector
+    """(C,)."""
+    epsilon: np.float32
+    variance: Vector
+    """(C,)."""
 
 
 def _vector(value: float) -> Vector:
@@ -107,7 +117,7 @@ class Painting:
         assert known is not None
         held = values if self.single else None
         del values
-        gamma, beta, eps = self.norms[k]
+        gamma, beta, eps, _ = self.norms[k]
         with np.errstate(all="ignore"):
             # A flat channel, for instance of a picture of one colour, varies by rounding errors only. They are not
             # to be amplified.
@@ -143,8 +153,7 @@ class Painting:
             values = sample(self.stream)
             common, variance = common_values(values), values.var(1)
         else:
-            gamma, beta, _ = self.norms[k - 1]
-            variance = rectified_variance(beta, abs(gamma))
+            variance = self.norms[k - 1].variance
         while self.tops[k] and too_coarse(low, high, variance, self.tops[k]):
             self.tops[k] = largest_level(self.layers[k], False) if self.tops[k] == 255 else 0
         if self.tops[k]:

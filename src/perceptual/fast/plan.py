@@ -42,6 +42,7 @@ class Convolution:
     residual: str = ""
     """In a residual block: "first" reads the block's input, "second" adds its output to that. Else ""."""
     _ordered: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _balanced: dict[str, tuple[bytes, Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def kernel(self) -> int:
@@ -78,6 +79,13 @@ class Convolution:
         if unit not in self._ordered:
             self._ordered[unit] = kernels.ordered(self.variants, unit)
         return self._ordered[unit]
+
+    def balanced(self, scale: Vector) -> tuple[Tensor, Tensor]:
+        """As `rounding.balanced`. The filters for the last scale are kept: the first layer always has the same one."""
+        key, kept = scale.tobytes(), self._balanced.get("last")
+        if kept is None or kept[0] != key:
+            kept = self._balanced["last"] = key, *balanced(self.weight, scale)
+        return kept[1], kept[2]
 
 
 _PLACES = {"first": (0, 1), "inner": (-1, 0), "last": (1, 0)}
@@ -187,7 +195,7 @@ class Filters:
             self.weight = self.weight.contiguous(memory_format=torch.channels_last)
         elif top == 255 and (common is not None or convolution.module.norm is None):
             # An error in the sum of a filter would change edges in the first layer and colours in the last one.
-            levels, factors = balanced(weight, self.scale)
+            levels, factors = convolution.balanced(self.scale)
             if common is not None:
                 self.bias = -factors * (levels.sum((2, 3)).float() @ torch.from_numpy(common).repeat(fold**2))
             self._take(levels, factors)
