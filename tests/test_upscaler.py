@@ -288,7 +288,7 @@ def test_the_result_is_exactly_scale_times_as_large(name: str, height: int, widt
 
 
 def test_pil_numpy_and_tensor_give_their_own_kind_and_the_same_picture() -> None:
-    made = make()
+    made = functools.partial(make(), precision="float32")
     array = (random(14, 18, 3) * 255).byte().numpy()
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1) / 255
     from_pil, from_numpy, from_tensor = made(Image.fromarray(array)), made(array), made(tensor)
@@ -299,6 +299,16 @@ def test_pil_numpy_and_tensor_give_their_own_kind_and_the_same_picture() -> None
     assert np.array_equal(np.asarray(from_pil), from_numpy)
     assert from_tensor.dtype == torch.float32
     assert torch.allclose(from_tensor.permute(1, 2, 0), torch.from_numpy(from_numpy.copy()) / 255, atol=0.5001 / 255)
+
+
+def test_images_of_8_bits_in_memory_are_enlarged_as_files_are(tmp_path: Path) -> None:
+    made = make()
+    array = (random(14, 18, 3) * 255).byte().numpy()
+    Image.fromarray(array).save(tmp_path / "small.png")
+    from_file = made.upscale(images.read(tmp_path / "small.png", levels=True).pixels)[0].permute(1, 2, 0).numpy()
+    levels = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    for result in (made(array), np.asarray(made(Image.fromarray(array))), made(levels).permute(1, 2, 0).numpy()):
+        assert np.array_equal(result, from_file)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ class UpscaleOptions(ModelOptions):
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     precision: UpscalePrecision = "auto"
-    """float32, bfloat16, or auto: bfloat16 for files and tensors of 8 bits, where this processor is measured to
-    be faster with it."""
+    """float32, bfloat16, or auto: bfloat16 for pictures of 8 bits, where this processor is measured to be faster with
+    it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class UpscaleConfig(ModelOptions):
     match_histogram: bool = False
     """Match the colour histograms of the result to those of the input, as in the paper (section 4.2)."""
     precision: UpscalePrecision = "auto"
-    """float32, bfloat16, or auto: bfloat16 for files and tensors of 8 bits, where this processor is measured to
+    """float32, bfloat16, or auto: bfloat16 for pictures of 8 bits, where this processor is measured to
     be faster with it."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""

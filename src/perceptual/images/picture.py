@@ -176,10 +176,10 @@ def encoded(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -
         raise ImageError(f"{path} cannot be written: {error}") from error
 
 
-def from_any(image: object) -> Tensor:
+def from_any(image: object, *, levels: bool = False) -> Tensor:
     """Convert an image of any common kind to a new tensor (N, 3, H, W), float32 in [0, 1], on the device of `image`.
 
-    image: one of
+    levels: give uint8 levels for images of 8 bits. image: one of
         - a Pillow image of any mode; it becomes upright and sRGB, as in `read`;
         - a numpy array (H, W), (H, W, C) or (N, H, W, C), uint8, uint16, or float in [0, 1]. C is 1, 3 or 4; the alpha
           of four channels is dropped;
@@ -190,7 +190,7 @@ def from_any(image: object) -> Tensor:
     """
     if isinstance(image, Image.Image):
         with decoding("The image"):
-            return _picture(image).pixels
+            return _picture(image, levels=levels).pixels
     if not isinstance(image, (np.ndarray, Tensor)):
         raise _not_an_image(image)
     tensor = _from_numpy(image) if isinstance(image, np.ndarray) else _from_torch(image)
@@ -202,7 +202,8 @@ def from_any(image: object) -> Tensor:
     if low < -0.5 or high > 1.5:
         advice = "divide by 255" if low >= 0 and high <= 256 else "scale them"
         raise ImageError(f"The image has values from {low:g} to {high:g}: {advice} to bring them into [0, 1].")
-    return tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+    tensor = tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
+    return _levels(tensor, 255).byte() if levels and str(image.dtype).endswith("uint8") else tensor
 
 
 def _not_an_image(value: object) -> ImageError:
@@ -220,22 +221,21 @@ def is_grey(image: object) -> bool:
 
 
 def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
-    """Convert `result`, (N, 3, H, W) in [0, 1], to the type, dtype, number of dimensions and device of `like`.
+    """Convert `result`, (N, 3, H, W), to the type, dtype, number of dimensions and device of `like`.
 
-    The result has three channels. A Pillow image with alpha keeps it: `alpha` (1, 1, H, W) if it is given, else that of
+    result: in [0, 1] or levels. A Pillow image with alpha keeps it: `alpha` (1, 1, H, W) if it is given, else that of
     `like`, resized. Integers are rounded, halves upwards.
 
     Raises:
-        ImageError: `like` is not an image, or is one image and `result` has several, or `result` has NaN and `like`
-            integers.
+        ImageError: `like` is no image, or is one and `result` several, or `result` has NaN and `like` integers.
     """
     if not isinstance(like, (Image.Image, np.ndarray, Tensor)):
         raise _not_an_image(like)
     single = isinstance(like, Image.Image) or like.ndim < 4
     if result.ndim != 4 or result.shape[1] != 3 or (single and len(result) != 1):
-        raise ImageError(
-            f"A result of shape {tuple(result.shape)} does not fit a {type(like).__name__}: choose one image."
-        )
+        shape, kind = tuple(result.shape), type(like).__name__
+        raise ImageError(f"A result of shape {shape} does not fit a {kind}: choose one image.")
+    result = result if isinstance(like, Image.Image) else unit(result)
     if isinstance(like, Tensor):
         tensor = _levels(result, 255) if like.dtype == torch.uint8 else result.clamp(0, 1)
         return cast(Kind, (tensor[0] if single else tensor).to(device=like.device, dtype=like.dtype))
