@@ -124,7 +124,8 @@ class Model(Generic[Options]):
     def steps(self, image: Image, options: Options | None = None, **changes: Any) -> Generator[Step, None, Image]:
         """The same as a call, as a generator of Steps: one after each tile or band. The last one has the result."""
         chosen, alpha = self.options(options, **changes), images.alpha_of(image)
-        for step in self.run(images.from_any(image, levels=True), chosen):
+        exact = cast(Any, chosen).precision == "float32"  # then the input is not rounded to bytes
+        for step in self.run(images.from_any(image, levels=not exact), chosen):
             if step.result is not None and alpha is not None:
                 alpha = self.apply_alpha(alpha, chosen)
             yield (last := step.then(partial(images.to_kind_of, like=image, alpha=alpha)))
