@@ -49,7 +49,7 @@ class _Style:
 class Networks:
     """All networks that requests can choose. own: NAME=FILE of further ones. device: as in `Model`.
 
-    `check_style` and `check_upscaler` may be called from any thread, `stylizer` and `upscaler` from one thread.
+    `blend` and `name_of_upscaler` may be called from any thread, `stylizer` and `upscaler` from one thread.
 
     Raises:
         ConfigError: a part of `own` is not NAME=FILE, or its name is taken or unusual.
