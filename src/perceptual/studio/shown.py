@@ -89,6 +89,14 @@ def files(job: Job | None) -> list[str] | None:
     return [str(path) for path in job.results] if job and job.results else None
 
 
+def plot(kind: str, *, log: bool = False) -> gr.LinePlot:
+    """The plot for `curves`, hidden as long as there are none. kind: the kind of the jobs."""
+    title = "Losses, log10 of the share of the first value" if log else "Losses, as a share of the first value"
+    return gr.LinePlot(
+        x="step", y="value", color="term", title=title, height=220, visible=False, elem_id=f"{kind}-plot"
+    )
+
+
 def curves(job: Job | None, *, log: bool = False) -> Any:
     """The losses of a job as the lines of a plot, each as a share of its first value; hidden if there are none.
 
