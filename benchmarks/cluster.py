@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,9 +32,9 @@ import torch
 from PIL import Image
 
 from perceptual import Stylizer, keep_memory
-from perceptual.apply import convert_files
+from perceptual.apply import Outcome, convert_files
 from perceptual.cache import processor
-from perceptual.cluster import Convert, Naming, Result, on_ray, plan, work_here
+from perceptual.cluster import Convert, Naming, on_ray, plan, work_here
 from perceptual.config import EngineConfig
 from perceptual.fast import prepare_kernels
 
@@ -48,9 +49,9 @@ def start(style: str) -> Convert:
     stylizer = Stylizer.load(style, device="cpu")
     prepare_kernels(compile_here=os.environ.get("PERCEPTUAL_KERNELS") == "compile")
 
-    def convert(source: Path, target: Path) -> Result:
+    def convert(source: Path, target: Path) -> Outcome:
         made = next(convert_files([(source, target)], stylizer.stylize))
-        return Result(str(source), str(target), error=made.error, facts={os.getpid(): time.process_time()})
+        return replace(made, facts={os.getpid(): time.process_time()})
 
     return convert
 
@@ -71,7 +72,7 @@ class Measured(NamedTuple):
     first: float
 
 
-def measured(results: Iterable[Result | None], warm: int) -> Measured:
+def measured(results: Iterable[Outcome | None], warm: int) -> Measured:
     """What the pictures after the first `warm` ones take."""
     began, times, spent = time.perf_counter(), list[float](), defaultdict[Any, list[float]](list)
     for result in results:

@@ -7,21 +7,20 @@ the CPU with the threads of PyTorch. All sides take turns on one picture of 256 
 network in PyTorch, eager, in float32: below 1 is faster.
 """
 
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from timing import in_turn
 
 from perceptual import export, keep_memory
 from perceptual.export import Graph
 from perceptual.export.parity import feed, picture, session
 
-SIDE, ROUNDS = 256, 7
+SIDE = 256
 
 
 def in_openvino(path: Path, inputs: dict[str, torch.Tensor]) -> Callable[[], object]:
@@ -39,17 +38,6 @@ def in_onnxruntime(path: Path, inputs: dict[str, torch.Tensor]) -> Callable[[], 
     return lambda: ready.run(None, feed(inputs))[0]
 
 
-def medians(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each side; they take turns."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS + 1):
-        for name, call in sides.items():
-            began = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
-
-
 def rows(name: str, folder: Path) -> None:
     """Print the lines of one network."""
     graph = Graph(export.find(name), levels=False)
@@ -61,7 +49,7 @@ def rows(name: str, folder: Path) -> None:
         for engine, start in engines.items():
             sides[f"{engine} {precision}"] = start(made[precision].path, inputs)
     with torch.no_grad():
-        seconds = medians(sides)
+        seconds = in_turn(sides)
         wanted = graph(**inputs)
     for precision, each in made.items():
         sizes = each.parities[2:]  # the smallest pictures say little about photos

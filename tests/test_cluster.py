@@ -20,6 +20,7 @@ from PIL import Image
 from test_cli import run
 
 from perceptual import cluster
+from perceptual.apply import Outcome
 from perceptual.config import EngineConfig
 from perceptual.errors import ConfigError, ImageError, OutputError
 from perceptual.video import Reader
@@ -231,11 +232,11 @@ def test_a_file_that_fails_leaves_nothing(capsys: Capture, memory: Any, tiny_sty
 
 def test_an_unexpected_error_of_one_file_does_not_stop_the_others(memory: Any) -> None:
     def start() -> cluster.Convert:
-        def convert(source: Path, target: Path) -> cluster.Result:
+        def convert(source: Path, target: Path) -> Outcome:
             if source.read_bytes() == b"bad":
                 raise ZeroDivisionError("division by zero")
             target.write_bytes(source.read_bytes() * 2)
-            return cluster.Result(str(source), str(target))
+            return Outcome(str(source), str(target))
 
         return convert
 

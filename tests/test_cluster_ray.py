@@ -30,7 +30,7 @@ from perceptual.config import EngineConfig
 
 def start(style, folder):
     from perceptual import Stylizer, images
-    from perceptual.cluster import Result
+    from perceptual.apply import Outcome
     stylizer, machine = Stylizer.load(style, device="cpu"), ray.get_runtime_context().get_node_id()
     def convert(source, target):
         (folder / machine).touch()
@@ -41,7 +41,7 @@ def start(style, folder):
             os._exit(1)
         time.sleep(0.05)
         images.write(target, images.Picture(stylizer.stylize(images.read(source, levels=True).pixels)))
-        return Result(str(source), str(target), facts={"machine": machine})
+        return Outcome(str(source), str(target), facts={"machine": machine})
     return convert
 
 if __name__ == "__main__":

@@ -200,11 +200,10 @@ def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pro
             _, controllers, place = line.split(":", 2)
             if controllers not in ("", "memory"):
                 continue
-            folder, files = (
-                (root, ("memory.max", "memory.current", "inactive_file"))
-                if not controllers
-                else (root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
-            )
+            folder, files = root, ("memory.max", "memory.current", "inactive_file")
+            if controllers:
+                folder = root / "memory"
+                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             inside = folder / place.lstrip("/")
             for group in (inside, *inside.parents):
                 if folder in (group, *group.parents):

@@ -243,14 +243,21 @@ def bicubic_by_convolution(image: Tensor, scale: int) -> Tensor:
     computes that operation in the same way at the edges of the image. The weights of pixels outside it are left out.
     """
     phases = (torch.arange(scale, dtype=torch.float64)[:, None] + 0.5) / scale - 0.5
-    away = (torch.arange(-2, 3) - phases).abs()  # distance to the five nearest pixels, (scale, 5)
-    near, far = 1.5 * away**3 - 2.5 * away**2 + 1, -0.5 * away**3 + 2.5 * away**2 - 4 * away + 2
-    taps = torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
+    away = torch.arange(-2, 3) - phases  # distance to the five nearest pixels, (scale, 5)
+    taps = keys_kernel(away)
     weight = (taps[:, None, :, None] * taps[None, :, None, :]).reshape(scale**2, 1, 5, 5).to(image)
     channels = image.shape[1]
     total = F.conv2d(image, weight.repeat(channels, 1, 1, 1), padding=2, groups=channels)
     inside = F.conv2d(torch.ones_like(image[:1, :1]), weight, padding=2)
     return F.pixel_shuffle(total, scale) / F.pixel_shuffle(inside, scale)
+
+
+def keys_kernel(x: Tensor) -> Tensor:
+    """The kernel of bicubic interpolation (Keys, 1981) with a = -0.5, at distances x in pixels of any shape."""
+    x = x.abs()
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return torch.where(x <= 1, near, torch.where(x <= 2, far, 0.0))
 
 
 @lru_cache(maxsize=1)

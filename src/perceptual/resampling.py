@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual.errors import ConfigError
+from perceptual.functional import keys_kernel
 
 Pixels = TypeVar("Pixels", Tensor, "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]")
 
@@ -107,7 +108,7 @@ def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / scale - 0.5
     first = torch.floor(place - 2 / stretch).long()
     taps = first[:, None] + torch.arange(math.ceil(4 / stretch) + 2)
-    weights = _keys(stretch * (place[:, None] - taps))
+    weights = keys_kernel(stretch * (place[:, None] - taps))
     weights = (weights / weights.sum(1, keepdim=True)).to(image)
     taps = taps.clamp(0, image.shape[axis] - 1).to(image.device)
     shape = [1] * image.ndim
@@ -117,14 +118,6 @@ def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:
         if weight.any():
             out = out + image.index_select(axis, tap) * weight.reshape(shape)
     return out
-
-
-def _keys(x: Tensor) -> Tensor:
-    """Keys's cubic kernel, a = -0.5."""
-    x = x.abs()
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return torch.where(x <= 1, near, torch.where(x <= 2, far, 0.0))
 
 
 def _check(image: object, scale: float | None, size: tuple[int, int] | None) -> None:

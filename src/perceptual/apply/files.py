@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -24,18 +24,22 @@ P = TypeVar("P", bound=PurePath)
 class Outcome:
     """The result for one input file: written, skipped, or failed.
 
-    source, target: the files to read and to write. skipped: True if the output existed and was kept. error: the reason
-    if the file failed, else None. frames: number of images in the input file; only the first one is converted. size:
-    width and height of the result in pixels, if it was written. seconds: for reading, converting and writing.
+    source, target: the files to read and to write; text where they may be URLs. skipped: True if the output existed
+    and was kept. error: the reason if the file failed, else None. frames: number of images in the input file; only the
+    first one is converted. size: width and height of the result in pixels, if it was written. seconds: for reading,
+    converting and writing. facts: of a video, for the document of --json. warning: what the user should know about a
+    result that was written, such as damage in a video.
     """
 
-    source: Path
-    target: Path
+    source: str | Path
+    target: str | Path
     skipped: bool = False
     error: str | None = None
     frames: int = 1
     size: tuple[int, int] | None = None
     seconds: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    warning: str | None = None
 
 
 def plan_outputs(

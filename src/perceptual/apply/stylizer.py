@@ -48,7 +48,7 @@ def parse_blend(text: str) -> dict[str, float]:
     """
     if os.path.isfile(os.path.expanduser(text)):  # a file name may contain a comma
         return {text: 1.0}
-    found = named_weights(text, "blend of styles", "starry_night:0.7,wave:0.3")
+    found = named_weights(text)
     total = sum(found.values())
     return {name: weight / total for name, weight in found.items()}
 

@@ -149,11 +149,8 @@ class Upscaler(Model[UpscaleOptions]):
         def finish(large: Tensor) -> Tensor:
             if (picture == picture[:, :1]).all():  # the network would add colour to a grey image
                 large = images.like(images.unit(large).mean(1, keepdim=True).expand(-1, 3, -1, -1), large)
-            large = (
-                large
-                if finished
-                else images.resize(large, size=self.size(picture.shape[-2], picture.shape[-1], options))
-            )
+            if not finished:
+                large = images.resize(large, size=self.size(picture.shape[-2], picture.shape[-1], options))
             return match_histograms(large, picture) if options.match_histogram else large
 
         for step in super().picture(picture, options):
@@ -200,8 +197,7 @@ def match_histograms(image: Tensor, reference: Tensor) -> Tensor:
         from skimage import exposure
     except ImportError as error:
         raise ConfigError("Matching histograms needs scikit-image: pip install 'perceptual[histogram]'.") from error
-    arrays = [
-        each[0].permute(1, 2, 0).double().cpu().numpy() for each in (image, reference)
-    ]  # it truncates whole numbers
+    # As float64: it truncates whole numbers.
+    arrays = [each[0].permute(1, 2, 0).double().cpu().numpy() for each in (image, reference)]
     matched = exposure.match_histograms(*arrays, channel_axis=-1)
     return torch.from_numpy(np.ascontiguousarray(matched)).permute(2, 0, 1)[None].to(image.dtype)

@@ -158,7 +158,7 @@ def explained(place: Place, kind: type[CheckpointError] | type[OutputError]) -> 
 
 def _sentence(error: Exception, place: Place) -> str:
     """What went wrong and what to do."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     repo, revision = place.repo, place.revision or "main"
     if isinstance(error, errors.HFValidationError):
@@ -174,15 +174,9 @@ def _sentence(error: Exception, place: Place) -> str:
         return f"There is no repository {repo} that you can see: check the name, or log in with `hf auth login`."
     if status is not None:
         return f"The hub answered with an error (HTTP {status}) for {repo}: try again later."
-    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)) and _offline():
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)) and constants.HF_HUB_OFFLINE:
         return f"{repo} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or give a file."
     if isinstance(error, errors.LocalEntryNotFoundError):
         return f"{repo} is not in the cache, and the hub cannot be reached: connect to the internet, or give a file."
     why = " ".join(f"{type(error).__name__}: {error}".split())
     return f"The hub cannot be used for {repo} ({shown(why, 200)}): check the connection and the free disk space."
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)

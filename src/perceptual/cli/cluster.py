@@ -16,7 +16,8 @@ from perceptual.config import EngineConfig
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
-    from perceptual.cluster import Naming, Result, Results, Start
+    from perceptual.apply import Outcome
+    from perceptual.cluster import Naming, Results, Start
 
 
 C = TypeVar("C", bound=EngineConfig)
@@ -99,11 +100,11 @@ class _Report:
         self.failures: list[str] = []
         self.began = time.monotonic()
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Outcome) -> None:
         """Print one result. A skipped one is only counted: a run that goes on may skip millions."""
         self.count += 1
         if results.wanted():  # for millions of files the entries need gigabytes
-            results.add("files", _entry(result))
+            results.add("files", entry_of(result))
         if result.error:
             self.failures.append(result.error)
             complain(f"[{self.count}/{self.total}] failed: {result.error}")
@@ -131,16 +132,16 @@ class _Report:
             say(f"  failed: {failure}")
 
 
-def _entry(result: Result) -> dict[str, Any]:
-    """The entry of one file in the document of --json, as in `cli.files`."""
-    width, height = result.size or (None, None)
+def entry_of(outcome: Outcome) -> dict[str, Any]:
+    """The entry of one file in the document of --json. A failed file has no output, and a skipped one no size."""
+    width, height = outcome.size or (None, None)
     return {
-        "input": result.source,
-        "output": None if result.error else result.target,
-        "state": "failed" if result.error else "skipped" if result.skipped else "written",
-        "reason": result.error or result.warning or ("The output exists." if result.skipped else None),
+        "input": outcome.source,
+        "output": None if outcome.error else outcome.target,
+        "state": "failed" if outcome.error else "skipped" if outcome.skipped else "written",
+        "reason": outcome.error or outcome.warning or ("The output exists." if outcome.skipped else None),
         "width": width,
         "height": height,
-        "seconds": round(result.seconds, 3),
-        **(result.facts or {"pictures_in_input": result.frames}),
+        "seconds": round(outcome.seconds, 3),
+        **(outcome.facts or {"pictures_in_input": outcome.frames}),
     }

@@ -219,11 +219,11 @@ def _writable(folder: Path) -> bool:
     return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
-def _size(folder: Path, seconds: float = 0.2) -> str:
-    """The size of a folder's files; a lower bound after some seconds."""
+def _size(folder: Path) -> str:
+    """The size of a folder's files; a lower bound after 0.2 seconds."""
     if not os.path.isdir(folder):
         return "empty"
-    total, until = 0, time.monotonic() + seconds
+    total, until = 0, time.monotonic() + 0.2
     for root, _, names in os.walk(folder):
         for name in names:
             try:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.cluster import is_far, run_far
+from perceptual.cli.cluster import entry_of, is_far, run_far
 from perceptual.cli.terminal import FAILED, complain, say, tell
 from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perceptual.apply import Outcome
-    from perceptual.cluster import Convert, Result
+    from perceptual.cluster import Convert
     from perceptual.images import Picture
 
 STREAM = "-"
@@ -90,14 +90,7 @@ def _outcomes(
 def _far(begin: Callable[[], Work], files: SaveConfig) -> Convert:
     """What a worker does: begin once, then convert files one by one as `run_files` does."""
     work = begin()
-
-    def convert(source: Path, target: Path) -> Result:
-        from perceptual.cluster import Result
-
-        made = next(_outcomes([(source, target)], work, files))
-        return Result(str(source), str(target), error=made.error, frames=made.frames, size=made.size)
-
-    return convert
+    return lambda source, target: next(_outcomes([(source, target)], work, files))
 
 
 def is_stdout(files: Files) -> bool:
@@ -152,11 +145,12 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
     failures, written, skipped = [], 0, 0
     began = time.monotonic()
     for index, outcome in enumerate(outcomes, start=1):
-        error, source = outcome.error, "stdin" if STREAM in files.inputs else str(outcome.source)
-        if error:
-            error = error.replace(str(outcome.source), source)
-        results.add("files", _entry(outcome, error, files))
-        if error:
+        source = str(outcome.source)
+        if STREAM in files.inputs:
+            error = outcome.error and outcome.error.replace(source, "stdin")
+            source, outcome = "stdin", dataclasses.replace(outcome, source=STREAM, error=error)
+        results.add("files", entry_of(outcome))
+        if error := outcome.error:
             failures.append(error)
             complain(f"[{index}/{total}] failed: {error}")
         else:
@@ -170,18 +164,3 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
         for error in failures:
             say(f"  failed: {error}")
     return FAILED if failures else 0
-
-
-def _entry(outcome: Outcome, error: str | None, files: Files) -> dict[str, Any]:
-    """The entry of one file in the document of --json. A failed file has no output, and a skipped one no size."""
-    width, height = outcome.size or (None, None)
-    return {
-        "input": STREAM if STREAM in files.inputs else outcome.source,
-        "output": None if error else outcome.target,
-        "state": "failed" if error else "skipped" if outcome.skipped else "written",
-        "reason": error or ("The output exists." if outcome.skipped else None),
-        "width": width,
-        "height": height,
-        "seconds": round(outcome.seconds, 3),
-        "pictures_in_input": outcome.frames,
-    }

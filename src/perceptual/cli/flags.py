@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tyro
 
-from perceptual.config import Range, field_docs
+from perceptual.config import Range, field_docs, field_hints
 
 
 class Flag(NamedTuple):
@@ -42,7 +42,7 @@ def groups(kind: Any, default: Any = None) -> list[tuple[str, list[Flag]]]:
 
     default: an instance with the defaults, or None for those of the class. Positional arguments come first.
     """
-    hints, meanings = typing.get_type_hints(kind, include_extras=True), field_docs(kind)
+    hints, meanings = field_hints(kind), field_docs(kind)
     flags, inner = list[Flag](), list[tuple[str, list[Flag]]]()
     for field in dataclasses.fields(kind):
         value = getattr(default, field.name) if default is not None else _default(field)

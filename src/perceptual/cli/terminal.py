@@ -66,7 +66,7 @@ def complain(text: str, *, lines: bool = False) -> None:
     if _silent:
         return
     with suppress(OSError):
-        _say(_console, text, lines=lines)
+        _console.print(printable(text, lines=lines), markup=False, emoji=False)
 
 
 def fail(error: object) -> None:
@@ -108,10 +108,6 @@ def tell(text: object) -> None:
         drop_stdout()
         if not isinstance(error, BrokenPipeError):
             complain(f"perceptual: {cannot_print(error)}")
-
-
-def _say(console: Console, text: str, *, lines: bool = False) -> None:
-    console.print(printable(text, lines=lines), markup=False, emoji=False)
 
 
 def cannot_print(error: OSError) -> str:
@@ -185,7 +181,7 @@ def with_bar(
             if bar is None:  # created late, so that work without steps shows no bar
                 bar = progress.add_task(title, completed=done, note="")
             if step.message:
-                _say(progress.console, step.message)
+                say(step.message)
             note = f"step {step.index} {_losses(step)}" if step.losses else ""
             note = _rate(step.index - done, began, unit) if unit else note
             progress.update(bar, completed=step.index, total=step.total, note=note)

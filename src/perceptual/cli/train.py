@@ -186,10 +186,8 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
         skipped=sorted(trainer.unreadable),
         stopped_early=stopped,
     )
-    skipped = (
-        f" {len(trainer.unreadable)} files were skipped: not readable, or of one colour." if trainer.unreadable else ""
-    )
-    say(f"Wrote {trainer.out} after {trainer.step} steps.{skipped}")
+    skipped = f" {len(trainer.unreadable)} files were skipped: not readable, or of one colour."
+    say(f"Wrote {trainer.out} after {trainer.step} steps.{skipped if trainer.unreadable else ''}")
     if stopped:
         say("Stopped early; the same command with --resume goes on from here.")
     return INTERRUPTED if stopped else 0

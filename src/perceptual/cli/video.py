@@ -22,8 +22,8 @@ from perceptual.config import EngineConfig, VideoConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perceptual.apply import Model
-    from perceptual.cluster import Convert, Result
+    from perceptual.apply import Model, Outcome
+    from perceptual.cluster import Convert
     from perceptual.video import Conversion
 
 
@@ -93,18 +93,18 @@ def _far(config: _Video) -> int:
 
 def _worker(config: _Video) -> Convert:
     """What a worker does: load the network once, then convert videos one by one."""
-    from perceptual.cluster import Result
+    from perceptual.apply import Outcome
     from perceptual.video import Conversion
 
     convert, _ = _stages(config)
 
-    def one(source: Path, target: Path) -> Result:
+    def one(source: Path, target: Path) -> Outcome:
         conversion = Conversion(source, target, convert, settle=_settle(config), config=config)
         for _ in conversion.run():
             pass
         damage = f"{source} is damaged: the frames that can be read were written." if conversion.damage else None
         facts = _facts(conversion)
-        return Result(str(source), str(target), size=conversion.size, facts=facts, warning=damage)
+        return Outcome(source, target, size=conversion.size, facts=facts, warning=damage)
 
     return one
 

@@ -18,7 +18,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from perceptual.cluster.work import Convert, Result, Results, Start, do
+from perceptual.apply import Outcome
+from perceptual.cluster.work import Convert, Results, Start, do
 from perceptual.config import EngineConfig
 from perceptual.errors import ConfigError, PerceptualError, shown
 from perceptual.memory import keep_memory
@@ -52,14 +53,14 @@ class Worker:
             return error
         return None
 
-    def do(self, source: str, target: str) -> Result:
+    def do(self, source: str, target: str) -> Outcome:
         """Convert one file."""
         assert self._convert is not None
         return do(source, target, self._convert, self._alone)
 
 
 def on_ray(pairs: Sequence[tuple[str, str]], start: Start, config: EngineConfig, device: str) -> Results:
-    """Convert files on a Ray cluster. Yields a Result for each in the order in which they end, and None each half
+    """Convert files on a Ray cluster. Yields an Outcome for each in the order in which they end, and None each half
     second without one, so that the caller can stop. Closing the generator ends the workers at once; files in work then
     have no output.
 
@@ -234,11 +235,11 @@ class _Pool:
                 jobs.append(job)
                 self.jobs[actor.do.remote(job.source, job.target)] = actor, job
 
-    def _ended(self, reference: Any) -> Result | None:
+    def _ended(self, reference: Any) -> Outcome | None:
         """The result of a file; None if its actor has died and the file will be tried again."""
         actor, job = self.jobs.pop(reference)
         try:
-            result: Result = self.ray.get(reference)
+            result: Outcome = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             if self.working.pop(actor, None) is not None:
                 self.ray.kill(actor)
@@ -247,7 +248,7 @@ class _Pool:
                 self.again.append(job._replace(tries=job.tries + 1))
                 return None
             text = f"its process ended {TRIES} times, perhaps for lack of memory ({_last_line(error)})"
-            return Result(job.source, job.target, error=f"{job.source}: {text}: give fewer --workers.")
+            return Outcome(job.source, job.target, error=f"{job.source}: {text}: give fewer --workers.")
         self.working[actor].remove(job)
         return result
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from perceptual import images
-from perceptual.apply import output_name
+from perceptual.apply import Outcome, output_name
 from perceptual.cluster.names import as_url, check_bucket, is_file, is_there, key_of, list_below
-from perceptual.cluster.work import Result
 from perceptual.errors import ImageError, OutputError
 from perceptual.images import finding
 
@@ -30,7 +29,7 @@ class Plan:
     such as outputs that exist. total: the number of files."""
 
     pairs: list[tuple[str, str]] = field(default_factory=list)
-    done: list[Result] = field(default_factory=list)
+    done: list[Outcome] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -101,9 +100,9 @@ def _sorted_out(pairs: Sequence[tuple[str, str]], there: Collection[str]) -> Pla
         first = taken.setdefault(target, source)
         if first != source:
             text = f"{source} has the same output {target} as {first}: give it another name or folder."
-            made.done.append(Result(source, target, error=text))
+            made.done.append(Outcome(source, target, error=text))
         elif target in there:
-            made.done.append(Result(source, target, skipped=True))
+            made.done.append(Outcome(source, target, skipped=True))
         else:
             made.pairs.append((source, target))
     return made

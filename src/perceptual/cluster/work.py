@@ -5,44 +5,25 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from perceptual.apply import Outcome
 from perceptual.cluster.names import as_url, fetch, store
 from perceptual.errors import PerceptualError
 
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What became of one file. The names and their meanings are those of `apply.Outcome`.
-
-    source, target: paths or URLs. facts: more for the document of --json. warning: what the user should know about a
-    result that was written, such as damage in a video.
-    """
-
-    source: str
-    target: str
-    skipped: bool = False
-    error: str | None = None
-    frames: int = 1
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    warning: str | None = None
-
-
-Convert = Callable[[Path, Path], Result]
-"""Converts one file into another, both on this machine. It raises a PerceptualError, or returns a Result with one."""
-Results = Generator["Result | None", None, None]
-"""A Result for each file. None from time to time while there is none, so that the caller can stop."""
+Convert = Callable[[Path, Path], Outcome]
+"""Converts one file into another, both on this machine. It raises a PerceptualError, or returns an Outcome with one."""
+Results = Generator[Outcome | None, None, None]
+"""An Outcome for each file. None from time to time while there is none, so that the caller can stop."""
 Start = Callable[[], Convert]
 """Loads what the work needs, such as a network, and returns the function that does it. It travels to each worker."""
 
 
-def do(source: str, target: str, convert: Convert, alone: AbstractContextManager[Any] | None = None) -> Result:
-    """Convert one file; any failure becomes the error of the Result.
+def do(source: str, target: str, convert: Convert, alone: AbstractContextManager[Any] | None = None) -> Outcome:
+    """Convert one file; any failure becomes the error of the Outcome.
 
     alone: is held while `convert` works, and not while the file is fetched and stored. So a second thread can fetch
         the next file meanwhile.
@@ -60,10 +41,10 @@ def do(source: str, target: str, convert: Convert, alone: AbstractContextManager
                 store(there, target)
             error, warning = made.error, made.warning
         except PerceptualError as failure:
-            made, error, warning = Result(source, target), str(failure), None
+            made, error, warning = Outcome(source, target), str(failure), None
         except Exception as failure:  # one bad file must not end a run over a million
             text = " ".join(str(failure).split())
-            made, warning = Result(source, target), None
+            made, warning = Outcome(source, target), None
             error = f"an unexpected error, {type(failure).__name__}: {text}; please report it."
 
     def renamed(text: str | None) -> str | None:
@@ -77,7 +58,7 @@ def do(source: str, target: str, convert: Convert, alone: AbstractContextManager
 
 
 def work_here(pairs: Sequence[tuple[str, str]], start: Start) -> Results:
-    """Convert files one after the other in this process. Yields a Result for each.
+    """Convert files one after the other in this process. Yields an Outcome for each.
 
     Raises:
         PerceptualError: `start` cannot load what the work needs.

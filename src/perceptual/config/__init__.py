@@ -1,7 +1,7 @@
 """Every setting with its default, as frozen dataclasses. They are the only source of defaults, and the command's flags
 are generated from them."""
 
-from perceptual.config.checks import Range, changed, check
+from perceptual.config.checks import Range, changed, check, field_hints
 from perceptual.config.cluster import EngineConfig
 from perceptual.config.common import (
     ModelOptions,
@@ -69,6 +69,7 @@ __all__ = [
     "check",
     "differences",
     "field_docs",
+    "field_hints",
     "from_dict",
     "named_weights",
     "to_dict",

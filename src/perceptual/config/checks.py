@@ -54,7 +54,7 @@ def check(config: Any) -> None:
         ConfigError: a value has the wrong type or is out of range.
     """
     kind: Any = type(config)
-    for name, hint in _hints(kind).items():
+    for name, hint in field_hints(kind).items():
         value = getattr(config, name)
         kept = _fitting(name.replace("_", "-"), value, hint)
         if kept is not value:
@@ -86,7 +86,8 @@ def changed(kind: Any, options: Any, changes: Mapping[str, Any]) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _hints(kind: Any) -> dict[str, Any]:
+def field_hints(kind: Any) -> dict[str, Any]:
+    """The type of each field of a dataclass, with its `Range`."""
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 

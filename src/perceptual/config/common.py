@@ -176,11 +176,10 @@ class ModelOptions:
             raise ConfigError(f"tile is {self.tile}; give at least 16 pixels, or 0 for no tiles.")
 
 
-def named_weights(text: str, kind: str = "list of losses", example: str = "feature:1,l1:0.5") -> dict[str, float]:
-    """Parse text such as "pixel:0.1,vgg16:relu2_2" into {name: weight}.
+def named_weights(text: str) -> dict[str, float]:
+    """Parse a blend of styles, such as "starry_night:0.7,wave:0.3", into {name: weight}.
 
-    A name without a number has weight 1. The weights of a repeated name are added. `kind` and `example` appear in the
-    error message only.
+    A name without a number has weight 1. The weights of a repeated name are added.
 
     Raises:
         ConfigError: a part has no name, a weight is not a number from 0 to 1e12, or all weights are 0.
@@ -192,7 +191,8 @@ def named_weights(text: str, kind: str = "list of losses", example: str = "featu
         with suppress(ValueError):  # a colon that no number follows is part of the name
             name, weight = (before.strip(), float(number)) if colon else (name, 1.0)
         if not name or not 0 <= weight <= 1e12:
-            raise ConfigError(f'{shown(text)} is not a {kind}: write "{example}", with weights from 0 to 1e+12.')
+            example = '"starry_night:0.7,wave:0.3"'
+            raise ConfigError(f"{shown(text)} is not a blend of styles: write {example}, with weights from 0 to 1e+12.")
         found[name] = found.get(name, 0) + weight
     if not sum(found.values()):
         raise ConfigError(f"The weights in {shown(text)} are all 0: give weights such as 0.7 and 0.3.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from perceptual.config.checks import Range, check, check_token
 from perceptual.config.save import SaveConfig
-from perceptual.config.stylize import PaintOptions, PaintSettings, StylizeConfig
+from perceptual.config.stylize import PaintSettings, StylizeConfig
 from perceptual.config.upscale import Enlargement, UpscaleConfig, UpscaleOptions
 from perceptual.errors import ConfigError
 
@@ -81,11 +81,6 @@ class StylizeRequest(PaintSettings, ResultSettings):
     style: str = StylizeConfig.style
     """A style by name, as /styles lists them, or a blend of styles by weight, such as
     starry_night:0.7,wave:0.3."""
-
-    def options(self, style: str | None) -> PaintOptions:
-        """The options of `Stylizer`, for a style by its name in the network."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(PaintSettings)}
-        return PaintOptions(style=style, **shared)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

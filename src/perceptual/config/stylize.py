@@ -36,6 +36,11 @@ class PaintSettings:
     def __post_init__(self) -> None:
         check(self)
 
+    def in_style(self, style: str | None) -> PaintOptions:
+        """The options of `Stylizer`, for a style by its name in the network."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(PaintSettings)}
+        return PaintOptions(style=style, **shared)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PaintOptions(PaintSettings):
@@ -63,5 +68,4 @@ class StylizeConfig(PaintSettings):
     @property
     def options(self) -> PaintOptions:
         """The options for painting each picture."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(PaintSettings)}
-        return PaintOptions(style=self.name, **shared)
+        return self.in_style(self.name)

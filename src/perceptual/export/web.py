@@ -16,13 +16,8 @@ from perceptual.export.parity import check, compare
 from perceptual.export.precision import packed
 from perceptual.files import check_folder, write_beside
 
-PAGE = (
-    "page.css",
-    "noise.js",
-    "painter.js",
-    "page.js",
-    "index.html",
-)  # the page last: it is not there before the files it loads
+# The page last: it is not there before the files it loads.
+PAGE = ("page.css", "noise.js", "painter.js", "page.js", "index.html")
 NETWORK, FACTS = "network.onnx", "network.json"
 
 

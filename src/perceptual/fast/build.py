@@ -32,13 +32,9 @@ SECONDS = 120
 """Time limit for one run of the compiler."""
 
 
-def variants(machine: str | None = None) -> dict[str, tuple[str, ...]]:
-    """The variants for a machine type: name -> extra flags, the fastest first.
-
-    machine: as `platform.machine()` names it; this computer's when left out. Only x86_64 has more than the baseline.
-    """
-    machine = machine or platform.machine()
-    return dict(_VARIANTS) if machine == "x86_64" else {"baseline": ()}
+def variants() -> dict[str, tuple[str, ...]]:
+    """The variants for this computer: name -> extra flags, fastest first. Only x86_64 has more than the baseline."""
+    return _VARIANTS if platform.machine() == "x86_64" else {"baseline": ()}
 
 
 def native_flags() -> tuple[str, ...]:

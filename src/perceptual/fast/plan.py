@@ -110,9 +110,9 @@ def plan(network: TransformationNetwork) -> list[Convolution] | None:
     """The convolutions of a network in their order; None if it has a part that fast inference does not support."""
     config, layers, specs = network.config, list(network.layers), network.layers_spec
     kinds = [spec.kind for spec in specs]
-    known = "instance" in config.norm and network.padding in ("reflect", "replicate")
     known = (
-        known
+        "instance" in config.norm
+        and network.padding in ("reflect", "replicate")
         and config.output in ("tanh", "linear")
         and set(kinds) <= set("cdrnuUB")
         and all(spec.kernel >= spec.stride for spec in specs)

@@ -31,9 +31,9 @@ class Header(NamedTuple):
     width: int
 
 
-def as_jpeg(pixels: Tensor, *, quality: int = 92) -> bytes:
-    """A picture (1, 3, H, W), in [0, 1] or levels, as a JPEG without metadata. quality: 1 to 100."""
-    return encode(to_array(pixels), WRITABLE[".jpg"], Description(), quality=quality)
+def as_jpeg(pixels: Tensor) -> bytes:
+    """A picture (1, 3, H, W), in [0, 1] or levels, as a JPEG of quality 92 without metadata."""
+    return encode(to_array(pixels), WRITABLE[".jpg"], Description(), quality=92)
 
 
 def header_of(data: bytes) -> Header:

@@ -67,9 +67,8 @@ WRITABLE = {
     ".tiff": _TIFF,
     ".bmp": Format("BMP", alpha=False, icc=False),
 }
-_READABLE = (
-    "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"  # no EPS: Pillow would run Ghostscript
-)
+# No EPS: Pillow would run Ghostscript.
+_READABLE = "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"
 _PICTURE_BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")  # of HEIC and AVIF: such files are built like MP4
 _ORIENTATION, _EXIF, _GPS = ExifTags.Base.Orientation, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo
 # Kept tags of the first directory: description, camera, resolution, dates, names, rating. Tags that describe how a

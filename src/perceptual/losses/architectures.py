@@ -91,8 +91,6 @@ def squeezenet_stages(name: str) -> list[Stage]:
             stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
         stages.append((f"fire{index}", Fire(channels, squeeze)))
         channels = 8 * squeeze
-    if stages[-1][0] in pools:
-        stages.append((pools[stages[-1][0]], nn.MaxPool2d(3, 2, ceil_mode=True)))
     return stages
 
 

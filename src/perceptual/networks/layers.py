@@ -97,9 +97,6 @@ class InstanceNorm(nn.Module):
         return done[0] if len(done) == 1 else torch.cat(done)
 
 
-MakeNorm = Callable[[int], nn.Module | None]
-
-
 def reflected(x: Tensor, width: int) -> Tensor:
     """(N, C, H, W) with `width` reflected pixels around it, as F.pad gives it, put together from pieces.
 

@@ -140,7 +140,6 @@ class Lab:
 
     def photographs(self, count: int, size: int) -> list[tuple[str, Tensor]]:
         """(name, pixels (1, 3, size, size) in [0, 1]) of the first `count` photos: their middle squares."""
-        found = []
         if self.config.photos:
             paths = [file.path for file in finding.find([self.config.photos])][:count]
             found = [(finding.label(path.stem), images.read(path).pixels) for path in paths]

@@ -93,10 +93,9 @@ def _papers_loss(lab: Lab) -> LossConfig | None:
             LossNetwork(network, sorted(layers), path=lab.paths.get(network))
         except WeightsError:
             continue
-        content, style = (
-            (f"{network}:{split_layer(n)[1]}" for n in g) for g in (loss.content_layers, loss.style_layers)
-        )
-        return LossConfig(tuple(content), tuple(style), loss.weighting, style_convention=loss.style_convention)
+        content = tuple(f"{network}:{split_layer(layer)[1]}" for layer in loss.content_layers)
+        style = tuple(f"{network}:{split_layer(layer)[1]}" for layer in loss.style_layers)
+        return LossConfig(content, style, loss.weighting, style_convention=loss.style_convention)
     return None
 
 
@@ -110,9 +109,8 @@ class _Papers:
         config = OptimizeConfig(
             size=None, iterations=work.iterations, preview_every=0, device=str(self.device), precision="float32"
         )
-        run: Optimization = optimize_style(
-            photograph, photograph.flip(3), loss=loss, config=config, paths=comparison.lab.paths
-        )  # the style image does not matter for the time
+        style = photograph.flip(3)  # it does not matter for the time
+        run: Optimization = optimize_style(photograph, style, loss=loss, config=config, paths=comparison.lab.paths)
         self.steps = run.run()
         next(self.steps)
         self.forward()

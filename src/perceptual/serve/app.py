@@ -200,8 +200,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 def _add_errors(app: FastAPI, service: Service) -> None:
     def reply(refusal: Refused) -> Response:
         service.metrics.refused(refusal.kind)
-        body, headers = reply_of(refusal)
-        return Response(body, refusal.status, headers)
+        return reply_of(refusal)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -82,24 +82,15 @@ async def _form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, s
     return picture, fields
 
 
-async def drain(receive: Any, *, most: int, seconds: float = 2.0) -> None:
+async def drain(receive: Any, *, most: int) -> None:
     """Read and forget the rest of a body, so that the client reads the refusal and not a broken connection.
 
-    most: bytes, and seconds: time, after which the connection is closed nevertheless.
+    After `most` bytes or 2 seconds the connection is closed nevertheless.
     """
-
-    async def read() -> None:
-        seen, more = 0, True
-        while more and seen <= most:
-            message = await receive()
-            seen += len(message.get("body", b""))
-            more = message.get("more_body", False)
-
-    await _within(read(), seconds)
-
-
-async def _within(work: Awaitable[None], seconds: float) -> None:
-    try:
-        await asyncio.wait_for(work, seconds)
-    except TimeoutError:
-        return
+    seen, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            while more and seen <= most:
+                message = await receive()
+                seen += len(message.get("body", b""))
+                more = message.get("more_body", False)

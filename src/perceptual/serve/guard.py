@@ -7,6 +7,8 @@ import time
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from starlette.responses import Response
+
 from perceptual.serve.body import drain, too_large
 from perceptual.serve.metrics import Metrics
 from perceptual.serve.refusals import Refused
@@ -57,7 +59,7 @@ class Guard:
             refusal = self._refusal(scope["path"], headers_of(scope))
             if refusal is not None:
                 self.metrics.refused(refusal.kind)
-                await _refuse(answer, refusal)
+                await reply_of(refusal)(scope, counted, answer)
             else:
                 await self.app(scope, counted, answer)
         finally:
@@ -83,15 +85,7 @@ class Guard:
         return too_large(self.limit) if int(length[:20]) > self.limit else None
 
 
-def reply_of(refusal: Refused) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of the reply to a refused request."""
-    body = json.dumps({"kind": refusal.kind, "error": str(refusal)}).encode()
-    return body, {"content-type": "application/json", **refusal.headers}
-
-
-async def _refuse(send: Send, refusal: Refused) -> None:
-    body, headers = reply_of(refusal)
-    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    pairs.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})
+def reply_of(refusal: Refused) -> Response:
+    """The reply to a refused request."""
+    body = json.dumps({"kind": refusal.kind, "error": str(refusal)})
+    return Response(body, refusal.status, {"content-type": "application/json", **refusal.headers})

@@ -49,7 +49,7 @@ class _Style:
 class Networks:
     """All networks that requests can choose. own: NAME=FILE of further ones. device: as in `Model`.
 
-    `check_style` and `check_upscaler` may be called from any thread, `stylizer` and `upscaler` from one thread.
+    `blend` and `name_of_upscaler` may be called from any thread, `stylizer` and `upscaler` from one thread.
 
     Raises:
         ConfigError: a part of `own` is not NAME=FILE, or its name is taken or unusual.
@@ -89,7 +89,7 @@ class Networks:
         if text in self._styles:
             return {text: 1.0}
         try:
-            found = named_weights(text[:2_000], "blend of styles", "starry_night:0.7,wave:0.3")
+            found = named_weights(text[:2_000])
         except ConfigError as error:
             raise Refused(422, "option", str(error)) from error
         blend: dict[str, float] = {}
@@ -113,14 +113,14 @@ class Networks:
             (file,) = files
             shares = [f"{style.inside}:{blend[name]!r}" for name, style in styles.items() if style.inside]
             chosen = next(iter(styles.values())).inside if len(styles) == 1 else ",".join(shares)
-            return self._load(file, lambda: Stylizer.load(file, device=self.device)), request.options(chosen)
+            return self._load(file, lambda: Stylizer.load(file, device=self.device)), request.in_style(chosen)
         text = ",".join(f"{style.inside or style.file}:{blend[name]!r}" for name, style in sorted(styles.items()))
         if text not in self._blends:
             self._blends[text] = Stylizer.load(text, device=self.device)
             if len(self._blends) > BLENDS:
                 self._blends.popitem(last=False)
         self._blends.move_to_end(text)
-        return self._blends[text], request.options(None)
+        return self._blends[text], request.in_style(None)
 
     def name_of_upscaler(self, request: UpscaleRequest) -> str:
         """The name of the network that a request needs.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from perceptual.checkpoints import guess
-from perceptual.config import Range, field_docs
+from perceptual.config import Range, field_docs, field_hints
 from perceptual.errors import ConfigError
 from perceptual.serve.refusals import Refused, as_options
 
@@ -19,13 +18,13 @@ _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0"
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
-def options_from(kind: type[T], given: Iterable[tuple[str, str]]) -> T:
+def options_from(kind: Callable[..., T], given: Iterable[tuple[str, str]]) -> T:
     """The options of a request. kind: their dataclass. given: (name, text) of each option.
 
     Raises:
         Refused: status 422 for an option that is unknown, given twice or out of range.
     """
-    plain = {name: _split(hint)[0] for name, hint in _hints(kind).items()}
+    plain = {name: _split(hint)[0] for name, hint in field_hints(kind).items()}
     values: dict[str, Any] = {}
     for name, text in given:
         if name not in plain:
@@ -43,7 +42,7 @@ def options_from(kind: type[T], given: Iterable[tuple[str, str]]) -> T:
 def parameters(kind: Any) -> list[dict[str, Any]]:
     """The options of a request as parameters of its query, for the OpenAPI document."""
     found, meanings = list[dict[str, Any]](), field_docs(kind)
-    for name, hint in sorted(_hints(kind).items()):
+    for name, hint in sorted(field_hints(kind).items()):
         plain, limits = _split(hint)
         default = getattr(kind, name)
         schema: dict[str, Any] = {"type": _TYPES.get(plain, "string")}
@@ -56,11 +55,6 @@ def parameters(kind: Any) -> list[dict[str, Any]]:
         text = " ".join(meanings.get(name, "").split())
         found.append({"name": name, "in": "query", "required": False, "description": text, "schema": schema})
     return found
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _split(hint: Any, limits: Range | None = None) -> tuple[Any, Range | None]:

@@ -89,6 +89,14 @@ def files(job: Job | None) -> list[str] | None:
     return [str(path) for path in job.results] if job and job.results else None
 
 
+def plot(kind: str, *, log: bool = False) -> gr.LinePlot:
+    """The plot for `curves`, hidden as long as there are none. kind: the kind of the jobs."""
+    title = "Losses, log10 of the share of the first value" if log else "Losses, as a share of the first value"
+    return gr.LinePlot(
+        x="step", y="value", color="term", title=title, height=220, visible=False, elem_id=f"{kind}-plot"
+    )
+
+
 def curves(job: Job | None, *, log: bool = False) -> Any:
     """The losses of a job as the lines of a plot, each as a share of its first value; hidden if there are none.
 
@@ -97,12 +105,11 @@ def curves(job: Job | None, *, log: bool = False) -> Any:
     import pandas
 
     losses = job.losses if job else {}
-    first = {term: value for terms in list(losses.values())[:1] for term, value in terms.items()}
-    rows = [
-        {"step": step, "value": math.log10(value / first[term]) if log else value / first[term], "term": name}
-        for step, terms in list(losses.items())
-        for term, value in terms.items()
-        if first.get(term) and (value > 0 or not log)
-        for name in [re.sub(r"\S+:", "", term)]
-    ]
+    first = next(iter(list(losses.values())), {})
+    rows = []
+    for step, terms in list(losses.items()):
+        for term, value in terms.items():
+            if first.get(term) and (value > 0 or not log):
+                share, name = value / first[term], re.sub(r"\S+:", "", term)
+                rows.append({"step": step, "value": math.log10(share) if log else share, "term": name})
     return gr.LinePlot(value=pandas.DataFrame(rows) if rows else None, visible=bool(rows))

@@ -92,11 +92,12 @@ def apply_to_files(job: Job, model: Model[Any], pairs: Sequence[tuple[Path, Path
     ):
         outcomes.append(outcome)
         done += 1
-        job.results = tuple(each.target for each in outcomes if not each.error)
+        job.results = tuple(Path(each.target) for each in outcomes if not each.error)
+        name = Path(outcome.source).name
         if outcome.error:
             job.notes["failed"] = True
-            job.say(outcome.error.replace(str(outcome.source), outcome.source.name))
+            job.say(outcome.error.replace(str(outcome.source), name))
         if outcome.frames > 1:
-            job.say(f"{outcome.source.name} contains {outcome.frames} images: only the first one is used.")
+            job.say(f"{name} contains {outcome.frames} images: only the first one is used.")
         job.report(Step(done, total))
     return list(job.results)

@@ -84,9 +84,8 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         "with more --steps, the further steps train all weights",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
-            loss=replace(
-                _GALLERY_LOSS, style_weight=2.0
-            ),  # twice the weight of the gallery, because there are few steps
+            # Twice the weight of the gallery, because there are few steps.
+            loss=replace(_GALLERY_LOSS, style_weight=2.0),
             train=replace(_SHORT, steps=300, style_steps=300, preview_every=50, save_every=50),
         ),
     ),

@@ -215,9 +215,8 @@ class Upscale(Task):
         output = forward(self.inputs(pixels, index))
         if self.loss.networks is not None:
             rng = random.Random(f"shift {self.settings.train.seed} {index - self.share[0]}")  # one offset for a step
-            side = (
-                pixels.shape[-1] - self.network.scale + 1
-            )  # always the same size, so that a compiled loss is not compiled again
+            # The side is always the same, so that a compiled loss is not compiled again.
+            side = pixels.shape[-1] - self.network.scale + 1
             top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
             output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
         terms: dict[str, Tensor] = self.loss(output, pixels)

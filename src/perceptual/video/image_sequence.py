@@ -11,12 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from av import VideoFrame
-from torch import Tensor
 
 from perceptual import images
 from perceptual.errors import VideoError
 from perceptual.images import Picture, finding
-from perceptual.motion import pixels_of
 from perceptual.video.base import Video
 from perceptual.video.colours import Colours, ToRGB
 from perceptual.video.source import Info, scaled_to
@@ -107,7 +105,7 @@ class ImageSequence(Video):
             if self._end is not None:
                 duration = max(1, min(duration, round(self._end / self._tick) - begin))
             self.reached = (begin + duration) * self._tick
-            yield VideoFrame.from_ndarray(pixels_of(_levels(picture.pixels)), "rgb24"), begin - shift, duration
+            yield VideoFrame.from_ndarray(images.to_array(picture.pixels), "rgb24"), begin - shift, duration
         if shift is None:
             raise VideoError(f"{self.path} has no frame in this part: give another --start or --end.")
 
@@ -166,7 +164,3 @@ def is_image_sequence(path: Path) -> bool:
 def _natural(path: Path) -> list[tuple[int, str]]:
     """Sort key that puts frame2 before frame10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def _levels(pixels: Tensor) -> Tensor:
-    return pixels if pixels.dtype.is_floating_point is False else (pixels * 255).round().byte()

@@ -85,11 +85,8 @@ CONTAINERS = {  # file ending -> FFmpeg's name, supported codecs; the first code
     ".apng": ("apng", ("apng",)),
     ".webp": ("webp", ("webp",)),
 }
-_LOOP_OPTIONS = {
-    "gif": {"loop": "0"},
-    "apng": {"plays": "0"},
-    "webp": {"loop": "0"},
-}  # options that repeat an animation forever
+# Options that repeat an animation forever.
+_LOOP_OPTIONS = {"gif": {"loop": "0"}, "apng": {"plays": "0"}, "webp": {"loop": "0"}}
 
 
 def check_target(target: Path, config: VideoConfig) -> str:
@@ -298,9 +295,8 @@ class Writer:
         colours = _output_colours(info.colours, pixels)
         context.colorspace, context.color_range = colours.matrix, colours.range
         context.color_primaries, context.color_trc = colours.primaries, colours.transfer
-        hangs = (
-            encoder.name == "libsvtav1" and min(width, height) < 32 and max(width, height) > 64
-        )  # SVT-AV1 waits forever
+        # SVT-AV1 waits forever for such pictures.
+        hangs = encoder.name == "libsvtav1" and min(width, height) < 32 and max(width, height) > 64
         if hangs or not _opens(context):
             flag = "--upscale" if self._config.enlarges else "--size"
             raise ConfigError(f"{self._codec} does not support {width} x {height} px: give another --codec or {flag}.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from perceptual.checkpoints.card import CARD_KEY, Card
 from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples, tensorflow_styles
 from perceptual.checkpoints.foreign.tensorflow import is_tensorflow, read_tensorflow
-from perceptual.checkpoints.foreign.tensors import PICKLES, notes, read_state
+from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
 from perceptual.checkpoints.foreign.torch7 import read_t7
 from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
 from perceptual.checkpoints.tensors import FOREIGN, metadata
@@ -80,7 +80,8 @@ def _tensorflow(path: Path, state: Mapping[str, Tensor]) -> tuple[Transformation
 
 def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwork, Card]:
     """A super-resolution network with its card. Author and licence are those in the header of a .safetensors file."""
-    header = {key.lower().removeprefix("modelspec."): value for key, value in notes(path).items()}
+    written = metadata(path) if path.suffix.lower() == ".safetensors" else {}
+    header = {key.lower().removeprefix("modelspec."): value for key, value in written.items()}
     tags = [*network.tags, *filter(None, header.get("tags", "").split(","))]
     by = f" by {header['author'][:80]}" if header.get("author") else ""
     card = Card(

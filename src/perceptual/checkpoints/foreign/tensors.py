@@ -55,14 +55,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key: value.detach().to("cpu", torch.float32).contiguous() for key, value in state.items()}
 
 
-def notes(path: Path) -> dict[str, str]:
-    """The text metadata in the header of a .safetensors file; {} for other files. Call `read_state` first."""
-    if path.suffix.lower() != ".safetensors":
-        return {}
-    with safetensors.safe_open(str(path), "pt") as file:
-        return dict(file.metadata() or {})
-
-
 def _safetensors(path: Path) -> Mapping[str, Tensor]:
     try:
         return safetensors.torch.load(path.read_bytes())

@@ -9,8 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from perceptual import images
-from perceptual.apply import Model
+from perceptual.apply import Model, output_name
 from perceptual.studio.folder import paths_of
 from perceptual.studio.jobs import Job
 from perceptual.studio.studio import Studio, apply_to_files
@@ -51,10 +50,10 @@ def add_job(studio: Studio, paths: Sequence[Path], model: Model[Any], options_fo
 
     options_for: a function from height and width in pixels to the options of the model.
     """
-    pairs = [
-        (path, studio.folder.new(f"{path.stem}_{batch.mark}", batch.ending or _ending(path)))
-        for path in studio.kept(paths)
-    ]
+    pairs = []
+    for path in studio.kept(paths):
+        ending = output_name(path, "", batch.ending).suffix.lower()
+        pairs.append((path, studio.folder.new(f"{path.stem}_{batch.mark}", ending)))
 
     def work(job: Job) -> list[Path]:
         written = apply_to_files(job, model, pairs, options_for)
@@ -64,8 +63,3 @@ def add_job(studio: Studio, paths: Sequence[Path], model: Model[Any], options_fo
 
     what = paths[0].name if len(paths) == 1 else f"{len(paths)} {batch.noun}"
     studio.jobs.add(Job(f"{batch.doing} {what} {batch.how}", batch.kind, work))
-
-
-def _ending(path: Path) -> str:
-    """The ending of a result: that of the image if this format can be written, else .png."""
-    return path.suffix.lower() if path.suffix.lower() in images.WRITABLE_SUFFIXES else ".png"

@@ -13,12 +13,12 @@ from perceptual.config import OptimizeConfig, weight_paths
 from perceptual.errors import ConfigError
 from perceptual.losses.networks import layer_names, split_layer
 from perceptual.measure.features import activation_sheet, gram_picture
-from perceptual.studio import snippets
+from perceptual.studio import shown, snippets
 from perceptual.studio.jobs import Job
 from perceptual.studio.optimizing import Explorer, available, optimising
 from perceptual.studio.shown import PRIVATE, explained
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs.optimize import NO_NETWORK, follow, loss_plot, network_field
+from perceptual.studio.tabs.optimize import NO_NETWORK, follow, network_field
 from perceptual.studio.tabs.panel import Panel
 
 SIDE = 320
@@ -47,7 +47,7 @@ def build(studio: Studio) -> Panel:
                 gram = gr.Image(label="Gram matrix", interactive=False, buttons=[], elem_id="explore-gram")
             preview = gr.Image(label="Reconstruction", interactive=False, buttons=[], elem_id="explore-preview")
             panel = Panel(studio, "explore", results="Reconstructions", stop="Stop and keep")
-            plot = loss_plot("explore")
+            plot = shown.plot("explore", log=True)
             code = panel.code()
     follow(studio, panel, [preview, plot, network])
     chosen: list[Any] = [photo, network, layer]
@@ -57,8 +57,8 @@ def build(studio: Studio) -> Panel:
     layer.input(*look, **live)
     fields = [*chosen, size, steps]
     gr.on([part.change for part in fields], explained(work.snippets), fields, code, **PRIVATE)
-    invert.click(explained(work.invert), [*chosen, size, steps], None, **PRIVATE)
-    texture.click(explained(work.texture), [*chosen, size, steps], None, **PRIVATE)
+    invert.click(explained(work.invert), fields, None, **PRIVATE)
+    texture.click(explained(work.texture), fields, None, **PRIVATE)
     return panel
 
 

@@ -37,21 +37,13 @@ def build(studio: Studio) -> Panel:
         with gr.Column(scale=3, min_width=300):
             preview = gr.Image(label="The best so far", interactive=False, buttons=[], elem_id="optimize-preview")
             panel = Panel(studio, "optimize", results="Result", stop="Stop and keep")
-            plot = loss_plot("optimize")
+            plot = shown.plot("optimize", log=True)
             code = panel.code()
     follow(studio, panel, [preview, plot, network])
     fields: list[Any] = [photo, painting, network, size, steps, weight]
     gr.on([field.change for field in fields], explained(work.snippets), fields, code, **PRIVATE)
     go.click(explained(work.optimise), fields, None, **PRIVATE)
     return panel
-
-
-def loss_plot(kind: str) -> gr.LinePlot:
-    """The plot of the losses of an optimisation. kind: the kind of the jobs."""
-    title = "Losses, log10 of the share of the first value"
-    return gr.LinePlot(
-        x="step", y="value", color="term", title=title, height=220, visible=False, elem_id=f"{kind}-plot"
-    )
 
 
 def network_field(studio: Studio, name: str) -> gr.Dropdown:

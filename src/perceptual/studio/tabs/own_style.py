@@ -51,25 +51,13 @@ def build(studio: Studio) -> Panel:
                 label="Photos and their paintings so far", interactive=False, buttons=[], elem_id="own-preview"
             )
             panel = Panel(studio, "own", results="Style file", more=[preview], refresh=work.shown, stop="Stop and keep")
-            plot = _plot()
+            plot = shown.plot("own")
             panel.add([plot], lambda job: [shown.curves(job)])
             code = panel.code()
             choose, manage = _manage()
     panel.add([choose, needs, fetch], lambda job: work.state())
     _connect(work, [painting, photos, name, steps, weight], [go, fetch], code, [choose, *manage])
     return panel
-
-
-def _plot() -> gr.LinePlot:
-    return gr.LinePlot(
-        x="step",
-        y="value",
-        color="term",
-        title="Losses, as a share of the first value",
-        height=220,
-        visible=False,
-        elem_id="own-plot",
-    )
 
 
 def _manage() -> tuple[Any, list[Any]]:
