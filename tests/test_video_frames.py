@@ -106,6 +106,27 @@ def test_frames_that_are_no_film_are_a_sentence_and_leave_no_file(given: str, pa
         convert("uneven", "b.mp4", start="9")
 
 
+def test_frames_of_other_sizes_are_found_before_the_first_one_is_painted() -> None:
+    write_frames("in/%d.png", 1, 2, 3)
+    write_frames("in/%d.png", 4, size=(48, 64))
+    painted: list[int] = []
+
+    def paint(pixels: torch.Tensor) -> torch.Tensor:
+        painted.append(clips.number(pixels))
+        return pixels
+
+    with pytest.raises(VideoError, match="4.png is 48 x 64 px, but the first frame is 64 x 48 px"):
+        convert("in", "b.mp4", paint)
+    assert painted == []
+    convert("in", "b.mp4", paint, end="0.12")  # without the fourth frame
+    assert painted == [1, 2, 3]
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown after a quarter turn
+    Image.new("RGB", (48, 64)).save("in/4.png", exif=turned)
+    convert("in", "b.mp4", paint)
+    assert len(painted) == 7
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
 def test_animations_are_films_with_their_times(name: str) -> None:
     animation(name, [100, 200, 300, 50, 100])
