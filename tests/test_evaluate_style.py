@@ -76,6 +76,21 @@ def test_two_photos_are_needed(tmp_path: Path) -> None:
         style.read_photos([tmp_path], 128)
 
 
+@pytest.mark.usefixtures("tiny_network", "seed")
+def test_damaged_photos_are_skipped_and_named(tmp_path: Path, tiny_style: Path, capsys: Capture) -> None:
+    for k in range(3):
+        Image.new("RGB", (64, 64), (80 * k, 40, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    words = ["evaluate", "style", str(tmp_path), "--painting", str(tmp_path / "0.png"), "--size", "128"]
+    assert cli.main([*words, "--styles", str(tiny_style), "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert f"Skipped: {tmp_path / '1.png'} is not an image of a known format" in printed.err
+    assert printed.out.startswith("| style of |")
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(ConfigError, match=r"two photos or more.*1\.png is not an image of a known format"):
+        style.read_photos([tmp_path], 128)
+
+
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 7])
 def test_every_photo_is_in_one_batch(count: int) -> None:
     photos = [torch.full((1, 1, 1, 1), float(k)) for k in range(count)]

@@ -122,7 +122,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
     paths = known_paths(config.weights)
     pixels = images.read(config.painting).pixels
     painting = images.resize(pixels, longer_side=min(config.painting_size, max(pixels.shape[-2:])))
-    photos = style.read_photos(config.inputs, config.size)
+    photos, skipped = style.read_photos(config.inputs, config.size)
     painters = {name: Stylizer.load(name, device=config.device).stylize for name in config.styles}
     fetch_missing(layers_of(objective_of(style.OBJECTIVE)), paths)
     rows: list[dict[str, Any]] = []
@@ -134,5 +134,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
         for _ in with_bar(work, "measuring"):
             if stopping:
                 return INTERRUPTED
+    if skipped:
+        say(f"Skipped: {' '.join(map(str, skipped))}")
     show(report.table(rows), lines=True)
     return 0
