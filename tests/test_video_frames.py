@@ -115,7 +115,7 @@ def test_frames_of_other_sizes_are_found_before_the_first_one_is_painted() -> No
         painted.append(clips.number(pixels))
         return pixels
 
-    with pytest.raises(VideoError, match="4.png is 48 x 64 px, but the first frame is 64 x 48 px"):
+    with pytest.raises(VideoError, match=r"4\.png is 48 x 64 px, but the first frame is 64 x 48 px"):
         convert("in", "b.mp4", paint)
     assert painted == []
     convert("in", "b.mp4", paint, end="0.12")  # without the fourth frame

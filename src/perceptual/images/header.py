@@ -14,8 +14,8 @@ from perceptual.images.picture import MAX_PIXELS
 def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS, quick: bool = False) -> tuple[int, int]:
     """Height and width of a picture, upright, in pixels.
 
-    The pixels are not decoded, except for a PNG without EXIF data in its header: they may follow the pixels. quick: take
-    such a PNG for upright.
+    The pixels are not decoded, except for a PNG without EXIF data before its pixels, because the data may follow them.
+    quick: take such a PNG for upright.
 
     Raises:
         ImageError: the file is missing, is not an image, or has more than `max_pixels` pixels.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
 from typing import Any
 
 from fastapi import Request
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from perceptual.serve.refusals import Refused, gone
+from perceptual.web import Receive
 
 FIELDS = 40
 """Largest number of fields in a form."""
@@ -82,24 +82,15 @@ async def _form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, s
     return picture, fields
 
 
-async def drain(receive: Any, *, most: int, seconds: float = 2.0) -> None:
+async def drain(receive: Receive, *, idle: float = 2.0, most: float = 30.0) -> None:
     """Read and forget the rest of a body, so that the client reads the refusal and not a broken connection.
 
-    most: bytes, and seconds: time, after which the connection is closed nevertheless.
+    idle: seconds without a byte, and most: seconds in all, after which the connection is closed nevertheless.
     """
-
-    async def read() -> None:
-        seen, more = 0, True
-        while more and seen <= most:
-            message = await receive()
-            seen += len(message.get("body", b""))
-            more = message.get("more_body", False)
-
-    await _within(read(), seconds)
-
-
-async def _within(work: Awaitable[None], seconds: float) -> None:
-    try:
-        await asyncio.wait_for(work, seconds)
-    except TimeoutError:
-        return
+    until, more = time.monotonic() + most, True
+    while more and (rest := until - time.monotonic()) > 0:
+        try:
+            message = await asyncio.wait_for(receive(), min(idle, rest))
+        except TimeoutError:
+            return
+        more = message.get("more_body", False)
