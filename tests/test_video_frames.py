@@ -17,6 +17,7 @@ from test_video import convert
 
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, OutputError, VideoError
+from perceptual.video.animations import hold_last
 
 Capture = pytest.CaptureFixture[str]
 
@@ -147,6 +148,29 @@ def test_films_become_animations_that_are_shown_for_ever(target: str) -> None:
     assert shown(target) == [(index, 100) for index in range(6)]
     with Image.open(target) as image:
         assert image.info["loop"] == 0
+
+
+@pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])
+@pytest.mark.parametrize("durations", [[100, 20, 500, 70, 1000], [300, 200, 40]])
+def test_every_frame_of_an_animation_keeps_its_time_also_the_last(target: str, durations: list[int]) -> None:
+    animation("a.gif", durations)
+    convert("a.gif", target)
+    assert shown(target) == list(enumerate(durations))
+
+
+def test_the_last_frame_is_held_as_a_png_can_say_it() -> None:
+    animation("a.png", [100, 100])
+    for seconds, milliseconds in ((Fraction(7, 10), 600), (Fraction(200), 199_900), (Fraction(10**6), 65_535_000)):
+        hold_last(Path("a.png"), seconds)
+        assert [time for _, time in shown("a.png")] == [100, pytest.approx(milliseconds, rel=1e-3)]
+
+
+def test_frames_that_a_gif_cannot_hold_are_left_out_and_a_line_says_so() -> None:
+    clips.make("a.mp4", count=9, rate=200, tick=Fraction(1, 200))
+    conversion, said = convert("a.mp4", "b.gif")
+    assert "A GIF holds at most 100 frames per second: frames in between are left out." in said
+    assert [number for number, _ in shown("b.gif")] == [0, 1, 3, 5, 7]  # 5 ms rounds up to 1 hundredth
+    assert conversion.frames == 5
 
 
 @pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])
