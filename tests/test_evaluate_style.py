@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,10 @@ def test_damaged_photos_are_skipped_and_named(tmp_path: Path, tiny_style: Path, 
     printed = capsys.readouterr()
     assert f"Skipped: {tmp_path / '1.png'} is not an image of a known format" in printed.err
     assert printed.out.startswith("| style of |")
+    assert cli.main([*words, "--styles", str(tiny_style), "--device", "cpu", "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["style of"] for row in document["table"]] == ["the photos", str(tiny_style)]
+    assert len(document["skipped"]) == 1
     (tmp_path / "2.png").unlink()
     with pytest.raises(ConfigError, match=r"two photos or more.*1\.png is not an image of a known format"):
         style.read_photos([tmp_path], 128)

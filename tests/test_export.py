@@ -20,6 +20,7 @@ from perceptual import Stylizer, Upscaler, checkpoints, export
 from perceptual.checkpoints import Card
 from perceptual.config import NetworkConfig
 from perceptual.errors import OutputError
+from perceptual.export import parity
 from perceptual.export.graph import Graph
 from perceptual.export.parity import LEAST, Parity, compare, feed, picture, session
 from perceptual.functional import bicubic_by_convolution
@@ -290,3 +291,12 @@ def test_the_command_prints_the_five_comparisons(capsys: Capture, tmp_path: Path
     assert out.startswith(str(tmp_path / "n.onnx"))
     assert err.count(" px: ") == 5
     assert err.count(" levels of 255") == 5
+
+
+def test_the_document_names_the_file_and_the_comparisons(capsys: Capture, tmp_path: Path, tiny_style: Path) -> None:
+    code, out, _ = run(capsys, "export", tiny_style, "-o", tmp_path / "n.onnx", "--json")
+    document = json.loads(out)
+    assert (code, document["output"]) == (0, str(tmp_path / "n.onnx"))
+    assert document["bytes"] == (tmp_path / "n.onnx").stat().st_size
+    assert [(each["width"], each["height"]) for each in document["parities"]] == [(w, h) for h, w in parity.SIZES]
+    assert all(each["psnr"] is None or each["psnr"] > 60 for each in document["parities"])  # None: equal

@@ -134,6 +134,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
         for _ in with_bar(work, "measuring"):
             if stopping:
                 return INTERRUPTED
+    results.put(table=rows, skipped=list(map(str, skipped)))
     if skipped:
         say(f"Skipped: {' '.join(map(str, skipped))}")
     show(report.table(rows), lines=True)

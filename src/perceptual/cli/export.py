@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 import tyro
 
+from perceptual.cli import results
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import say, tell, with_bar
 from perceptual.config import ExportConfig
@@ -49,6 +50,10 @@ def export(arguments: Sequence[str]) -> int:
         precision=config.precision,
         calibrate=config.calibrate,
     )
+    parities = [
+        {"width": p.size[1], "height": p.size[0], "psnr": p.decibels, "levels": p.levels} for p in made.parities
+    ]
+    results.put(output=made.path, bytes=made.size, parities=parities, float32=made.float32)
     say(f"{made.path} against the network in PyTorch and float32:")
     for parity in made.parities:
         say(f"  {parity}")
@@ -76,6 +81,7 @@ def _page(network: str, folder: Path, given: Path | None) -> int:
     for step in export_page(network, folder, files=files):
         size = step.result or size
     say(f"To open it, run `python -m http.server` in {folder} and go to http://localhost:8000")
+    results.put(output=folder / "index.html", bytes=size)
     tell(f"{folder / 'index.html'} (network: {size / 1e6:.1f} MB)")
     return 0
 
