@@ -86,7 +86,7 @@ def test_a_sheet_lies_beside_its_photo_and_has_no_transparency(capsys: Capture, 
 
 def test_one_style_out_of_all_is_a_contradiction(capsys: Capture) -> None:
     code, _, err = run(capsys, "stylize", "photo.jpg", "--style", "all", "--name", "wave")
-    assert code == 1
+    assert code == 2
     assert_one_sentence(err, "leave --name out")
 
 

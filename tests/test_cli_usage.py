@@ -66,6 +66,10 @@ def test_a_mistake_is_one_sentence(capsys: Capture, line: str, sentence: str) ->
         "video a.mp4 -o b.mp4 --start 2 --end 1",
         "export wave --runtime folder",
         "serve --token short",
+        "stylize",
+        "train style",
+        "export wave:0.5,udnie:0.5",
+        "--print-completion csh",
     ],
 )
 def test_values_out_of_range_and_options_that_contradict_each_other_are_2_and_files_are_1(

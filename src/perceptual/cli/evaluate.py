@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import fetch_missing, known_paths
 from perceptual.config import EvaluateConfig, Range, check
@@ -112,7 +112,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
     """perceptual evaluate style: measure the paintings of style networks and print a table. Returns the exit code."""
     config = parse(_EvaluateStyle, arguments, "evaluate style")
     if not config.inputs or not config.styles:
-        raise ConfigError("Give photos, and at least one style with --styles.")
+        raise WrongCommandLine("Give photos, and at least one style with --styles.")
     from perceptual import images
     from perceptual.apply import Stylizer
     from perceptual.losses import layers_of, objective_of

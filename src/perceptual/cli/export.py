@@ -11,10 +11,9 @@ from typing import Annotated, ClassVar
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import say, tell, with_bar
 from perceptual.config import ExportConfig
-from perceptual.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,5 +90,5 @@ def _target(config: _Export) -> Path:
     if config.out is not None:
         return config.out
     if re.search(r"[:,]", config.network):
-        raise ConfigError("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
+        raise WrongCommandLine("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
     return Path(Path(config.network).stem + ".onnx")
