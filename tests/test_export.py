@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from perceptual import Stylizer, Upscaler, checkpoints, export
 from perceptual.checkpoints import Card
+from perceptual.cli.export import _Export, _target
 from perceptual.config import NetworkConfig
 from perceptual.errors import OutputError
 from perceptual.export import parity
@@ -291,6 +292,27 @@ def test_the_command_prints_the_five_comparisons(capsys: Capture, tmp_path: Path
     assert out.startswith(str(tmp_path / "n.onnx"))
     assert err.count(" px: ") == 5
     assert err.count(" levels of 255") == 5
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        ("wave", "wave.onnx"),
+        ("folder/mine.safetensors", "mine.onnx"),
+        ("hf://user/name", "name.onnx"),
+        ("hf://user/name@v1/deep/net.safetensors", "net.onnx"),
+        ("a:b,c.safetensors", "a:b,c.onnx"),
+    ],
+)
+def test_the_file_is_named_after_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if sys.platform != "win32":
+        Path("a:b,c.safetensors").touch()
+    elif ":" in name:
+        pytest.skip("Windows allows no : in names")
+    assert _target(_Export(network=network)) == Path(name)
 
 
 def test_the_document_names_the_file_and_the_comparisons(capsys: Capture, tmp_path: Path, tiny_style: Path) -> None:

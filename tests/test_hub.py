@@ -278,6 +278,18 @@ def test_offline_nothing_is_pushed(tiny_style: Path, monkeypatch: pytest.MonkeyP
         checkpoints.push(tiny_style, "user/new")
 
 
+@pytest.mark.parametrize("repo", ["name", "a/b/c"])
+def test_a_name_that_is_no_user_and_name_is_not_pushed(hub: Hub, tiny_style: Path, repo: str) -> None:
+    with pytest.raises(OutputError, match="is not the name of a repository: write user/name"):
+        checkpoints.push(tiny_style, repo)
+    assert not [each for each in hub.requests if "create" in each]
+
+
+def test_from_pretrained_of_a_file_names_load(tiny_style: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a file, not a repository or a folder: load it by `load`"):
+        Stylizer.from_pretrained(str(tiny_style))
+
+
 # --- commands
 
 

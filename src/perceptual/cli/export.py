@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,11 @@ def _target(config: _Export) -> Path:
     """The file to write: --out, or a name made from that of the network."""
     if config.out is not None:
         return config.out
-    if re.search(r"[:,]", config.network):
+    from perceptual.checkpoints import is_hub_name, parse_hub_name
+
+    if is_hub_name(config.network):
+        place = parse_hub_name(config.network)
+        return Path(Path(place.file or place.repo).stem + ".onnx")
+    if re.search(r"[:,]", config.network) and not os.path.isfile(config.network):
         raise WrongCommandLine("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
     return Path(Path(config.network).stem + ".onnx")

@@ -70,7 +70,7 @@ def check_token(token: str | None) -> None:
     if token is not None and len(token) < 16:
         raise ConfigError("The token is too short: give 16 characters or more to --token, or leave it out.")
     if token is not None and not all("!" <= each <= "~" for each in token):
-        raise ConfigError("The token has spaces, line breaks or letters outside ASCII: give one of visible ASCII characters.")
+        raise ConfigError("The token has spaces, line breaks or letters outside ASCII: give another one.")
 
 
 def changed(kind: Any, options: Any, changes: Mapping[str, Any]) -> Any:
