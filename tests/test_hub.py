@@ -109,7 +109,7 @@ def test_the_only_safetensors_file_is_taken_and_a_file_can_be_named(hub: Hub) ->
 def test_a_second_load_downloads_nothing(hub: Hub) -> None:
     for _ in range(2):
         Stylizer.from_pretrained(STYLE)
-    assert sum(request.startswith("GET") for request in hub.requests) == 1
+    assert sum(request.startswith(f"GET /{STYLE}") for request in hub.requests) == 1
 
 
 def test_offline_the_cache_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
         fail,
         show,
         show_document,
+        stop_in_imports,
     )
     from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
@@ -262,6 +263,7 @@ def entry() -> None:
     Short commands skip two things that take time: the garbage collector would scan PyTorch's modules ten times while
     they load, and Python would unload them at the end. Freed memory is kept for the next layer.
     """
+    stop_in_imports()
     keep_memory()
     gc.set_threshold(100_000, 50, 50)
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():
