@@ -242,7 +242,7 @@ def test_the_command_paints_a_blend_with_large_strokes(
     with Image.open(tmp_path / "out.png") as painted:
         assert painted.size == photograph.size
         assert np.abs(np.asarray(painted).astype(int) - expected).max() <= 1
-    assert cli.main([*words, "--style-scale", "17", "-o", str(tmp_path / "none.png")]) == 1
+    assert cli.main([*words, "--style-scale", "17", "-o", str(tmp_path / "none.png")]) == 2
     assert "style-scale is 17" in capsys.readouterr().err
     assert not (tmp_path / "none.png").exists()
 

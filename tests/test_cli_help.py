@@ -181,5 +181,5 @@ def test_every_flag_of_every_command_is_in_the_script(capsys: Capture, shell: st
 def test_another_shell_is_refused(capsys: Capture) -> None:
     for words in (["tcsh"], []):
         code, _, err = run(capsys, "--print-completion", *words)
-        assert code == 1
+        assert code == 2
         assert_one_sentence(err, "bash, zsh or fish")

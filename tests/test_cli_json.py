@@ -80,7 +80,7 @@ def test_upscale_tells_the_new_size(capsys: Capture, command: str) -> None:
 
 
 def test_stdout_cannot_hold_a_picture_and_a_document(capsys: Capture) -> None:
-    document = documented(capsys, "upscale", "photos/0.png", "-o", "-", code=1)
+    document = documented(capsys, "upscale", "photos/0.png", "-o", "-", code=2)
     assert "give -o FILE" in document["error"]
 
 

@@ -102,7 +102,15 @@ def test_a_file_of_the_same_name_as_a_shipped_style_is_named(
 # --- files of other programs
 
 
-@pytest.mark.parametrize("ending", [".model", ".pth", ".t7", ".onnx", ".ckpt", ".bin", ".PTH"])
+@pytest.mark.parametrize("ending", [".onnx", ".h5", ".TFLITE"])
+def test_a_format_that_cannot_be_read_is_not_sent_to_convert(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"candy{ending}"
+    path.write_bytes(b"a graph")
+    with pytest.raises(CheckpointError, match=r"in a format that perceptual cannot read \(\.\w+\): give"):
+        checkpoints.read_card(path)
+
+
+@pytest.mark.parametrize("ending", [".model", ".pth", ".t7", ".ckpt", ".bin", ".PTH"])
 def test_a_file_of_another_program_is_named_as_such(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photograph: Image.Image, ending: str
 ) -> None:

@@ -475,7 +475,7 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         ("figure5 --out x --network TINY --device abacus", "abacus"),
     ],
 )
-def test_mistakes_get_one_sentence_and_exit_code_1(
+def test_mistakes_get_one_sentence_and_a_failing_exit_code(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -489,7 +489,7 @@ def test_mistakes_get_one_sentence_and_exit_code_1(
     places = {"FILE": photos / "0.png", "PHOTOS": photos, "TINY": network}
     here = [] if "--weights" in words else ["--weights", *(f"{name}={path}" for name, path in loss_networks.items())]
     code, _, err = run(*(places.get(word, word) for word in words.split()), *here)
-    assert code == 1
+    assert code in (1, 2)
     assert told in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()

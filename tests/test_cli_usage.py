@@ -58,6 +58,28 @@ def test_a_mistake_is_one_sentence(capsys: Capture, line: str, sentence: str) ->
     assert wrong(capsys, line) == sentence
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "stylize a.png --strength 2",
+        "upscale a.png --network x4_pixel --loss feature",
+        "video a.mp4 -o b.mp4 --start 2 --end 1",
+        "export wave --runtime folder",
+        "serve --token short",
+        "stylize",
+        "train style",
+        "export wave:0.5,udnie:0.5",
+        "--print-completion csh",
+    ],
+)
+def test_values_out_of_range_and_options_that_contradict_each_other_are_2_and_files_are_1(
+    capsys: Capture, line: str
+) -> None:
+    assert cli.main(line.split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert cli.main(["stylize", "missing.png"]) == 1
+
+
 def test_a_file_with_a_leading_hyphen_gets_advice(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

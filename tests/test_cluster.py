@@ -276,7 +276,7 @@ def test_videos_of_a_folder(capsys: Capture, memory: Any, tiny_style: Path) -> N
 def test_flags_of_the_engine_need_the_engine(capsys: Capture) -> None:
     for words in (("--address", "auto"), ("--workers", "2")):
         code, _, err = run(capsys, "stylize", "a.jpg", *words)
-        assert code == 1
+        assert code == 2
         assert_one_sentence(err, f"{words[0]} is for --engine ray")
 
 

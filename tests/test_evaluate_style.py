@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,25 @@ def test_a_grid_of_four_pixels_is_seen() -> None:
 def test_two_photos_are_needed(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(ConfigError, match="two photos or more"):
+        style.read_photos([tmp_path], 128)
+
+
+@pytest.mark.usefixtures("tiny_network", "seed")
+def test_damaged_photos_are_skipped_and_named(tmp_path: Path, tiny_style: Path, capsys: Capture) -> None:
+    for k in range(3):
+        Image.new("RGB", (64, 64), (80 * k, 40, 0)).save(tmp_path / f"{k}.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    words = ["evaluate", "style", str(tmp_path), "--painting", str(tmp_path / "0.png"), "--size", "128"]
+    assert cli.main([*words, "--styles", str(tiny_style), "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert f"Skipped: {tmp_path / '1.png'} is not an image of a known format" in printed.err
+    assert printed.out.startswith("| style of |")
+    assert cli.main([*words, "--styles", str(tiny_style), "--device", "cpu", "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [row["style of"] for row in document["table"]] == ["the photos", str(tiny_style)]
+    assert len(document["skipped"]) == 1
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(ConfigError, match=r"two photos or more.*1\.png is not an image of a known format"):
         style.read_photos([tmp_path], 128)
 
 

@@ -109,7 +109,7 @@ def test_the_only_safetensors_file_is_taken_and_a_file_can_be_named(hub: Hub) ->
 def test_a_second_load_downloads_nothing(hub: Hub) -> None:
     for _ in range(2):
         Stylizer.from_pretrained(STYLE)
-    assert sum(request.startswith("GET") for request in hub.requests) == 1
+    assert sum(request.startswith(f"GET /{STYLE}") for request in hub.requests) == 1
 
 
 def test_offline_the_cache_is_used(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +276,18 @@ def test_offline_nothing_is_pushed(tiny_style: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(OutputError, match="HF_HUB_OFFLINE is set"):
         checkpoints.push(tiny_style, "user/new")
+
+
+@pytest.mark.parametrize("repo", ["name", "a/b/c"])
+def test_a_name_that_is_no_user_and_name_is_not_pushed(hub: Hub, tiny_style: Path, repo: str) -> None:
+    with pytest.raises(OutputError, match="is not the name of a repository: write user/name"):
+        checkpoints.push(tiny_style, repo)
+    assert not [each for each in hub.requests if "create" in each]
+
+
+def test_from_pretrained_of_a_file_names_load(tiny_style: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a file, not a repository or a folder: load it by `load`"):
+        Stylizer.from_pretrained(str(tiny_style))
 
 
 # --- commands

@@ -198,7 +198,7 @@ def test_several_styles_are_refused_where_there_is_one(
 def test_an_unknown_loss_network_is_refused(run: Run, small: list[object], network: Path) -> None:
     at = small.index("--weights")
     code, _, err = run("figure5", *small[: at + 1], "vgg=missing.pth", *small[at + 1 :], "--network", network)
-    assert code == 1
+    assert code == 2
     assert "'vgg'" in err
 
 

@@ -369,14 +369,23 @@ def test_a_bug_shows_nothing_of_its_cause(monkeypatch: pytest.MonkeyPatch, caplo
 # limits
 
 
+@pytest.mark.parametrize("size", [3_000_000, 30_000_000])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused_and_the_client_reads_why(chunked: bool) -> None:
+def test_a_body_that_is_too_large_is_refused_and_the_client_reads_why(chunked: bool, size: int) -> None:
     with serving_here(max_upload=1) as (_, port):
-        body = bytes(3_000_000)
+        body = bytes(size)
         reply = ask(port, "/stylize", iter([body]) if chunked else body)
         assert reply.status == 413
         assert reply.error == "The request is larger than 1 MB: send a smaller file."
         assert ask(port, "/stylize", png()).status == 200
+
+
+@pytest.mark.parametrize("path", ["/stylize", "/nowhere"])
+def test_a_client_that_asks_first_is_refused_before_it_sends_the_body(path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3000000\r\n\r\n"
+    with serving_here(max_upload=1) as (_, port), socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(head.encode())
+        assert re.match(rb"HTTP/1.1 4\d\d ", client.recv(1000))  # and not 100 Continue
 
 
 def fill(service: Service, port: int, count: int, pool: ThreadPoolExecutor) -> tuple[threading.Event, list[Any]]:
@@ -436,6 +445,13 @@ def test_the_work_for_a_client_that_has_left_is_dropped() -> None:
     assert "perceptual_work_seconds_count" not in text
 
 
+def test_head_is_answered_as_get_without_the_body(port: int) -> None:
+    for path, status in (("/health/live", 200), ("/styles", 200), ("/metrics", 200), ("/stylize", 405), ("/no", 404)):
+        reply = ask(port, path, method="HEAD")
+        assert (reply.status, reply.body) == (status, b"")
+        assert int(reply.headers["content-length"]) > 0
+
+
 # who may ask
 
 
@@ -448,6 +464,12 @@ def test_a_token_guards_everything_but_health() -> None:
         assert ask(port, "/metrics").status == ask(port, "/openapi.json").status == 401
         assert ask(port, "/health/live").status == 200
         assert ask(port, "/stylize", png(), Authorization=f"Bearer {TOKEN}").status == 200
+
+
+@pytest.mark.parametrize("token", ["0123456789abcde f", "0123456789abcdef\n", "0123456789abcdef\xe9"])
+def test_a_token_that_no_header_can_hold_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ConfigError, match="The token has spaces, line breaks or letters outside ASCII"):
+        ServeConfig(token=token)
 
 
 def test_pages_of_other_sites_cannot_use_a_service_of_this_computer(port: int) -> None:

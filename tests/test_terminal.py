@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,20 @@ def test_a_picture_that_does_not_fit_into_memory_is_not_called_damaged(error: Ex
     with pytest.raises(ImageError, match=r"^a\.png does not fit into memory: make it smaller first\.$"), \
             damage.decoding("a.png"):  # fmt: skip
         raise error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C in another way")
+@pytest.mark.parametrize("document", [False, True])
+def test_ctrl_c_while_a_module_loads_is_one_line_even_if_the_module_catches_it(tmp_path: Path, document: bool) -> None:
+    greedy = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: pass\n"
+    (tmp_path / "greedy.py").write_text(greedy)
+    program = (
+        "import os, signal\nfrom perceptual.cli import results, terminal\nterminal.stop_in_imports()\n"
+        f"results.begin(wanted={document})\n"
+        "try: os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt: print('caught', flush=True)\n"
+        "import greedy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "perceptual: stopped.\n")
+    assert done.stdout.startswith("caught\n")
+    assert ('"exit_code": 130' in done.stdout) == document

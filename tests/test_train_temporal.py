@@ -343,7 +343,7 @@ def test_the_weight_is_a_flag_of_the_command(capsys: pytest.CaptureFixture[str])
 def test_a_weight_that_cannot_be_is_one_sentence(
     capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
 ) -> None:
-    assert cli.main(["train", "style", *words, "--dry-run"]) == 1
+    assert cli.main(["train", "style", *words, "--dry-run"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", f"perceptual: {sentence}")
 

@@ -17,6 +17,7 @@ from test_video import convert
 
 from perceptual import images
 from perceptual.errors import ConfigError, ImageError, OutputError, VideoError
+from perceptual.video.animations import hold_last
 
 Capture = pytest.CaptureFixture[str]
 
@@ -106,6 +107,27 @@ def test_frames_that_are_no_film_are_a_sentence_and_leave_no_file(given: str, pa
         convert("uneven", "b.mp4", start="9")
 
 
+def test_frames_of_other_sizes_are_found_before_the_first_one_is_painted() -> None:
+    write_frames("in/%d.png", 1, 2, 3)
+    write_frames("in/%d.png", 4, size=(48, 64))
+    painted: list[int] = []
+
+    def paint(pixels: torch.Tensor) -> torch.Tensor:
+        painted.append(clips.number(pixels))
+        return pixels
+
+    with pytest.raises(VideoError, match=r"4\.png is 48 x 64 px, but the first frame is 64 x 48 px"):
+        convert("in", "b.mp4", paint)
+    assert painted == []
+    convert("in", "b.mp4", paint, end="0.12")  # without the fourth frame
+    assert painted == [1, 2, 3]
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown after a quarter turn
+    Image.new("RGB", (48, 64)).save("in/4.png", exif=turned)
+    convert("in", "b.mp4", paint)
+    assert len(painted) == 7
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
 def test_animations_are_films_with_their_times(name: str) -> None:
     animation(name, [100, 200, 300, 50, 100])
@@ -126,6 +148,29 @@ def test_films_become_animations_that_are_shown_for_ever(target: str) -> None:
     assert shown(target) == [(index, 100) for index in range(6)]
     with Image.open(target) as image:
         assert image.info["loop"] == 0
+
+
+@pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])
+@pytest.mark.parametrize("durations", [[100, 20, 500, 70, 1000], [300, 200, 40]])
+def test_every_frame_of_an_animation_keeps_its_time_also_the_last(target: str, durations: list[int]) -> None:
+    animation("a.gif", durations)
+    convert("a.gif", target)
+    assert shown(target) == list(enumerate(durations))
+
+
+def test_the_last_frame_is_held_as_a_png_can_say_it() -> None:
+    animation("a.png", [100, 100])
+    for seconds, milliseconds in ((Fraction(7, 10), 600), (Fraction(200), 199_900), (Fraction(10**6), 65_535_000)):
+        hold_last(Path("a.png"), seconds)
+        assert [time for _, time in shown("a.png")] == [100, pytest.approx(milliseconds, rel=1e-3)]
+
+
+def test_frames_that_a_gif_cannot_hold_are_left_out_and_a_line_says_so() -> None:
+    clips.make("a.mp4", count=9, rate=200, tick=Fraction(1, 200))
+    conversion, said = convert("a.mp4", "b.gif")
+    assert "A GIF holds at most 100 frames per second: frames in between are left out." in said
+    assert [number for number, _ in shown("b.gif")] == [0, 1, 3, 5, 7]  # 5 ms rounds up to 1 hundredth
+    assert conversion.frames == 5
 
 
 @pytest.mark.parametrize("target", ["b.gif", "b.apng", "b.webp"])

@@ -70,6 +70,8 @@ def download(repo: str | Path, *, revision: str | None = None, file: str | None 
     if os.path.isdir(repo):
         folder = Path(repo)
         return folder / (file or _choose(sorted(each.name for each in folder.glob("*.safetensors")), str(repo)))
+    if os.path.isfile(repo):
+        raise CheckpointError(f"{repo} is a file, not a repository or a folder: load it by `load`.")
     place = Place(str(repo), revision, file)
     hub = library()
     with explained(place, CheckpointError):

@@ -12,7 +12,7 @@ from types import ModuleType
 from perceptual.checkpoints import file as checkpoint_file
 from perceptual.checkpoints.card import Card, read_card
 from perceptual.checkpoints.hub import FILE, Place, explained, library
-from perceptual.errors import OutputError
+from perceptual.errors import OutputError, shown
 from perceptual.files import write_beside
 from perceptual.networks import TransformationNetwork
 
@@ -118,6 +118,8 @@ def push(path: str | Path, repo: str, *, private: bool = False, message: str = "
 
 def push_folder(hub: ModuleType, folder: Path, place: Place, *, private: bool, message: str) -> str:
     """Upload the two files of `save_folder` in one commit; returns the address of the commit."""
+    if place.repo.count("/") != 1:
+        raise OutputError(f"{shown(place.repo)} is not the name of a repository: write user/name.")
     with explained(place, OutputError):
         if hub.get_token() is None:
             raise OutputError("There is no token for the hub: log in with `hf auth login`, or set HF_TOKEN.")

@@ -14,9 +14,9 @@ from torch import Tensor
 from perceptual.errors import CheckpointError
 from perceptual.files import write_beside
 
-_FOREIGN = """.pth .pt .ckpt .index .t7 .model .onnx .bin .pkl .pickle .npz .npy .h5 .hdf5 .keras .pb .tflite
-    .caffemodel .mlmodel .gguf .params .weights"""
-FOREIGN = frozenset(_FOREIGN.split())
+_READ = frozenset((".pth", ".pt", ".ckpt", ".index", ".t7", ".model", ".bin", ".pkl", ".pickle"))
+_UNREAD = ".onnx .npz .npy .h5 .hdf5 .keras .pb .tflite .caffemodel .mlmodel .gguf .params .weights"
+FOREIGN = _READ | frozenset(_UNREAD.split())
 """File endings of networks that other programs write."""
 
 
@@ -49,7 +49,13 @@ def metadata(path: str | Path) -> dict[str, str]:
         with safetensors.safe_open(str(path), "pt") as file:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
-        if Path(path).suffix.lower() in FOREIGN:
+        suffix = Path(path).suffix.lower()
+        if suffix in FOREIGN - _READ:
+            raise CheckpointError(
+                f"{path} is a network in a format that perceptual cannot read ({suffix}): give the .safetensors file "
+                "that it was made from, or another network."
+            ) from error
+        if suffix in FOREIGN:
             raise CheckpointError(
                 f"{path} is a checkpoint of another program and has no card: use it with `perceptual stylize` or "
                 "`upscale`, or turn it into a style file by `perceptual convert`."

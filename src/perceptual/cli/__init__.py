@@ -23,7 +23,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.doctor import doctor
     from perceptual.cli.evaluate import evaluate_sr, evaluate_style
     from perceptual.cli.export import export
-    from perceptual.cli.help import parse
+    from perceptual.cli.help import WrongCommandLine, parse
     from perceptual.cli.optimize import invert, optimize_style, texture
     from perceptual.cli.pictures import apply, stylize, upscale
     from perceptual.cli.push import push
@@ -41,6 +41,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
         fail,
         show,
         show_document,
+        stop_in_imports,
     )
     from perceptual.cli.train import train_commands
     from perceptual.cli.video import video
@@ -181,6 +182,7 @@ def _guarded(work: Callable[[], int]) -> int:
         return code
     except PerceptualError as error:
         fail(error)
+        return USAGE if isinstance(error, WrongCommandLine) else FAILED
     except KeyboardInterrupt:
         fail("stopped.")
         return INTERRUPTED
@@ -261,6 +263,7 @@ def entry() -> None:
     Short commands skip two things that take time: the garbage collector would scan PyTorch's modules ten times while
     they load, and Python would unload them at the end. Freed memory is kept for the next layer.
     """
+    stop_in_imports()
     keep_memory()
     gc.set_threshold(100_000, 50, 50)
     if sys.platform == "linux" and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and others_run():

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from perceptual.cli.flags import groups
-from perceptual.cli.help import settings_of
-from perceptual.errors import ConfigError, shown
+from perceptual.cli.help import WrongCommandLine, settings_of
+from perceptual.errors import shown
 
 Command = Callable[[Sequence[str]], int]
 ALWAYS = ("--help", "--quiet", "--json")
@@ -43,13 +43,15 @@ def script(shell: str, commands: Mapping[str, tuple[Command, str]]) -> str:
     """The script for bash, zsh or fish.
 
     Raises:
-        ConfigError: another shell.
+        WrongCommandLine: another shell.
     """
     entries = {name: _entry(*command) for name, command in commands.items() if not name.startswith("-")}
     if shell == "fish":
         return "\n".join(_fish(entries)) + "\n"
     if shell not in ("bash", "zsh"):
-        raise ConfigError(f"There is no completion for {shown(shell)}: give bash, zsh or fish to --print-completion.")
+        raise WrongCommandLine(
+            f"There is no completion for {shown(shell)}: give bash, zsh or fish to --print-completion."
+        )
     return "autoload -U +X bashcompinit && bashcompinit\n" * (shell == "zsh") + _bash(entries)
 
 

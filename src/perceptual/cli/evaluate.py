@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, tell, with_bar
 from perceptual.cli.weights import fetch_missing, known_paths
 from perceptual.config import EvaluateConfig, Range, check
@@ -112,7 +112,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
     """perceptual evaluate style: measure the paintings of style networks and print a table. Returns the exit code."""
     config = parse(_EvaluateStyle, arguments, "evaluate style")
     if not config.inputs or not config.styles:
-        raise ConfigError("Give photos, and at least one style with --styles.")
+        raise WrongCommandLine("Give photos, and at least one style with --styles.")
     from perceptual import images
     from perceptual.apply import Stylizer
     from perceptual.losses import layers_of, objective_of
@@ -122,7 +122,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
     paths = known_paths(config.weights)
     pixels = images.read(config.painting).pixels
     painting = images.resize(pixels, longer_side=min(config.painting_size, max(pixels.shape[-2:])))
-    photos = style.read_photos(config.inputs, config.size)
+    photos, skipped = style.read_photos(config.inputs, config.size)
     painters = {name: Stylizer.load(name, device=config.device).stylize for name in config.styles}
     fetch_missing(layers_of(objective_of(style.OBJECTIVE)), paths)
     rows: list[dict[str, Any]] = []
@@ -134,5 +134,8 @@ def evaluate_style(arguments: Sequence[str]) -> int:
         for _ in with_bar(work, "measuring"):
             if stopping:
                 return INTERRUPTED
+    results.put(table=rows, skipped=list(map(str, skipped)))
+    if skipped:
+        say(f"Skipped: {' '.join(map(str, skipped))}")
     show(report.table(rows), lines=True)
     return 0

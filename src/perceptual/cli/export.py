@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from perceptual.cli.help import parse
+from perceptual.cli import results
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import say, tell, with_bar
 from perceptual.config import ExportConfig
-from perceptual.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ def export(arguments: Sequence[str]) -> int:
         precision=config.precision,
         calibrate=config.calibrate,
     )
+    parities = [
+        {"width": p.size[1], "height": p.size[0], "psnr": p.decibels, "levels": p.levels} for p in made.parities
+    ]
+    results.put(output=made.path, bytes=made.size, parities=parities, float32=made.float32)
     say(f"{made.path} against the network in PyTorch and float32:")
     for parity in made.parities:
         say(f"  {parity}")
@@ -76,6 +81,7 @@ def _page(network: str, folder: Path, given: Path | None) -> int:
     for step in export_page(network, folder, files=files):
         size = step.result or size
     say(f"To open it, run `python -m http.server` in {folder} and go to http://localhost:8000")
+    results.put(output=folder / "index.html", bytes=size)
     tell(f"{folder / 'index.html'} (network: {size / 1e6:.1f} MB)")
     return 0
 
@@ -84,6 +90,11 @@ def _target(config: _Export) -> Path:
     """The file to write: --out, or a name made from that of the network."""
     if config.out is not None:
         return config.out
-    if re.search(r"[:,]", config.network):
-        raise ConfigError("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
+    from perceptual.checkpoints import is_hub_name, parse_hub_name
+
+    if is_hub_name(config.network):
+        place = parse_hub_name(config.network)
+        return Path(Path(place.file or place.repo).stem + ".onnx")
+    if re.search(r"[:,]", config.network) and not os.path.isfile(config.network):
+        raise WrongCommandLine("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
     return Path(Path(config.network).stem + ".onnx")

@@ -16,6 +16,7 @@ import tyro
 
 from perceptual.cli import results
 from perceptual.cli.cluster import entry_of, is_far, run_far
+from perceptual.cli.help import WrongCommandLine
 from perceptual.cli.terminal import FAILED, complain, say, tell
 from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
@@ -59,7 +60,7 @@ def run_files(files: Files, begin: Callable[[], Work], *, mark: str) -> int:
     from perceptual.apply import plan_outputs
 
     if not files.inputs:
-        raise ConfigError("Give at least one image, folder or glob to work on.")
+        raise WrongCommandLine("Give at least one image, folder or glob to work on.")
     if is_far([*files.inputs, files.out], files):
         from perceptual.cluster import Naming
 
@@ -106,9 +107,9 @@ def _streams(files: Files) -> Iterator[Files]:
         yield files
         return
     if writes and results.wanted():
-        raise ConfigError("--json prints on stdout, which gets the picture: give -o FILE, or leave --json out.")
+        raise WrongCommandLine("--json prints on stdout, which gets the picture: give -o FILE, or leave --json out.")
     if len(files.inputs) > 1:
-        raise ConfigError(f"{'stdin' if reads else 'stdout'} (-) is for one picture: give one input.")
+        raise WrongCommandLine(f"{'stdin' if reads else 'stdout'} (-) is for one picture: give one input.")
     if writes and (sys.stdout is None or sys.stdout.isatty()):
         raise OutputError("stdout is a terminal, which shows no pictures: send it to a file or pipe, or give -o FILE.")
     with tempfile.TemporaryDirectory(prefix="perceptual-") as folder:
@@ -119,7 +120,7 @@ def _streams(files: Files) -> Iterator[Files]:
             named = dataclasses.replace(named, inputs=(str(source),))
         if writes:
             if files.suffix:
-                raise ConfigError("stdout has no name: leave --suffix out.")
+                raise WrongCommandLine("stdout has no name: leave --suffix out.")
             named = dataclasses.replace(named, out=target, format=None)
         yield named
         if target.exists():

@@ -15,6 +15,7 @@ import tyro
 from perceptual.cli.flags import REQUIRED, Flag, described, groups, shown
 from perceptual.cli.terminal import fail, show
 from perceptual.cli.usage import empty_path, sentence
+from perceptual.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -25,6 +26,10 @@ HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 
 
 _SETTINGS = "\0settings"
+
+
+class WrongCommandLine(ConfigError):
+    """The words of a command are wrong by themselves. Raised before any file is opened; the exit code is 2."""
 
 
 class _Settings(Exception):
@@ -45,6 +50,10 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
 
     kind: the dataclass of the settings. Its `everyday`, a tuple of names of fields, says which options come first.
     command: its name, such as "train style". default: an instance with the defaults; None for those of the class.
+
+    Raises:
+        WrongCommandLine: a value is out of range, or options contradict each other.
+        SystemExit: with code 2 for an unknown option, a missing word or a value of another type.
     """
     if _SETTINGS in arguments:
         raise _Settings(kind, default)
@@ -65,6 +74,8 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
             if default is None:
                 return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
             return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
+    except ConfigError as error:  # a value is out of range, or options contradict each other
+        raise WrongCommandLine(str(error)) from error
     except SystemExit:
         fail(f"{sentence(printed.getvalue(), _flags(kind, default), arguments)} See `perceptual {command} --help`.")
         raise

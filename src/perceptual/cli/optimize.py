@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight, weight_paths
-from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
     from perceptual.images import Picture
@@ -133,7 +132,7 @@ def _check(config: _Files, layers: Sequence[str], inputs: Sequence[Path]) -> dic
     check_new(out, _side_paths(out), overwrite=config.overwrite)
     check_no_input(out, inputs)
     if not layers:
-        raise ConfigError("Name at least one layer.")
+        raise WrongCommandLine("Name at least one layer.")
     check_folder(out.parent)
     paths = weight_paths(config.weights)
     fetch_missing(layers, paths)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.cluster import placed
 from perceptual.cli.files import Files, Work, run_files
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.hints import Hints, pixels_of
 from perceptual.cli.sheets import GALLERY, on_sheets
 from perceptual.cli.terminal import say, with_bar
@@ -127,9 +127,11 @@ def stylize(arguments: Sequence[str]) -> int:
     config = placed(parse(_Stylize, arguments, "stylize"))
     if config.style == "all":
         if config.name is not None:
-            raise ConfigError("--style all paints every style: leave --name out.")
+            raise WrongCommandLine("--style all paints every style: leave --name out.")
         if config.width is not None:
-            raise ConfigError("--style all makes a sheet: give --size, the longer side of each painting, not --width.")
+            raise WrongCommandLine(
+                "--style all makes a sheet: give --size, the longer side of each painting, not --width."
+            )
         return on_sheets(lambda: open_stylizer(dataclasses.replace(config, style=GALLERY)), config, config.options)
     mark = _mark(config.name or config.style)
     return apply_to_files(lambda: open_stylizer(config), config, config.options_for, title="painting", mark=mark)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from perceptual.cli import results
 from perceptual.cli.files import STREAM, Files, Work, is_stdout, run_files
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import complain, show, with_bar
 from perceptual.config import PaintOptions, Range
-from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +49,7 @@ def suggest(arguments: Sequence[str]) -> int:
     """perceptual suggest: all styles as one sheet, ordered by how well the content survives. Returns the exit code."""
     config = parse(_Suggest, arguments, "suggest")
     if len(config.inputs) != 1 or (config.inputs[0] != STREAM and os.path.isdir(config.inputs[0])):
-        raise ConfigError("perceptual suggest looks at one photo: give one file.")
+        raise WrongCommandLine("perceptual suggest looks at one photo: give one file.")
     from perceptual.apply import Stylizer
     from perceptual.cli.weights import known_paths
     from perceptual.measure.content import content_distances

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -121,6 +122,29 @@ def drop_stdout() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def stop_in_imports() -> None:
+    """At Ctrl-C while a module loads, print one line and end the process, with exit code 130.
+
+    KeyboardInterrupt is not enough there: PyTorch and others catch it while they try whether NumPy is installed. The
+    work then fails later, because a module is half loaded. Outside of imports KeyboardInterrupt is raised.
+    """
+
+    def note(number: int, frame: FrameType | None) -> None:
+        outer = frame
+        while outer is not None:
+            if outer.f_code.co_filename.startswith("<frozen importlib."):
+                results.put(error="stopped.")
+                with suppress(OSError):
+                    os.write(2, b"perceptual: stopped.\n")  # sys.stderr is redirected while the words are parsed
+                    show_document(INTERRUPTED)
+                os._exit(INTERRUPTED)
+            outer = outer.f_back
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from perceptual.cli import results, run_file
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import INTERRUPTED, be_silent, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
 from perceptual.config import from_dict, to_dict, weight_paths
@@ -81,7 +81,7 @@ def _defaults(task: type[Task], command: type[Any], arguments: Sequence[str]) ->
     if path is None:
         return command(**task.defaults(lambda flag: _value_of(flag, arguments)))
     if _value_of("--recipe", arguments):
-        raise ConfigError("--config and --recipe both give all settings: leave one of them out.")
+        raise WrongCommandLine("--config and --recipe both give all settings: leave one of them out.")
     held = run_file.read(path, task.name, command(**task.defaults(lambda flag: None)))
 
     def given(flag: str) -> str | None:
@@ -159,7 +159,7 @@ def _check_files(task: type[Task], config: Any, settings: str) -> None:
     from perceptual.train import check_out, side_path
 
     if config.data is None or config.out is None:
-        raise ConfigError(f"Training needs {task.needs}.")
+        raise WrongCommandLine(f"Training needs {task.needs}.")
     check_no_input(config.out, [*task.files(config), config.start_from or "", *weight_paths(config.weights).values()])
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
     side = side_path(config.out, ".toml")

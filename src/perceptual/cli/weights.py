@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import say, show, tell, with_bar
 from perceptual.config import weight_paths
 from perceptual.errors import ConfigError
@@ -64,7 +64,7 @@ def fetch(arguments: Sequence[str]) -> int:
 
     wanted = parse(_Fetch, arguments, "weights fetch").names
     if not wanted:
-        raise ConfigError("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
+        raise WrongCommandLine("Name the loss networks to fetch, such as vgg16; `perceptual weights` lists them.")
     for name in wanted:
         for _ in with_bar(fetch_weights(name), name):
             pass
@@ -77,13 +77,13 @@ def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
     """Like `weight_paths`, and check that the loss networks exist. The learned weights of LPIPS are "lpips".
 
     Raises:
-        ConfigError: a part has no "=", or there is no such loss network.
+        WrongCommandLine: a part has no "=", or there is no such loss network.
     """
     from perceptual.losses.weights import PRETRAINED
 
     paths = weight_paths(pairs)
     if unknown := [name for name in paths if name not in (*PRETRAINED, "lpips")]:
-        raise ConfigError(f"--weights names {unknown[0]!r}; choose one of {', '.join(PRETRAINED)} or lpips.")
+        raise WrongCommandLine(f"--weights names {unknown[0]!r}; choose one of {', '.join(PRETRAINED)} or lpips.")
     return paths
 
 

@@ -62,13 +62,15 @@ def check(config: Any) -> None:
 
 
 def check_token(token: str | None) -> None:
-    """Refuse the token of a server if it is too short.
+    """Refuse the token of a server if it is too short, or cannot be in a header or an address.
 
     Raises:
-        ConfigError: it has fewer than 16 characters.
+        ConfigError: it has fewer than 16 characters, or others than visible ones of ASCII.
     """
     if token is not None and len(token) < 16:
         raise ConfigError("The token is too short: give 16 characters or more to --token, or leave it out.")
+    if token is not None and not all("!" <= each <= "~" for each in token):
+        raise ConfigError("The token has spaces, line breaks or letters outside ASCII: give another one.")
 
 
 def changed(kind: Any, options: Any, changes: Mapping[str, Any]) -> Any:

@@ -11,8 +11,11 @@ from perceptual.images.damage import decoding
 from perceptual.images.picture import MAX_PIXELS
 
 
-def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of a picture, upright, in pixels. The pixels are not decoded.
+def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS, quick: bool = False) -> tuple[int, int]:
+    """Height and width of a picture, upright, in pixels.
+
+    The pixels are not decoded, except for a PNG without EXIF data before its pixels, because the data may follow them.
+    quick: take such a PNG for upright.
 
     Raises:
         ImageError: the file is missing, is not an image, or has more than `max_pixels` pixels.
@@ -20,5 +23,6 @@ def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int
     with decoding(path), opened(path) as file:
         image = identify(file, max_pixels)
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        upright = quick and image.format == "PNG" and "exif" not in image.info
+        turned = not upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)

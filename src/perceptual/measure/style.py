@@ -11,7 +11,7 @@ from torch import Tensor
 
 from perceptual import images
 from perceptual.config import LossConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, ImageError
 from perceptual.events import Step
 from perceptual.functional import luma
 from perceptual.images import finding
@@ -35,19 +35,27 @@ Painter = Callable[[Tensor], Tensor]
 """(1, 3, H, W) in [0, 1] -> its painting, of the same shape."""
 
 
-def read_photos(inputs: Sequence[str | Path], side: int) -> list[Tensor]:
+def read_photos(inputs: Sequence[str | Path], side: int) -> tuple[list[Tensor], list[ImageError]]:
     """Read photos and squash them to squares, as the paper does for style transfer: (1, 3, side, side) in [0, 1] each.
 
     inputs: files, folders and globs.
 
+    Returns the photos, and an error for each file that cannot be read.
+
     Raises:
-        ImageError: an input matches no image, or an image cannot be read.
-        ConfigError: there are fewer than two photos. The content distance is relative to that of another photo.
+        ImageError: an input matches no image.
+        ConfigError: fewer than two photos can be read. The content distance is relative to that of another photo.
     """
-    photos = [images.resize(images.read(each.path).pixels, size=(side, side)) for each in finding.find(inputs)]
+    photos, skipped = list[Tensor](), list[ImageError]()
+    for each in finding.find(inputs):
+        try:
+            photos.append(images.resize(images.read(each.path).pixels, size=(side, side)))
+        except ImageError as error:
+            skipped.append(error)
     if len(photos) < 2:
-        raise ConfigError("Measuring styles needs two photos or more: give more files, or a folder.")
-    return photos
+        reasons = "".join(f" {error}" for error in skipped)
+        raise ConfigError(f"Measuring styles needs two photos or more: give more files, or a folder.{reasons}")
+    return photos, skipped
 
 
 @torch.no_grad()

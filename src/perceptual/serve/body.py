@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import Any
 
 from fastapi import Request
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from perceptual.serve.refusals import Refused, gone
+from perceptual.web import Receive
 
 FIELDS = 40
 """Largest number of fields in a form."""
@@ -82,15 +82,15 @@ async def _form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, s
     return picture, fields
 
 
-async def drain(receive: Any, *, most: int) -> None:
+async def drain(receive: Receive, *, idle: float = 2.0, most: float = 30.0) -> None:
     """Read and forget the rest of a body, so that the client reads the refusal and not a broken connection.
 
-    After `most` bytes or 2 seconds the connection is closed nevertheless.
+    idle: seconds without a byte, and most: seconds in all, after which the connection is closed nevertheless.
     """
-    seen, more = 0, True
-    with suppress(TimeoutError):
-        async with asyncio.timeout(2.0):
-            while more and seen <= most:
-                message = await receive()
-                seen += len(message.get("body", b""))
-                more = message.get("more_body", False)
+    until, more = time.monotonic() + most, True
+    while more and (rest := until - time.monotonic()) > 0:
+        try:
+            message = await asyncio.wait_for(receive(), min(idle, rest))
+        except TimeoutError:
+            return
+        more = message.get("more_body", False)

@@ -38,7 +38,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)  # there are no WebSockets
             return
-        began, status, unread = time.monotonic(), 499, True
+        began, took, status, unread = time.monotonic(), None, 499, True
 
         async def counted() -> Message:
             nonlocal unread
@@ -47,12 +47,14 @@ class Guard:
             return message
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, took
             if message["type"] == "http.response.start":
-                status = message["status"]
-                if status >= 400 and unread:
-                    await drain(counted, most=self.limit)
+                status, took = message["status"], time.monotonic() - began
                 message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            elif status >= 400 and unread and not message.get("more_body", False):
+                await send({**message, "more_body": True})  # the whole reply: a client may read it while it sends
+                await drain(counted)
+                message = {"type": "http.response.body"}
             await send(message)
 
         try:
@@ -61,10 +63,10 @@ class Guard:
                 self.metrics.refused(refusal.kind)
                 await reply_of(refusal)(scope, counted, answer)
             else:
-                await self.app(scope, counted, answer)
+                await self.app(_with_get(scope), counted, answer)
         finally:
             path = scope["path"] if scope["path"] in self.paths else "other"
-            self.metrics.answered(path, status, time.monotonic() - began)
+            self.metrics.answered(path, status, time.monotonic() - began if took is None else took)
 
     def _refusal(self, path: str, headers: dict[str, str]) -> Refused | None:
         if self.host in LOCAL:
@@ -83,6 +85,11 @@ class Guard:
         if not length.isdecimal():
             return Refused(400, "body", "The Content-Length of the request is not a number.")
         return too_large(self.limit) if int(length[:20]) > self.limit else None
+
+
+def _with_get(scope: Scope) -> Scope:
+    """HEAD is answered as GET. uvicorn sends the headers alone."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def reply_of(refusal: Refused) -> Response:

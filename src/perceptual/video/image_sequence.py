@@ -35,7 +35,8 @@ class ImageSequence(Video):
     Attributes (in addition to those of `Video`): `assumed`, True if the rate is the default.
 
     Raises:
-        VideoError: there are no images, their sizes differ, or none lies between `start` and `end`.
+        VideoError: there are no images, their sizes differ, or none lies between `start` and `end`. The sizes of files
+            are compared before any frame comes out.
         ImageError: one of them is damaged.
     """
 
@@ -61,6 +62,7 @@ class ImageSequence(Video):
         first, _ = next(self._pictures())
         self._transparent = first.alpha is not None and bool((first.alpha < 1).any())
         self._size = first.width, first.height
+        self._check_sizes()
         width, height = scaled_to(first.width, first.height, size)
         self.info = self._inform(width, height)
         self._to_rgb = partial(ToRGB, Colours(), (width, height))
@@ -69,13 +71,33 @@ class ImageSequence(Video):
         rate, frames, seconds = self.rate or 1 / self._tick, None, None
         if self._files:
             seconds = len(self._files) * self._tick
-            part = range(len(self._files))
-            frames = sum(self._start <= at * self._tick < (self._end or seconds) for at in part)
+            frames = len(self._part())
         elif self.rate is None:
             rate = Fraction(10)
         return Info(
             *(width, height, frames, seconds, rate, bool(self._files), False, None, "pictures", Colours()),
             transparent=self._transparent,
+        )
+
+    def _part(self) -> list[Path]:
+        """The files between start and end."""
+        times = ((path, at * self._tick) for at, path in enumerate(self._files))
+        return [path for path, time in times if self._start <= time and (self._end is None or time < self._end)]
+
+    def _check_sizes(self) -> None:
+        """Compare the sizes of the files in this part, from their headers."""
+        for path in self._part():
+            for quick in (True, False):  # a PNG is decoded only if its header is not enough
+                height, width = images.size_of(path, quick=quick)
+                if (width, height) == self._size:
+                    break
+            else:
+                raise self._uneven(path, width, height)
+
+    def _uneven(self, path: Path, width: int, height: int) -> VideoError:
+        wide, high = self._size
+        return VideoError(
+            f"{path} is {width} x {height} px, but the first frame is {wide} x {high} px: give frames of one size."
         )
 
     def _pictures(self) -> Iterator[tuple[Picture, int]]:
@@ -95,12 +117,7 @@ class ImageSequence(Video):
             if self._end is not None and begin * self._tick >= self._end:
                 break
             if (picture.width, picture.height) != self._size:
-                width, height = self._size
-                name = self._files[index] if self._files else self.path
-                raise VideoError(
-                    f"{name} is {picture.width} x {picture.height} px, but the first frame is {width} x {height} px: "
-                    f"give frames of one size."
-                )
+                raise self._uneven(self._files[index] if self._files else self.path, picture.width, picture.height)
             shift = begin if shift is None else shift
             if self._end is not None:
                 duration = max(1, min(duration, round(self._end / self._tick) - begin))

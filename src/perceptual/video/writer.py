@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,11 +19,12 @@ from av.video.stream import VideoStream
 
 from perceptual.config import VideoConfig
 from perceptual.errors import ConfigError, OutputError
+from perceptual.video.animations import hold_last
 from perceptual.video.base import Frame, Video
 from perceptual.video.colours import FULL, LIMITED, RGB, Colours, FromRGB
 from perceptual.video.reader import Reader
 from perceptual.video.source import Info, scaled_to
-from perceptual.video.streams import NoStreams, Streams
+from perceptual.video.streams import SILENT, NoStreams, Streams
 
 _X264_PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -177,6 +179,7 @@ class Writer:
         if self._codec == "gif" and (reader.rate or reader.info.rate or 0) > 50:
             self._messages.append("Players slow down a GIF of more than 50 frames per second: give --fps 50 or less.")
         self._durations: dict[int, int] = {}
+        self._tick, self._collided = -1, False
         self._convert: FromRGB | None = None
 
     def __enter__(self) -> Writer:
@@ -220,9 +223,11 @@ class Writer:
             encoded.time_base = self._video.time_base
             for index in range(frame.times):
                 encoded.pts = frame.pts + index * frame.duration
+                if self._collides(encoded.pts):
+                    continue
                 encoded.duration = self._durations[encoded.pts] = frame.duration
                 self._mux(self._stream.encode(encoded))
-            self.frames += frame.times
+                self.frames += 1
             self.reached = (frame.pts + frame.times * frame.duration) * self._video.time_base
             self._streams.copy(self.reached)
 
@@ -232,7 +237,22 @@ class Writer:
             self._mux(self._stream.encode(None))
             self._streams.close(None if whole else self.reached)
             self._output.close()
+        if self._suffix in SILENT:
+            hold_last(self._path, self.reached)
         self._finished = True
+
+    def _collides(self, pts: int) -> bool:
+        """True for a frame of a GIF in the same hundredth of a second as the one before: a GIF cannot hold both."""
+        if self._codec != "gif":
+            return False
+        tick = math.floor(pts * self._video.time_base * 100 + Fraction(1, 2))  # rounded as FFmpeg does
+        if tick != self._tick:
+            self._tick = tick
+            return False
+        if not self._collided:
+            self._messages.append("A GIF holds at most 100 frames per second: frames in between are left out.")
+        self._collided = True
+        return True
 
     def _add_stream(self) -> VideoStream:
         encoder, config, info = self._encoder, self._config, self._video.info
