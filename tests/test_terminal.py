@@ -13,8 +13,8 @@ from conftest import assert_one_sentence
 from PIL import Image
 
 from perceptual import checkpoints
-from perceptual.cli import main
-from perceptual.cli.terminal import printable, say, show, with_bar
+from perceptual.cli import main, results
+from perceptual.cli.terminal import be_quiet, printable, say, show, with_bar
 from perceptual.config import NetworkConfig
 from perceptual.errors import ImageError
 from perceptual.events import Step
@@ -25,6 +25,13 @@ Capture = pytest.CaptureFixture[str]
 CLI = Path(__file__).parents[1] / "src" / "perceptual" / "cli"
 ESC = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202e"
 ESCAPED = r"\u001b[2J\u001b]0;owned\u0007\u009b31m\u000d\u202e"
+
+
+@pytest.fixture(autouse=True)
+def plain_output() -> None:
+    """As without --json and --quiet, which the command of another test may have had."""
+    results.begin(wanted=False)
+    be_quiet(False)
 
 
 def clean(text: str) -> bool:

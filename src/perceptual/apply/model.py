@@ -124,7 +124,7 @@ class Model(Generic[Options]):
     def steps(self, image: Image, options: Options | None = None, **changes: Any) -> Generator[Step, None, Image]:
         """The same as a call, as a generator of Steps: one after each tile or band. The last one has the result."""
         chosen, alpha = self.options(options, **changes), images.alpha_of(image)
-        exact = cast(Any, chosen).precision == "float32"  # then the input is not rounded to bytes
+        exact = getattr(chosen, "precision", "") == "float32"  # then the input is not rounded to bytes
         for step in self.run(images.from_any(image, levels=not exact), chosen):
             if step.result is not None and alpha is not None:
                 alpha = self.apply_alpha(alpha, chosen)
