@@ -222,11 +222,10 @@ def test_weights_for_a_loss_that_needs_none_are_refused_by_a_whole_sentence(caps
 def test_a_style_network_without_norms_can_be_gone_on_from(capsys: Capture) -> None:
     save_network("plain", "c3s1-4 c3s1-3", task="style", output="tanh")
     words = ["--style", "photos/1.png", "--data", "photos", "--from", "plain.safetensors", "--style-steps", "0"]
-    words += ["--content-layers", "vgg16:relu1_1", "--style-layers", "vgg16:relu1_2", "--steps", "1", "--size", "32"]
+    words += ["--content-layers", "vgg16:relu1_1", "--style-layers", "vgg16:relu1_2", "--steps", "1", "--size", "48"]
     words += ["--workers", "0", "--weights", f"vgg16={first_group_of_vgg()}", "--out", "new.safetensors"]
     code, _, err = run(capsys, "train", "style", *words)
-    assert code in (0, 1, 2)
-    assert "Traceback" not in err
+    assert code == 0, err
 
 
 # --- perceptual evaluate sr
