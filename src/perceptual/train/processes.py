@@ -10,6 +10,7 @@ PyTorch raises a RuntimeError in the others, which `Processes.lost` recognises.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -187,7 +188,14 @@ def _joined(device: str) -> Processes:
     from accelerate import PartialState
 
     PartialState(cpu=choose_device(device).type == "cpu")
+    atexit.register(_leave)
     return Processes(distributed.get_world_size(), distributed.get_rank())
+
+
+def _leave() -> None:
+    """End the threads of all groups before Python ends. With running threads, C++ can abort the process (SIGABRT)."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @lru_cache
