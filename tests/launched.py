@@ -3,6 +3,7 @@
 A job is {"words": the command line, "spoil": the name of a function below, "rank": the process in which it is called}.
 """
 
+import atexit
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from torch import Tensor
+from torch import Tensor, distributed
 
 from perceptual import cli
 from perceptual.data import Photographs
@@ -98,6 +99,7 @@ def broken(patch: Patch) -> None:
 
 
 if __name__ == "__main__":
+    atexit.register(lambda: print(f"[groups at the end: {distributed.is_initialized()}]"))  # called last
     for job in json.loads(sys.argv[1]):
         with pytest.MonkeyPatch.context() as patch:
             if job.get("spoil") and os.environ["RANK"] == str(job.get("rank", 1)):
