@@ -150,13 +150,10 @@ def quantise(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
 
 
 def convolves(channels: int, top: int) -> bool:
-    """Whether `convolve` can read levels up to `top` of so many channels here: on processors with AVX-512 VNNI.
-
-    Not on those with AMX: there PyTorch's 8-bit convolution is faster.
-    """
+    """Whether `convolve` can read levels up to `top` of so many channels here: on processors with AVX-512 VNNI."""
     library = compiled()
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    return library is not None and channels % UNITS[top] == 0 and bool(library.convolves()) and not amx
+
+    return library is not None and channels % UNITS[top] == 0 and bool(library.convolves())
 
 
 def ordered(filters: Tensor, unit: int) -> Tensor:
