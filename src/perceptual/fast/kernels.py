@@ -152,7 +152,6 @@ def quantise(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
 def convolves(channels: int, top: int) -> bool:
     """Whether `convolve` can read levels up to `top` of so many channels here: on processors with AVX-512 VNNI."""
     library = compiled()
-
     return library is not None and channels % UNITS[top] == 0 and bool(library.convolves())
 
 
