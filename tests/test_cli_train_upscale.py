@@ -359,6 +359,18 @@ def test_a_folder_of_pictures_is_one_set_of_its_name(capsys: Capture) -> None:
 
 
 @pytest.mark.usefixtures("no_sheet")
+def test_images_that_cannot_be_measured_are_named_in_the_document(capsys: Capture) -> None:
+    Path("photos/a.png").write_bytes(b"no picture")
+    Image.new("RGB", (40, 18)).save("photos/dot.png")
+    code, out, err = evaluate(capsys, "--data", "photos", "--scales", "4", "--json")
+    assert code == 0
+    assert "Skipped: photos/a.png is not an image" in err
+    (scale,) = json.loads(out)["scales"]
+    assert {row["image"] for row in scale["images"]} == {"0", "1", "2"}
+    assert [text.split(" is ")[0] for text in scale["skipped"]] == ["photos/a.png", "dot"]
+
+
+@pytest.mark.usefixtures("no_sheet")
 def test_each_scale_has_a_page_and_networks_are_measured_at_their_own(capsys: Capture) -> None:
     save_network("small", "c3s1-4 s2-3")
     words = ["--scales", "2", "4", "--networks", "small.safetensors", "x4.safetensors"]

@@ -59,7 +59,8 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         sets = super_resolution.read(config.data, scale)
         found = yield from super_resolution.measure(sets, scale, settings, paths)
         written.extend(report.write(found, config.out, settings))
-        results.add("scales", {"scale": scale, "table": found.table, "images": found.rows})
+        skipped = list(map(str, found.skipped))
+        results.add("scales", {"scale": scale, "table": found.table, "images": found.rows, "skipped": skipped})
         say(report.table(found.table), lines=True)
 
     for scale in config.scales:
