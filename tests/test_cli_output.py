@@ -129,6 +129,41 @@ def test_one_existing_file_is_named_without_a_count(capsys: Capture) -> None:
     assert_one_sentence(run(capsys, "stylize", "a.jpg", *STYLIZE, "-o", "out")[2], "out/a.jpg exists: add ")
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["a.jpg", "photos/a.jpg", "-o", "out"], "photos/a.jpg has the same output out/a.jpg as a.jpg"),
+        (["a.jpg", "a.png", "-o", "out", "--format", "png"], "a.png has the same output out/a.png as a.jpg"),
+        (["a.jpg", "a.png", "--format", "png", "--overwrite"], "a.png has the same output a_tiny.png as a.jpg"),
+        (["photos/0.jpg", "photos/a.jpg", "-o", "linked"], "photos/a.jpg has the same output linked/a.jpg as photos/0"),
+        (
+            ["a.jpg", "a_b.jpg", "-o", ".", "--suffix", "_b", "--overwrite"],
+            "of a.jpg would overwrite the input a_b.jpg",
+        ),
+        (["a.jpg", "a.png", "--style", "all", "-o", "out", "--format", "png"], "a.png has the same output out/a.png"),
+    ],
+)
+@pytest.mark.parametrize("command", ["stylize", "upscale"])
+def test_two_inputs_with_one_output_are_refused_before_anything_is_written(
+    capsys: Capture, command: str, words: list[str], part: str
+) -> None:
+    for name in ("photos/a.jpg", "a_b.jpg"):
+        Path(name).write_bytes(Path("a.jpg").read_bytes())
+    with Image.open("a.jpg") as image:
+        image.save("a.png")
+    Path("linked").mkdir()
+    Path("linked/0.jpg").symlink_to("a.jpg")
+    style = [] if "--style" in words else ["--style", "tiny.safetensors"]
+    before = sorted(Path().rglob("*"))
+    if command == "upscale":
+        style, words = [], [word for word in words if word not in ("--style", "all")]
+        part = part.replace("a_tiny.png", "a_x4.png")
+    code, out, err = run(capsys, command, *words, *style, "--device", "cpu")
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, part)
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_a_file_that_out_names_is_replaced(capsys: Capture) -> None:
     Path("b.png").write_bytes(b"old")
     assert run(capsys, "stylize", "a.jpg", *STYLIZE, "-o", "b.png")[0] == 0
