@@ -129,6 +129,41 @@ def test_one_existing_file_is_named_without_a_count(capsys: Capture) -> None:
     assert_one_sentence(run(capsys, "stylize", "a.jpg", *STYLIZE, "-o", "out")[2], "out/a.jpg exists: add ")
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["a.jpg", "photos/a.jpg", "-o", "out"], "photos/a.jpg has the same output out/a.jpg as a.jpg"),
+        (["a.jpg", "a.png", "-o", "out", "--format", "png"], "a.png has the same output out/a.png as a.jpg"),
+        (["a.jpg", "a.png", "--format", "png", "--overwrite"], "a.png has the same output a_tiny.png as a.jpg"),
+        (["photos/0.jpg", "photos/a.jpg", "-o", "linked"], "photos/a.jpg has the same output linked/a.jpg as photos/0"),
+        (
+            ["a.jpg", "a_b.jpg", "-o", ".", "--suffix", "_b", "--overwrite"],
+            "of a.jpg would overwrite the input a_b.jpg",
+        ),
+        (["a.jpg", "a.png", "--style", "all", "-o", "out", "--format", "png"], "a.png has the same output out/a.png"),
+    ],
+)
+@pytest.mark.parametrize("command", ["stylize", "upscale"])
+def test_two_inputs_with_one_output_are_refused_before_anything_is_written(
+    capsys: Capture, command: str, words: list[str], part: str
+) -> None:
+    for name in ("photos/a.jpg", "a_b.jpg"):
+        Path(name).write_bytes(Path("a.jpg").read_bytes())
+    with Image.open("a.jpg") as image:
+        image.save("a.png")
+    Path("linked").mkdir()
+    Path("linked/0.jpg").symlink_to("a.jpg")
+    style = [] if "--style" in words else ["--style", "tiny.safetensors"]
+    before = sorted(Path().rglob("*"))
+    if command == "upscale":
+        style, words = [], [word for word in words if word not in ("--style", "all")]
+        part = part.replace("a_tiny.png", "a_x4.png")
+    code, out, err = run(capsys, command, *words, *style, "--device", "cpu")
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, part)
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_a_file_that_out_names_is_replaced(capsys: Capture) -> None:
     Path("b.png").write_bytes(b"old")
     assert run(capsys, "stylize", "a.jpg", *STYLIZE, "-o", "b.png")[0] == 0
@@ -142,21 +177,21 @@ def test_files_are_painted_into_their_own_folder_under_another_name(capsys: Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("exit_code", "words", "part"),
     [
-        (["-o", "b.png", "--suffix", "_x"], "leave --suffix and --format out"),
-        (["-o", "b.png", "--format", "jpg"], "leave --suffix and --format out"),
-        (["--suffix", "x/y"], "part of a file name"),
-        (["--overwrite", "--skip-existing"], "contradict each other"),
-        (["--quality", "101"], "quality is 101; it must be a whole number from 1 to 100"),
-        (["--dpi", "0"], "dpi is 0.0; it must be a number from 1 to 100,000"),
-        (["photos", "-o", "-"], "is for one picture"),
-        (["--strength", "2"], "strength is 2.0"),
+        (1, ["-o", "b.png", "--suffix", "_x"], "leave --suffix and --format out"),
+        (1, ["-o", "b.png", "--format", "jpg"], "leave --suffix and --format out"),
+        (2, ["--suffix", "x/y"], "part of a file name"),
+        (2, ["--overwrite", "--skip-existing"], "contradict each other"),
+        (2, ["--quality", "101"], "quality is 101; it must be a whole number from 1 to 100"),
+        (2, ["--dpi", "0"], "dpi is 0.0; it must be a number from 1 to 100,000"),
+        (2, ["photos", "-o", "-"], "is for one picture"),
+        (2, ["--strength", "2"], "strength is 2.0"),
     ],
 )
-def test_contradictions_are_one_sentence(capsys: Capture, words: list[str], part: str) -> None:
+def test_contradictions_are_one_sentence(capsys: Capture, exit_code: int, words: list[str], part: str) -> None:
     code, out, err = run(capsys, "stylize", "a.jpg", *words, *STYLIZE)
-    assert (code in (1, 2), out) == (True, "")
+    assert (code, out) == (exit_code, "")
     assert_one_sentence(err, part)
     assert sorted(os.listdir(".")) == ["a.jpg", "photos", "tiny.safetensors"]
 
@@ -259,20 +294,20 @@ def test_stdin_goes_to_a_file(capsys: Capture, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("words", "stdin", "part"),
+    ("exit_code", "words", "stdin", "part"),
     [
-        (["-"], b"", "stdin is empty"),
-        (["-"], b"no picture", "stdin is not an image"),
-        (["-", "a.jpg"], b"", "stdin (-) is for one picture"),
-        (["a.jpg", "photos", "-o", "-"], b"", "stdout (-) is for one picture"),
-        (["-", "--suffix", "_x"], b"", "stdout has no name"),
+        (1, ["-"], b"", "stdin is empty"),
+        (1, ["-"], b"no picture", "stdin is not an image"),
+        (2, ["-", "a.jpg"], b"", "stdin (-) is for one picture"),
+        (2, ["a.jpg", "photos", "-o", "-"], b"", "stdout (-) is for one picture"),
+        (2, ["-", "--suffix", "_x"], b"", "stdout has no name"),
     ],
 )
 def test_mistakes_with_streams_are_one_sentence(
-    capsys: Capture, monkeypatch: pytest.MonkeyPatch, words: list[str], stdin: bytes, part: str
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, exit_code: int, words: list[str], stdin: bytes, part: str
 ) -> None:
     out = streams(monkeypatch, stdin)
-    assert cli.main(["stylize", *words, *STYLIZE]) in (1, 2)
+    assert cli.main(["stylize", *words, *STYLIZE]) == exit_code
     assert out.getvalue() == b""
     assert part in capsys.readouterr().err.splitlines()[0]
 

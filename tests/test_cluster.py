@@ -282,7 +282,7 @@ def test_flags_of_the_engine_need_the_engine(capsys: Capture) -> None:
 
 def test_stdin_is_refused(capsys: Capture) -> None:
     code, _, err = run(capsys, "stylize", "-", "-o", "memory://out")
-    assert code == 1
+    assert code == 2
     assert_one_sentence(err, "- (stdin, stdout) is for")
 
 

@@ -258,6 +258,49 @@ def test_a_pipe_in_the_way_is_one_sentence_and_stays(tmp_path: Path) -> None:
 
 
 @posix
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_the_file_it_leads_to_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "store").mkdir()
+    file, first, second = tmp_path / "store/file", tmp_path / "first.png", tmp_path / "second.png"
+    first.symlink_to("store/file")
+    second.symlink_to(first)
+    if there:
+        file.write_text("old")
+        file.chmod(0o600)
+    with write_beside(second) as temporary:
+        assert (temporary.name, temporary.parent.resolve().parent) == ("second.png", file.parent)
+        temporary.write_text("new")
+    assert file.read_text() == "new"
+    assert not there or file.stat().st_mode & 0o777 == 0o600
+    assert first.is_symlink()
+    assert second.is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["first.png", "second.png", "store"]
+    assert os.listdir(tmp_path / "store") == ["file"]
+
+
+@posix
+def test_a_link_into_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("disk/a.png")
+    told = r"a\.png: a folder in its path, or in that of its link, is missing"
+    with (
+        pytest.raises(OutputError, match=told),
+        write_beside(tmp_path / "a.png"),
+    ):
+        pytest.fail("there is nothing to write to")
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a link away")
+def test_a_link_of_another_user_is_replaced_and_not_followed(old: Path) -> None:
+    link = old.with_name("link.png")
+    link.symlink_to(old)
+    os.lchown(link, 65534, -1)
+    with write_beside(link) as temporary:
+        temporary.write_text("new")
+    assert (old.read_text(), link.is_symlink(), link.read_text()) == ("old", False, "new")
+
+
+@posix
 def test_links_in_a_circle_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")

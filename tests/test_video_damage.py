@@ -170,7 +170,7 @@ def test_what_does_not_go_together_is_said_before_the_film_is_opened(
 def test_a_codec_that_this_pyav_lacks_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perceptual.video.writer._can_encode", lambda name: name in ("libx264", "ffv1"))
     clips.make("a.mp4")
-    with pytest.raises(ConfigError, match="This PyAV cannot encode hevc; choose one of h264, ffv1 as --codec"):
+    with pytest.raises(OutputError, match="This PyAV cannot encode hevc; choose one of h264, ffv1 as --codec"):
         Conversion("a.mp4", "b.mp4", config=VideoConfig(codec="hevc"))
 
 

@@ -219,7 +219,7 @@ def test_frames_that_are_there_are_not_replaced() -> None:
         convert("a.mp4", "out/%d.png")
     with pytest.raises(ConfigError, match="--crf has no effect"):
         convert("a.mp4", "new/%d.png", crf=5)
-    with pytest.raises(OutputError, match="has no ending that can be written"):
+    with pytest.raises(ConfigError, match="has no ending that can be written"):
         convert("a.mp4", "new/%d.gif")
     assert Path("out/7.png").read_bytes() == before
     assert not Path("new").exists()

@@ -10,7 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from perceptual.cli.weights import fetch_missing, known_paths
+from perceptual.cli.help import check_weights
+from perceptual.cli.weights import fetch_missing
 from perceptual.errors import ConfigError, WeightsError
 from perceptual.losses import weights
 from perceptual.losses.weights import (
@@ -135,7 +136,7 @@ def test_what_cannot_be_downloaded_says_so_before_any_download(cache: Path, monk
 def test_the_learned_weights_of_lpips_are_a_file_by_its_path_too(cache: Path) -> None:
     paths = {name: cache.with_name(name) for name in ("alexnet-torchvision", "lpips")}
     paths["alexnet-torchvision"].touch()
-    assert known_paths([f"{name}={path}" for name, path in paths.items()]) == paths
+    check_weights([f"{name}={path}" for name, path in paths.items()])
     fetch_missing(["alexnet-torchvision:relu1"], paths)
     with pytest.raises(ConfigError, match="names 'lpips', but the losses use vgg16"):
         fetch_missing(["vgg16:relu2_2"], {"lpips": paths["lpips"]})

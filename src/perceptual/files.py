@@ -29,28 +29,28 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     On Linux the temporary path goes through a descriptor of that folder. So nobody can put a link in its place, even if
     others may write to the parent folder.
 
-    An existing file keeps its permissions when it is replaced. Missing parent folders are made. On any failure,
-    including Ctrl-C, the hidden folder is removed and an existing file at `path` is not changed. The hidden folder of a
-    killed process is removed the next time a process writes to the same parent folder.
+    An existing file keeps its permissions when it is replaced. Missing parent folders are made. If `path` is a link, it
+    stays, and all this happens to the file that it leads to, whose folder must exist. On any failure, including Ctrl-C,
+    the hidden folder is removed and an existing file at `path` is not changed. The hidden folder of a killed process is
+    removed the next time a process writes to the same parent folder.
 
     Raises:
-        OutputError: the disk is full, permission is denied, `path` is a folder or not a regular file, or another
-            process exchanged the temporary file.
+        OutputError: the disk is full, permission is denied, `path` is no regular file, or its temporary was exchanged.
     """
-    target = Path(path)
+    name = Path(path)
     try:
-        mode = _mode_of(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        mode = _mode_of(name)
+        target = _followed(name)
         _remove_leftovers(target.parent)
         with _hidden_folder(target) as folder:
-            temporary = folder / target.name
+            temporary = folder / name.name  # its ending tells the format
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
             file = os.open(temporary, flags, 0o666)  # less the umask
             try:
                 yield temporary
                 if not os.path.samestat(os.fstat(file), os.lstat(temporary)):
                     raise OutputError(
-                        f"Cannot write {target}: another process exchanged the file; run the command again."
+                        f"Cannot write {name}: another process exchanged the file; run the command again."
                     )
                 if mode is not None and hasattr(os, "fchmod"):
                     os.fchmod(file, mode)
@@ -61,7 +61,18 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     except PerceptualError:
         raise
     except OSError as error:
-        raise OutputError(f"Cannot write {target}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write {name}: {_explain(error)}") from error
+
+
+def _followed(path: Path) -> Path:
+    """The file that a link leads to, also if it is missing; `path` itself if it is no link, and its folder is made.
+
+    Another user's link is not followed but replaced: in a shared folder it could lead to any file of this user.
+    """
+    if not os.path.islink(path) or (sys.platform != "win32" and os.lstat(path).st_uid not in (0, os.geteuid())):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+    return Path(os.path.realpath(path))
 
 
 def _mode_of(target: Path) -> int | None:
@@ -265,6 +276,7 @@ def _explain(error: OSError) -> str:
         errno.EACCES: "permission is denied; choose a folder that you may write to.",
         errno.EPERM: "permission is denied; choose a folder that you may write to.",
         errno.EROFS: "that disk is read-only; choose another folder.",
+        errno.ENOENT: "a folder in its path, or in that of its link, is missing; choose another path.",
         errno.ENOTDIR: "part of its path is a file, not a folder; choose another path.",
         errno.EEXIST: "part of its path is a file, not a folder; choose another path.",
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",

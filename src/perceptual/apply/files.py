@@ -61,7 +61,8 @@ def plan_outputs(
     existing: "refuse" raises an error for outputs that exist in a folder, and numbers those next to their inputs.
 
     Raises:
-        ImageError: an input matches no image. OutputError: an output would replace its input, or exists already.
+        ImageError: an input matches no image. OutputError: an output would replace an input, two inputs have the same
+            output, or an output exists already.
     """
     out = None if out is None else Path(os.path.expanduser(out))
     names = [os.path.expanduser(str(entry)) for entry in inputs]
@@ -76,12 +77,26 @@ def plan_outputs(
         pairs, existing = [(found[0].path, out)], "replace"
     else:
         pairs = _in_folder(found, names, out, mark=mark, ending=ending)
-    for source, target in pairs:
-        if _real(source) == _real(target):
-            raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
+    _refuse_collisions(pairs, inputs_kept=existing != "replace")
     if existing == "refuse":
         _refuse_existing([target for _, target in pairs if os.path.exists(target)])
     return pairs
+
+
+def _refuse_collisions(pairs: Sequence[tuple[Path, Path]], *, inputs_kept: bool) -> None:
+    """Raise an OutputError if a file would be written twice, or an input would be replaced.
+
+    inputs_kept: outputs may be inputs of other pairs; they are refused or skipped because they exist.
+    """
+    inputs, taken = {_real(source): source for source, _ in pairs}, dict[str, Path]()
+    for source, target in pairs:
+        place = _real(target)
+        if place == _real(source):
+            raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
+        if place in inputs and not inputs_kept:
+            raise OutputError(f"The output of {source} would overwrite the input {inputs[place]}: choose another -o.")
+        if (first := taken.setdefault(os.path.normcase(place), source)) != source:
+            raise OutputError(f"{source} has the same output {target} as {first}: rename it, or give it another -o.")
 
 
 def _refuse_existing(there: Sequence[Path]) -> None:

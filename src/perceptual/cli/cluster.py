@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from perceptual.cli import results
+from perceptual.cli.help import WrongCommandLine
 from perceptual.cli.terminal import FAILED, INTERRUPTED, complain, say, stop_on_signal, tell
 from perceptual.config import EngineConfig
-from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
     from perceptual.apply import Outcome
@@ -65,7 +65,7 @@ def run_far(inputs: Sequence[str], out: Path | None, config: Any, start: Start, 
     from perceptual import cluster
 
     if "-" in (*inputs, str(out)):
-        raise ConfigError("- (stdin, stdout) is for --engine local and files of this machine: give names of files.")
+        raise WrongCommandLine("- (stdin, stdout) is for --engine local and files on this machine: give file names.")
     names = [cluster.without_file_scheme(name) for name in inputs]
     where = None if out is None else cluster.as_url(out) or cluster.without_file_scheme(str(out))
     plan = cluster.plan(names, where, naming, overwrite=config.overwrite)

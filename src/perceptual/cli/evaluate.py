@@ -14,8 +14,8 @@ import tyro
 from perceptual.cli import results
 from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import INTERRUPTED, say, show, stop_on_signal, tell, with_bar
-from perceptual.cli.weights import fetch_missing, known_paths
-from perceptual.config import EvaluateConfig, Range, check
+from perceptual.cli.weights import fetch_missing
+from perceptual.config import EvaluateConfig, Range, check, weight_paths
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
     from perceptual.reproduce import report, super_resolution
 
     settings = EvaluateConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(EvaluateConfig)})
-    paths = known_paths(config.weights)
+    paths = weight_paths(config.weights)
     for scale, methods in own_methods(config.networks, device=config.device).items():
         if scale not in config.scales:
             raise ConfigError(f"{next(iter(methods))} enlarges {scale} times: add {scale} to --scales.")
@@ -59,7 +59,8 @@ def evaluate_sr(arguments: Sequence[str]) -> int:
         sets = super_resolution.read(config.data, scale)
         found = yield from super_resolution.measure(sets, scale, settings, paths)
         written.extend(report.write(found, config.out, settings))
-        results.add("scales", {"scale": scale, "table": found.table, "images": found.rows})
+        skipped = list(map(str, found.skipped))
+        results.add("scales", {"scale": scale, "table": found.table, "images": found.rows, "skipped": skipped})
         say(report.table(found.table), lines=True)
 
     for scale in config.scales:
@@ -119,7 +120,7 @@ def evaluate_style(arguments: Sequence[str]) -> int:
     from perceptual.measure import style
     from perceptual.reproduce import report
 
-    paths = known_paths(config.weights)
+    paths = weight_paths(config.weights)
     pixels = images.read(config.painting).pixels
     painting = images.resize(pixels, longer_side=min(config.painting_size, max(pixels.shape[-2:])))
     photos, skipped = style.read_photos(config.inputs, config.size)

@@ -15,7 +15,8 @@ import tyro
 from perceptual.cli.flags import REQUIRED, Flag, described, groups, shown
 from perceptual.cli.terminal import fail, show
 from perceptual.cli.usage import empty_path, sentence
-from perceptual.errors import ConfigError
+from perceptual.config import weight_paths
+from perceptual.errors import ConfigError, PerceptualError
 
 T = TypeVar("T")
 
@@ -30,6 +31,19 @@ _SETTINGS = "\0settings"
 
 class WrongCommandLine(ConfigError):
     """The words of a command are wrong by themselves. Raised before any file is opened; the exit code is 2."""
+
+
+@contextlib.contextmanager
+def words(kind: type[PerceptualError] = ConfigError) -> Iterator[None]:
+    """Errors of this kind in the block are about the words of the command: the block opens no file.
+
+    Raises:
+        WrongCommandLine: in place of an error of that kind.
+    """
+    try:
+        yield
+    except kind as error:
+        raise WrongCommandLine(str(error)) from error
 
 
 class _Settings(Exception):
@@ -52,7 +66,7 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
     command: its name, such as "train style". default: an instance with the defaults; None for those of the class.
 
     Raises:
-        WrongCommandLine: a value is out of range, or options contradict each other.
+        WrongCommandLine: a value is out of range, options contradict each other, or --weights names no loss network.
         SystemExit: with code 2 for an unknown option, a missing word or a value of another type.
     """
     if _SETTINGS in arguments:
@@ -70,15 +84,29 @@ def parse(kind: type[T], arguments: Sequence[str], command: str, default: T | No
         raise SystemExit(2)
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed):
+        with words(), contextlib.redirect_stderr(printed):
             if default is None:
-                return tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
-            return tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
-    except ConfigError as error:  # a value is out of range, or options contradict each other
-        raise WrongCommandLine(str(error)) from error
+                config = tyro.cli(kind, args=arguments, prog=f"perceptual {command}")
+            else:
+                config = tyro.cli(kind, args=arguments, prog=f"perceptual {command}", default=default)
+            check_weights(getattr(config, "weights", ()))
+            return config
     except SystemExit:
         fail(f"{sentence(printed.getvalue(), _flags(kind, default), arguments)} See `perceptual {command} --help`.")
         raise
+
+
+def check_weights(pairs: Iterable[str]) -> None:
+    """Check the NAME=FILE of --weights. The learned weights of LPIPS are "lpips".
+
+    Raises:
+        ConfigError: a part has no "=", or there is no loss network of that name.
+    """
+    if paths := weight_paths(pairs):
+        from perceptual.losses.weights import PRETRAINED
+
+        if unknown := [name for name in paths if name not in (*PRETRAINED, "lpips")]:
+            raise ConfigError(f"--weights names {unknown[0]!r}; choose one of {', '.join(PRETRAINED)} or lpips.")
 
 
 def _flags(kind: Any, default: Any) -> list[Flag]:

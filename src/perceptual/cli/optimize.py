@@ -7,15 +7,16 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import WrongCommandLine, parse
+from perceptual.cli.help import parse, words
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight, weight_paths
+from perceptual.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from perceptual.images import Picture
@@ -30,6 +31,9 @@ class _Files:
     """Weight files of loss networks, as NAME=FILE. Others come from the cache or are downloaded."""
     overwrite: bool = False
     """Overwrite --out if it exists."""
+
+
+_F = TypeVar("_F", bound=_Files)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,17 @@ class _Texture(OptimizeConfig, _Files):
     tv_weight: Weight = 0.0
     """Weight of total variation, 0 to 1e+12, relative to the total variation of white noise."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init == "content":
+            raise ConfigError("A texture has no content image to start from: use --init noise.")
+        if not self.layers:
+            raise ConfigError("Name at least one layer.")
+
 
 def optimize_style(arguments: Sequence[str]) -> int:
     """perceptual optimize style CONTENT STYLE: paint one photo. Returns the exit code."""
-    config = parse(_Style, arguments, "optimize style")
+    config = _parsed(_Style, arguments, "optimize style")
     from perceptual import images, optimize
 
     photograph, painting = images.read(config.content), images.read(config.style).pixels
@@ -97,7 +108,7 @@ def optimize_style(arguments: Sequence[str]) -> int:
 
 def invert(arguments: Sequence[str]) -> int:
     """perceptual optimize invert IMAGE: reconstruct an image from its features. Returns the exit code."""
-    config = parse(_Invert, arguments, "optimize invert")
+    config = _parsed(_Invert, arguments, "optimize invert")
     from perceptual import images, optimize
 
     picture = images.read(config.image)
@@ -108,13 +119,23 @@ def invert(arguments: Sequence[str]) -> int:
 
 def texture(arguments: Sequence[str]) -> int:
     """perceptual optimize texture IMAGE: make an image with the same style. Returns the exit code."""
-    config = parse(_Texture, arguments, "optimize texture")
+    config = _parsed(_Texture, arguments, "optimize texture")
     from perceptual import images, optimize
 
     picture = images.read(config.image)
     paths = _check(config, config.layers, (config.image,))
     run = optimize.texture(picture.pixels, config.layers, tv_weight=config.tv_weight, config=config, paths=paths)
     return _run(run, config, dataclasses.replace(picture, alpha=None))  # a texture has no outline
+
+
+def _parsed(kind: type[_F], arguments: Sequence[str], command: str) -> _F:
+    """As `parse`, and the ending of --out is checked."""
+    config = parse(kind, arguments, command)
+    from perceptual import images
+
+    with words(OutputError):
+        images.check_ending(config.out)
+    return config
 
 
 def _side_paths(out: Path) -> tuple[Path, Path]:
@@ -124,15 +145,11 @@ def _side_paths(out: Path) -> tuple[Path, Path]:
 
 def _check(config: _Files, layers: Sequence[str], inputs: Sequence[Path]) -> dict[str, Path]:
     """Check the output before the work starts, and download missing loss networks; returns their weight files."""
-    from perceptual import images
     from perceptual.files import check_folder, check_new, check_no_input
 
     out = config.out
-    images.check_ending(out)
     check_new(out, _side_paths(out), overwrite=config.overwrite)
     check_no_input(out, inputs)
-    if not layers:
-        raise WrongCommandLine("Name at least one layer.")
     check_folder(out.parent)
     paths = weight_paths(config.weights)
     fetch_missing(layers, paths)

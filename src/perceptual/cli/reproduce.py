@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.help import parse
+from perceptual.cli.help import parse, words
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, tell, with_bar
-from perceptual.cli.weights import known_paths
-from perceptual.config import ReproduceConfig
+from perceptual.config import ReproduceConfig, weight_paths
 from perceptual.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,15 +42,17 @@ def reproduce(arguments: Sequence[str]) -> int:
 
     Returns the exit code.
     """
-    from perceptual.reproduce import EXPERIMENTS
+    from perceptual.reproduce import EXPERIMENTS, find_experiment
     from perceptual.reproduce import reproduce as run
 
     listed = "; ".join(f"{name}: {module.ABOUT}" for name, module in EXPERIMENTS.items())
     _Reproduce.__doc__ = (_Reproduce.__doc__ or "").replace("EXPERIMENTS", listed)
     config = parse(_Reproduce, arguments, "reproduce")
+    with words():
+        find_experiment(config.name)
     if os.path.isfile(config.out):
         raise ConfigError(f"{config.out} is a file: give a folder to write to.")
-    paths = known_paths(config.weights)
+    paths = weight_paths(config.weights)
     settings = ReproduceConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(ReproduceConfig)})
     written: list[Path] = []
 

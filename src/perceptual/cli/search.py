@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perceptual.cli import results
-from perceptual.cli.help import WrongCommandLine
+from perceptual.cli.help import words
 from perceptual.cli.terminal import say, show, tell
 from perceptual.config import weight_paths
 
@@ -34,9 +34,9 @@ def search(
     from perceptual.train import side_path
     from perceptual.train.search import compare, parse_search, read_held_out, trials
 
-    if not config.style or config.data is None or config.out is None:
-        raise WrongCommandLine("Training needs --style PAINTING and --data FOLDER, a folder of photographs.")
-    planned = trials(config.out, settings, config.search or "")
+    assert config.out is not None  # `train` has checked it
+    with words():
+        planned = trials(config.out, settings, config.search or "")
     photographs = processes.together(lambda: read_held_out(config.held_out, config.data, settings.train.size))
     table, sheet = (side_path(config.out, f".search{end}") for end in (".csv", ".png"))
     runs = list(planned.values())

@@ -12,7 +12,7 @@ from perceptual.cli import results
 from perceptual.cli.files import STREAM, Files, Work, is_stdout, run_files
 from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import complain, show, with_bar
-from perceptual.config import PaintOptions, Range
+from perceptual.config import PaintOptions, Range, weight_paths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,10 +51,9 @@ def suggest(arguments: Sequence[str]) -> int:
     if len(config.inputs) != 1 or (config.inputs[0] != STREAM and os.path.isdir(config.inputs[0])):
         raise WrongCommandLine("perceptual suggest looks at one photo: give one file.")
     from perceptual.apply import Stylizer
-    from perceptual.cli.weights import known_paths
     from perceptual.measure.content import content_distances
 
-    paths = known_paths(config.weights)
+    paths = weight_paths(config.weights)
 
     def ranked(photograph: Tensor, paintings: Mapping[str, Tensor]) -> Sequence[tuple[str, Tensor]]:
         found, measure = content_distances(photograph, paintings, paths=paths)

@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from perceptual.cli import results, run_file
-from perceptual.cli.help import WrongCommandLine, parse
+from perceptual.cli.help import WrongCommandLine, check_weights, parse, words
 from perceptual.cli.terminal import INTERRUPTED, be_silent, say, show, stop_on_signal, with_bar
 from perceptual.cli.weights import fetch_missing
 from perceptual.config import from_dict, to_dict, weight_paths
@@ -44,11 +44,14 @@ def train(name: str, arguments: Sequence[str]) -> int:
         task = find_task(name)
         command = _command(task)
         config = parse(command, arguments, f"train {name}", _defaults(task, command, arguments))
-        config = task.complete(config)
+        with nullcontext() if config.config else words():
+            config = task.complete(config)
         if config.dry_run:
             results.put(settings=to_dict(config))
             show(json.dumps(to_dict(config), indent=2, ensure_ascii=False), lines=True)
             return 0
+        if config.data is None or config.out is None or not getattr(config, "style", True):
+            raise WrongCommandLine(f"Training needs {task.needs}.")
         from perceptual.train import join
 
         processes = join(config.device)
@@ -79,7 +82,8 @@ def _defaults(task: type[Task], command: type[Any], arguments: Sequence[str]) ->
     """The values of the flags that are not typed: those of the file that --config names, then those of the recipe."""
     path = _value_of("--config", arguments)
     if path is None:
-        return command(**task.defaults(lambda flag: _value_of(flag, arguments)))
+        with words():
+            return command(**task.defaults(lambda flag: _value_of(flag, arguments)))
     if _value_of("--recipe", arguments):
         raise WrongCommandLine("--config and --recipe both give all settings: leave one of them out.")
     held = run_file.read(path, task.name, command(**task.defaults(lambda flag: None)))
@@ -91,7 +95,9 @@ def _defaults(task: type[Task], command: type[Any], arguments: Sequence[str]) ->
     try:
         defaults = task.defaults(given)
         settings = run_file.merged(to_dict(defaults["settings"]), held.pop("settings", {}))
-        return command(**{**defaults, **held, "settings": from_dict(task.Settings, settings)})
+        found = command(**{**defaults, **held, "settings": from_dict(task.Settings, settings)})
+        check_weights(found.weights)
+        return found
     except ConfigError as error:
         raise ConfigError(f"--config {path}: {error}") from error
 
@@ -158,8 +164,6 @@ def _check_files(task: type[Task], config: Any, settings: str) -> None:
     from perceptual.files import check_no_input
     from perceptual.train import check_out, side_path
 
-    if config.data is None or config.out is None:
-        raise WrongCommandLine(f"Training needs {task.needs}.")
     check_no_input(config.out, [*task.files(config), config.start_from or "", *weight_paths(config.weights).values()])
     check_out(config.out, resume=config.resume, overwrite=config.overwrite)
     side = side_path(config.out, ".toml")

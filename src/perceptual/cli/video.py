@@ -14,7 +14,7 @@ import tyro
 
 from perceptual.cli import results
 from perceptual.cli.cluster import is_far, placed, run_far
-from perceptual.cli.help import parse
+from perceptual.cli.help import parse, words
 from perceptual.cli.pictures import open_stylizer, open_upscaler, try_out
 from perceptual.cli.terminal import FAILED, INTERRUPTED, fail, is_quiet, say, stop_on_signal, with_bar
 from perceptual.config import EngineConfig, VideoConfig
@@ -62,7 +62,8 @@ def video(arguments: Sequence[str]) -> int:
         return _far(placed(config))
     from perceptual.video import Conversion, check_conversion
 
-    check_conversion(config.input, config.out, config)  # before a network is loaded
+    with words():  # before a network is loaded
+        check_conversion(config.input, config.out, config)
     convert, settle = _stages(config)
     conversion = Conversion(config.input, config.out, convert, settle=settle, config=config)
     began = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,6 @@ import tyro
 from perceptual.cli import results
 from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import say, show, tell, with_bar
-from perceptual.config import weight_paths
 from perceptual.errors import ConfigError
 
 
@@ -71,20 +70,6 @@ def fetch(arguments: Sequence[str]) -> int:
         results.add("loss_networks", {"name": name, "file": locate(name)})
         tell(locate(name))
     return 0
-
-
-def known_paths(pairs: Iterable[str]) -> dict[str, Path]:
-    """Like `weight_paths`, and check that the loss networks exist. The learned weights of LPIPS are "lpips".
-
-    Raises:
-        WrongCommandLine: a part has no "=", or there is no such loss network.
-    """
-    from perceptual.losses.weights import PRETRAINED
-
-    paths = weight_paths(pairs)
-    if unknown := [name for name in paths if name not in (*PRETRAINED, "lpips")]:
-        raise WrongCommandLine(f"--weights names {unknown[0]!r}; choose one of {', '.join(PRETRAINED)} or lpips.")
-    return paths
 
 
 def fetch_missing(layers: Sequence[str], paths: dict[str, Path]) -> None:

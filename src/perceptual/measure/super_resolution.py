@@ -187,12 +187,17 @@ def distances_at_hand(
 
 
 def evaluate(
-    sets: Sets, methods: Mapping[str, Method], scale: int, *, distances: Mapping[str, PerceptualDistance] | None = None
+    sets: Sets,
+    methods: Mapping[str, Method],
+    scale: int,
+    *,
+    distances: Mapping[str, PerceptualDistance] | None = None,
+    skipped: list[ImageError] | None = None,
 ) -> Generator[Step, None, list[Row]]:
     """Measure each method on each image. A generator of Steps that returns the rows.
 
     sets: originals by name of the data set. methods: functions that enlarge, by name. scale: 2 or more. distances:
-        perceptual distances by name.
+        perceptual distances by name. skipped: a list that gets an error for each skipped image.
 
     Images that cannot be read or are too small are skipped; the last Step lists them.
 
@@ -201,7 +206,7 @@ def evaluate(
     """
     total = sum(map(len, sets.values()))
     rows: list[Row] = []
-    skipped: list[ImageError] = []
+    skipped = [] if skipped is None else skipped
     done = 0
     for name, originals in sets.items():
         for original in originals:

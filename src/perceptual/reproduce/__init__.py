@@ -44,6 +44,17 @@ EXPERIMENTS: dict[str, ModuleType] = {
 }
 
 
+def find_experiment(name: str) -> ModuleType:
+    """The experiment with this name, a key of EXPERIMENTS.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
+    return EXPERIMENTS[name]
+
+
 def reproduce(
     name: str,
     out: str | Path,
@@ -64,11 +75,10 @@ def reproduce(
         WeightsError, CheckpointError, ImageError: a file that the experiment needs is missing or damaged.
         OutputError: a file would be replaced, or `out` cannot be written.
     """
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"There is no experiment {name!r}; choose one of {', '.join(EXPERIMENTS)}.")
+    experiment = find_experiment(name)
     check_out(name, Path(out), overwrite=overwrite)
     config = config or ReproduceConfig()
-    steps = EXPERIMENTS[name].run(Lab(config, Path(out), paths or {}))
+    steps = experiment.run(Lab(config, Path(out), paths or {}))
     first = next(steps)  # errors in the settings are raised here, before the folder is created
     check_folder(out)
     yield first

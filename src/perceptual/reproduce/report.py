@@ -44,6 +44,7 @@ class Report:
     paper: what the paper found, as text.
     found: what was found here, as text.
     differences: sentences about differences from the paper's set-up.
+    skipped: an error for each image that was left out.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Report:
     paper: str
     found: str = ""
     differences: Sequence[str] = field(default_factory=list)
+    skipped: Sequence[Exception] = ()
 
 
 def check_out(name: str, out: Path, *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from perceptual.checkpoints import read_card, shipped
 from perceptual.config import EvaluateConfig
-from perceptual.errors import ConfigError
+from perceptual.errors import ConfigError, ImageError
 from perceptual.events import Step
 from perceptual.measure.metrics import psnr, ssim
 from perceptual.measure.super_resolution import (
@@ -128,7 +128,8 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
     methods = shipped_methods(scale, device=config.device)
     methods |= own_methods(config.networks, device=config.device).get(scale, {})
     distances = distances_at_hand(config.distances, paths=paths, device=config.device)
-    rows = yield from evaluate(sets, methods, scale, distances=distances)
+    skipped: list[ImageError] = []
+    rows = yield from evaluate(sets, methods, scale, distances=distances, skipped=skipped)
     measured = {(row.set, row.image) for row in rows}
     turns = itertools.zip_longest(
         *([each for each in group if (name, each.name) in measured] for name, group in sets.items())
@@ -145,6 +146,7 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
         f"are 0 for equal images. The crops are {CROP} px wide and show the place with the most detail; their PSNR / "
         "SSIM is that of the whole image.",
         [*DIFFERENCES, *_cards()],
+        skipped,
     )
 
 

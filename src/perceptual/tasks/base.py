@@ -184,10 +184,14 @@ class Task:
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """Fill in flags that follow from other flags, such as the name of --out.
+        """Fill in flags that follow from other flags, such as the name of --out, and check them. No file is opened.
 
         config: an instance of Command. Returns the complete one.
+
+        Raises:
+            ConfigError: flags contradict each other, or one is missing.
         """
+        cls.new_network(config.settings)
         return config
 
     @classmethod
@@ -197,12 +201,11 @@ class Task:
 
     @classmethod
     def prepare(cls, config: Any) -> Any:
-        """Check the flags of the command before anything is downloaded. Returns `prepared` for `from_command`.
+        """Check the files of the command before anything is downloaded. Returns `prepared` for `from_command`.
 
         Raises:
-            ConfigError, ImageError, CheckpointError: a flag or a file is wrong.
+            ConfigError, ImageError, CheckpointError: a file is wrong, or a flag does not fit it.
         """
-        cls.new_network(config.settings)
 
     @classmethod
     def layers(cls, settings: Any) -> Sequence[str]:

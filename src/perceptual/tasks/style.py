@@ -71,6 +71,8 @@ class TrainStyleCommand(TrainCommand):
         super().__post_init__()
         object.__setattr__(self, "style", tuple(Path(os.path.expanduser(path)) for path in self.style))
         object.__setattr__(self, "held_out", self.held_out and Path(os.path.expanduser(self.held_out)))
+        if self.search and not self.held_out:
+            raise ConfigError("--search needs photos that are not used for training: add --held-out FOLDER.")
         if self.held_out and not self.search:
             raise ConfigError("--held-out is for --search: add --search tv_weight=1e-6,1e-5,1e-4, or leave it out.")
 
@@ -249,7 +251,11 @@ class Style(Task):
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """Set --out to the name of the first painting if it was not given."""
+        """Check the settings and the names of the paintings, and set --out to the first name if it was not given."""
+        if config.style:
+            check_names(config.style, config.settings)
+        if config.settings.train.style_steps and not config.start_from:
+            raise ConfigError("--style-steps needs a trained network: give one with --from gallery.")
         if config.style and config.out is None:
             return replace(config, out=Path(f"{config.style[0].stem}.safetensors"))
         return config
@@ -262,11 +268,7 @@ class Style(Task):
 
     @classmethod
     def prepare(cls, config: Any) -> Paintings:
-        """Read the paintings, and check that the settings fit them and the network to start from."""
-        if not config.style:
-            raise ConfigError(f"Training needs {cls.needs}.")
-        if config.settings.train.style_steps and not config.start_from:
-            raise ConfigError("--style-steps needs a trained network: give one with --from gallery.")
+        """Read the paintings, and check that the settings fit the network to start from."""
         paintings = read_paintings(config.style, config.settings)
         if config.start_from:
             read_base(config.start_from, config.settings.network)
@@ -302,9 +304,19 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
     styles: files of paintings; the file name gives the name of the style. recipe: the settings of the run.
 
     Raises:
+        ConfigError: as `check_names`. ImageError: a painting cannot be read.
+    """
+    names = check_names(styles, recipe)
+    pixels = [read_painting(path, recipe) for path in styles]
+    return {name: (sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+
+
+def check_names(styles: Sequence[str | Path], recipe: StyleRecipe) -> list[str]:
+    """The names of the styles, checked together with the settings of the run. No file is opened.
+
+    Raises:
         ConfigError: there are no paintings, two have the same name, or several are given without conditional instance
             normalisation; the architecture is invalid; or `style_steps` is set for a network without gamma and beta.
-        ImageError: a painting cannot be read.
     """
     names, norm = [style_name(path) for path in styles], recipe.network.norm
     layers = parse_architecture(recipe.network.architecture, 1 if recipe.network.channels == "luma" else 3)
@@ -319,8 +331,7 @@ def read_paintings(styles: Sequence[str | Path], recipe: StyleRecipe) -> dict[st
         raise ConfigError(
             f"--styles is {recipe.network.styles}, but {len(names)} paintings are given: leave --styles out."
         )
-    pixels = [read_painting(path, recipe) for path in styles]
-    return {name: (sha256_of(path), p) for name, path, p in zip(names, styles, pixels, strict=True)}
+    return names
 
 
 def read_painting(path: str | Path, recipe: StyleRecipe) -> Tensor:

@@ -249,14 +249,14 @@ class Upscale(Task):
 
     @classmethod
     def complete(cls, config: Any) -> Any:
-        """Set --out to the name of the scale if it was not given."""
+        """Check the scale, and set --out to its name if it was not given."""
+        if (scale := cls.new_network(config.settings).scale) != config.scale:
+            raise ConfigError(f"The network of this architecture enlarges {scale} times: give --scale {scale}.")
         return config if config.out else replace(config, out=Path(f"x{config.scale}.safetensors"))
 
     @classmethod
     def prepare(cls, config: Any) -> None:
-        """Check the scale, the layers of the objective, and that the network to start from exists."""
-        if (scale := cls.new_network(config.settings).scale) != config.scale:
-            raise ConfigError(f"The network of this architecture enlarges {scale} times: give --scale {scale}.")
+        """Check the layers of the objective, and that the network to start from exists."""
         for layer in cls.layers(config.settings):
             if layer != PIXELS:
                 check_layer(layer)

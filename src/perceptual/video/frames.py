@@ -83,10 +83,13 @@ def check_frames(path: Path, config: VideoConfig) -> None:
     """Check before the work that image files can be written for a pattern such as frame_%04d.png.
 
     Raises:
-        OutputError: the file ending is not supported, or such files exist already.
-        ConfigError: a setting applies to video files only.
+        OutputError: such files exist already.
+        ConfigError: the file ending is not supported, or a setting applies to video files only.
     """
-    images.check_ending(path)
+    try:
+        images.check_ending(path)
+    except OutputError as error:  # as `check_target` does for files
+        raise ConfigError(str(error)) from error
     for flag in ("codec", "crf", "preset"):
         if getattr(config, flag) is not None:
             raise ConfigError(f"--{flag} has no effect when frames are written as image files: leave it out.")

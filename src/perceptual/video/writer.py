@@ -95,8 +95,8 @@ def check_target(target: Path, config: VideoConfig) -> str:
     """The codec for an output file, a key of ENCODERS.
 
     Raises:
-        ConfigError: the file ending is unknown, the format does not support the codec, this PyAV has no encoder for it,
-            or the codec does not support the given crf or preset.
+        ConfigError: the file ending is unknown, the format does not support the codec, or the codec does not support
+            the given crf or preset. OutputError: this PyAV has no encoder for the codec.
     """
     suffix = target.suffix.lower()
     if suffix not in CONTAINERS:
@@ -112,7 +112,7 @@ def check_target(target: Path, config: VideoConfig) -> str:
     missing = [name for name, encoder in ENCODERS.items() if not _can_encode(encoder.name)]
     if codec in missing:
         known = ", ".join(name for name in ENCODERS if name not in missing)
-        raise ConfigError(f"This PyAV cannot encode {codec}; choose one of {known} as --codec.")
+        raise OutputError(f"This PyAV cannot encode {codec}; choose one of {known} as --codec.")
     if config.encoder == "nvenc" and codec not in NVENC:
         raise ConfigError(f"NVENC cannot encode {codec}: choose --codec {', '.join(NVENC)}, or leave --encoder out.")
     encoder = ENCODERS[codec]
