@@ -193,7 +193,7 @@ def from_any(image: object, *, levels: bool = False) -> Tensor:
             return _picture(image, levels=levels).pixels
     if not isinstance(image, (np.ndarray, Tensor)):
         raise _not_an_image(image)
-    tensor = (_from_numpy if isinstance(image, np.ndarray) else _from_torch)(image, levels=levels)
+    tensor = _from_numpy(image, levels=levels) if isinstance(image, np.ndarray) else _from_torch(image, levels=levels)
     if tensor.numel() == 0:
         raise ImageError(f"The image has no pixels: its shape is {tuple(image.shape)}.")
     tensor = tensor.expand(-1, 3, -1, -1)
