@@ -251,7 +251,10 @@ def test_gamma_and_beta_alone_need_a_trained_network(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_saves_and_resume_goes_on(pictures: Path, tmp_path: Path, small_vgg: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_all_processes_saves_and_resume_goes_on(
+    pictures: Path, tmp_path: Path, small_vgg: Path, name: str
+) -> None:
     out = tmp_path / "mine.safetensors"
     command = [sys.executable, "-m", "perceptual.cli", "train", "style", "--style", pictures / "1.png"]
     command += ["--data", pictures, "--out", out, "--weights", f"vgg16={small_vgg}", *TRAIN, "--steps", "300"]
@@ -260,7 +263,7 @@ def test_ctrl_c_saves_and_resume_goes_on(pictures: Path, tmp_path: Path, small_v
     log = tmp_path / "mine.jsonl"
     while process.poll() is None and not (log.exists() and log.stat().st_size):
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    os.killpg(process.pid, getattr(signal, name))  # as a terminal or systemd does: the workers get it too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import random
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +251,59 @@ def test_batches_are_the_items_in_turn(mixed: Path) -> None:
 def test_workers_change_nothing(mixed: Path) -> None:
     dataset = Photographs(mixed, SIZE)
     assert same(list(batches(dataset, config(workers=2))), list(batches(dataset, config())))
+
+
+READER = """
+import multiprocessing, signal, sys
+from perceptual.config import TrainConfig
+from perceptual.data import Photographs, batches
+for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), lambda number, frame: None)
+stream = batches(Photographs(sys.argv[1], 32), TrainConfig(steps=9, batch=2, size=32, workers=2))
+next(stream)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+if sys.stdin.readline() == "read on\\n":
+    print(len(list(stream)), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def reader(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process, in a group of its own, that reads photos with workers; and the numbers of those."""
+    words = [sys.executable, "-c", READER, str(folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, [int(word) for word in process.stdout.readline().split()]
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process who sent a signal")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_to_the_whole_group_leaves_the_workers(mixed: Path, name: str) -> None:
+    with reader(mixed) as (process, workers):
+        assert workers
+        os.killpg(process.pid, getattr(signal, name))  # as a terminal, systemd or `kill -- -PGID` does
+        time.sleep(0.5)
+        out, err = process.communicate("read on\n", timeout=60)
+        assert (process.returncode, out) == (0, "8\n"), err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_workers_end_with_their_parent(mixed: Path, killed: bool) -> None:
+    """Also where it ends in the middle of an epoch."""
+    with reader(mixed) as (process, workers):
+        assert workers
+        if killed:
+            process.kill()
+        process.communicate("end\n", timeout=60)
+        until = time.monotonic() + 30
+        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 5])

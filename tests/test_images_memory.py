@@ -154,6 +154,46 @@ def test_there_and_back_in_its_kind(kind: str) -> None:
     assert contents(like) == before
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("kind", ["numpy", "batch", "pillow", "torch"])
+def test_bytes_stay_bytes(channels: int, kind: str) -> None:
+    """All of them: the same levels as by way of floats, in memory of their own, there and back."""
+    random = np.random.default_rng(channels)
+    pixels = random.integers(0, 256, (31, 17, channels), np.uint8)
+    pixels[..., 3:] |= 1  # visible
+    picture: Any = {
+        "numpy": pixels,
+        "batch": pixels[None],
+        "pillow": Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels),
+        "torch": torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1),
+    }[kind]
+    before = contents(picture)
+    levels = from_any(picture, levels=True)
+    assert levels.dtype == torch.uint8
+    assert torch.equal(levels, torch.from_numpy(pixels[..., :3].copy()).permute(2, 0, 1)[None].expand(1, 3, -1, -1))
+    assert torch.equal(levels, (from_any(picture) * 255).round().byte())
+    back = to_kind_of(levels, picture)
+    assert contents(back) == contents(to_kind_of(from_any(picture), picture))
+    assert np.array_equal(from_any(back, levels=True), levels)
+    levels.zero_()
+    assert contents(picture) == before
+    assert np.asarray(back).any()
+
+
+def test_bytes_of_transparent_pixels_are_those_of_the_floats() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 17, 4), np.uint8)
+    pixels[..., 3] *= pixels[..., 3] > 99
+    for picture in (pixels, Image.fromarray(pixels)):
+        assert torch.equal(from_any(picture, levels=True), (from_any(picture) * 255 + 0.5).floor().byte())
+
+
+def test_one_row_with_alpha_that_is_upside_down(folder: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (1, 9, 4), np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.getexif()[0x0112] = 4
+    assert np.array_equal(from_any(picture, levels=True)[0].permute(1, 2, 0), pixels[..., :3])
+
+
 def test_back_in_another_size() -> None:
     large = torch.full((1, 3, 12, 18), 0.5)
     assert to_kind_of(large, RGB8).shape == (12, 18, 3)

@@ -41,7 +41,7 @@ def convolved(
     """x: (rows, columns, C), with its padding. weight: (variants, O, C, 3, 3)."""
     unit = kernels.UNITS[TOPS[x.dtype]]
     each = np.ones(x.shape[-1], np.float32) if scale is None else scale.numpy()
-    levels = kernels.pack(kernels.ordered(weight, unit), each, None, unit, weight.shape[1])
+    levels = kernels.pack(kernels.ordered(weight, unit), each, None, weight.shape[1])
     grid = x[:, :, None, None]
     return kernels.convolve(grid, levels, stride, fold, narrow=narrow, ends=(True, True))
 

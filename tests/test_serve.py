@@ -31,7 +31,7 @@ from perceptual import Stylizer, Upscaler, images
 from perceptual.apply import convert_files
 from perceptual.config import ServeConfig, StylizeRequest, UpscaleRequest
 from perceptual.errors import CheckpointError, ConfigError
-from perceptual.serve import running
+from perceptual.serve import body, running
 from perceptual.serve.app import Service, application
 from perceptual.serve.formats import choose_ending
 from perceptual.serve.options import options_from, parameters
@@ -425,6 +425,40 @@ def test_a_slow_body_is_refused() -> None:
         client.sendall(b"POST /stylize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
         client.settimeout(30)
         assert client.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(("idle", "in_all", "sends"), [(0.4, 60.0, False), (0.4, 0.4, True), (30.0, -29.0, True)])
+def test_a_body_that_pauses_or_takes_too_long_frees_its_place(
+    idle: float, in_all: float, sends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both with the longest time for a request. in_all: seconds for a megabyte."""
+    monkeypatch.setattr(body, "IDLE", idle)
+    monkeypatch.setattr(body, "PER_MEGABYTE", in_all)
+    with serving_here(max_seconds=3600, max_upload=1, max_queue=1) as (service, port):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"POST /stylize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nabc")
+            client.settimeout(0.1)
+            reply, until = b"", time.monotonic() + 30
+            while b"}" not in reply and time.monotonic() < until:
+                if sends and not reply:
+                    client.sendall(b"d")
+                with contextlib.suppress(TimeoutError):
+                    reply += client.recv(1000)
+        assert reply.startswith(b"HTTP/1.1 408 ")
+        assert b"The picture did not arrive in time: send it again." in reply
+        assert service.queue.length == 0
+
+
+def test_a_body_that_is_slow_but_never_pauses_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "IDLE", 1.0)
+
+    def slowly() -> Iterator[bytes]:
+        for k in range(8):
+            time.sleep(0.25)
+            yield b"no picture"[k : k + 1]
+
+    with serving_here(max_seconds=3600) as (_, port):
+        assert ask(port, "/stylize", slowly()).status == 415
 
 
 def test_the_work_for_a_client_that_has_left_is_dropped() -> None:

@@ -12,6 +12,7 @@ import itertools
 import os
 import random
 import signal
+import threading
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,7 @@ def batches(
         sampler=indices(),
         num_workers=min(config.workers, _processors()),
         collate_fn=_collate,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_leave_signals_to_parent,
         pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU does not block
     )
     try:
@@ -223,9 +224,25 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C in a worker. It reaches all processes of the terminal, but only the main process handles it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ignore, in a worker, signals that ask to stop. A terminal or systemd sends them to all processes, but only the
+    main process handles them: it needs its workers until it has stopped.
+
+    Workers end when the main process ends, because PyTorch's loop looks for it. It may also end them by SIGTERM.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS and Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_for_parent, daemon=True).start()
+
+
+def _end_for_parent() -> None:
+    """End this process at a SIGTERM of its parent; ignore others."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _collate(items: list[tuple[Tensor, list[str]]]) -> tuple[Tensor, list[str]]:

@@ -37,14 +37,14 @@ _STANDARD = torch.tensor(
 def damage(image: Tensor) -> str:
     """How an image (1, 3, H, W), in [0, 1] or uint8 levels, looks damaged: "compressed", "noisy", "aliased", or ""."""
     part = _middle(image)
-    if jpeg_step(part) >= STEP_SEEN:
+    if jpeg_step(part, enough=STEP_SEEN) >= STEP_SEEN:
         return "compressed"
     if noise_level(part) >= NOISE_SEEN:
         return "noisy"
     return "aliased" if aliasing(part) >= ALIASING_SEEN else ""
 
 
-def jpeg_step(image: Tensor) -> float:
+def jpeg_step(image: Tensor, *, enough: float = math.inf) -> float:
     """The quantisation step of the lowest frequencies of the JPEG file that an image was, in levels of 0..255.
 
     It is 0 or 1 for images that were not compressed, 1 to 2 for JPEGs of quality 90 to 95, 6 for 75, 12 for 50 and 20
@@ -56,24 +56,31 @@ def jpeg_step(image: Tensor) -> float:
     counts.
 
     image: (1, 3, H, W), in [0, 1] or uint8; 0 if a side is below 40 px. The middle 512 px are measured.
+    enough: if the first method finds at least this step, the second one is left out.
     """
     part = _middle(image, 512)
     if min(part.shape[-2:]) < 5 * _CELL:
         return 0.0
-    grey = 255 * luma(part)
-    transforms = F.conv2d(grey, _cosines())[0]  # (64, H - 7, W - 7): of the block that begins at each pixel
+    transforms = F.conv2d(255 * luma(part) - 128, _cosines())[0]  # (64, H - 7, W - 7): of the block at each pixel
+    clipped = ((part < 1 / 255) | (part > 254 / 255)).any(1).float()
+    step = _grid_step(transforms, clipped)
+    return step if step >= enough else max(step, _ghost_step(transforms[:, ::_CELL, ::_CELL].flatten(1)))
+
+
+def _grid_step(transforms: Tensor, clipped: Tensor) -> float:
+    """The first method of `jpeg_step`. transforms: (64, H - 7, W - 7). clipped: 1 for black and white, (1, H, W)."""
     live = transforms[1:].square().sum(0) > _CELL**2  # flat blocks say nothing
     near = live * (transforms[_HIGH].abs() < 0.6).float().mean(0)
     rows, columns = (side // _CELL * _CELL for side in near.shape)
     counts = F.pixel_unshuffle(torch.stack([near, live])[:, None, :rows, :columns], _CELL).sum((2, 3))
     shares = (counts[0] + 0.08) / (counts[1] + 4)  # so that a few blocks do not decide
+    if shares.max() <= GRID_SEEN * shares.median():
+        return 0.0
     row, column = divmod(int(shares.argmax()), _CELL)
-    clipped = ((part < 1 / 255) | (part > 254 / 255)).any(1).float()
     inside = F.max_pool2d(clipped, _CELL, 1)[0, row::_CELL, column::_CELL] == 0
     steps = [_step(transforms[k, row::_CELL, column::_CELL][inside].abs()) for k in _LOW]
     known = [step for step in steps if step]
-    seen = len(known) >= 3 and shares.max() > GRID_SEEN * shares.median()
-    return max(median(known) if seen else 0.0, _ghost_step(grey))
+    return median(known) if len(known) >= 3 else 0.0
 
 
 def _step(values: Tensor) -> float:
@@ -87,15 +94,14 @@ def _step(values: Tensor) -> float:
     return float(steps[fits].max()) if fits.any() else 1.0
 
 
-def _ghost_step(grey: Tensor) -> float:
-    """As `jpeg_step`, for grey levels (1, 1, H, W) of a JPEG with blocks that begin at the first pixel.
+def _ghost_step(transforms: Tensor) -> float:
+    """As `jpeg_step`, for a JPEG with blocks that begin at the first pixel: (64, blocks), of levels less 128.
 
     The picture is compressed again with the tables of the JPEG standard for quality 20 to 90. A better quality changes
     it less, but for one dip: its own quality hardly changes it, also where it was clipped (Farid, Exposing Digital
     Forgeries from JPEG Ghosts, 2009). Other tables than those of the standard are not found.
     """
     waves = _cosines()
-    transforms = F.conv2d(grey - 128, waves, stride=_CELL)[0].flatten(1)
     transforms = transforms[:, transforms[1:].square().sum(0) > _CELL**2]
     if transforms.shape[1] < 12:
         return 0.0

@@ -36,7 +36,9 @@ class ServeConfig:
     """Number of requests that may wait or run, 1 to 10,000. Further ones get status 503. Their bodies are kept in
     memory: at most --max-queue times --max-upload."""
     max_seconds: Annotated[float, Range(0.1, 3_600)] = 60.0
-    """Seconds for a request, from its first byte to its result, 0.1 to 3,600. Then it gets status 503."""
+    """Seconds for a request, from its first byte to its result, 0.1 to 3,600. Then it gets status 503.
+    A body gets status 408 after 30 seconds without data, or if it takes 30 seconds and one more for each megabyte of
+    --max-upload."""
     device: str = StylizeConfig.device
     """auto, cpu, cuda, cuda:1 ...; auto: a CUDA GPU if there is one, else the CPU."""
 

@@ -178,19 +178,19 @@ class Levels:
     count: int
 
 
-def pack(weight: Tensor, scale: Vector, bias: Tensor | None, unit: int, count: int) -> Levels:
-    """Scale filters by input channel and round them to int8 (unit 4) or int16 (unit 2).
+def pack(weight: Tensor, scale: Vector, bias: Tensor | None, count: int) -> Levels:
+    """Scale filters by input channel and round them to int8 (in the order for unit 4) or int16 (unit 2).
 
     weight: from `ordered`, `count` filters without those that fill up the last block. scale: (I,). bias: (count,).
     """
-    variants, blocks, size, _, groups = weight.shape[:5]
+    variants, blocks, size, _, groups, _, unit = weight.shape
     levels = torch.empty(weight.shape, dtype=torch.int8 if unit == UNITS[255] else torch.int16)
     factors = torch.empty(variants, blocks * _BLOCK)
     numbers = variants * blocks, size * size, groups * unit, unit
     library = compiled()
     assert library is not None
     library.pack(weight.data_ptr(), scale.ctypes.data, *numbers, levels.data_ptr(), factors.data_ptr())
-    return Levels(levels, factors, _filled(torch.zeros(count) if bias is None else bias), count)
+    return Levels(levels, factors, _filled(bias, count), count)
 
 
 def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
@@ -198,13 +198,13 @@ def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
 
     factors: the dequantisation scale of each filter, (O,). bias: (O,).
     """
-    bias = torch.zeros(len(filters)) if bias is None else bias
-    return Levels(ordered(filters[None], UNITS[255]), _filled(factors)[None], _filled(bias), len(filters))
+    count = len(filters)
+    return Levels(ordered(filters[None], UNITS[255]), _filled(factors, count)[None], _filled(bias, count), count)
 
 
-def _filled(values: Tensor) -> Tensor:
-    """One value for each filter, (O,), filled up with zeros to a whole number of blocks."""
-    return F.pad(values, (0, -len(values) % _BLOCK))
+def _filled(values: Tensor | None, count: int) -> Tensor:
+    """One value for each of `count` filters, or zeros, filled up with zeros to a whole number of blocks."""
+    return F.pad(torch.zeros(count) if values is None else values, (0, -count % _BLOCK))
 
 
 def convolve(

@@ -20,7 +20,7 @@ from perceptual.fast.rounding import balanced
 from perceptual.networks import Block, ConvolutionLayer, TransformationNetwork
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Convolution:
     """One convolution of the plan. It reads a padded grid (rows, columns, fold, fold, C)."""
 
@@ -42,7 +42,7 @@ class Convolution:
     residual: str = ""
     """In a residual block: "first" reads the block's input, "second" adds its output to that. Else ""."""
     _ordered: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _balanced: dict[str, tuple[bytes, Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
+    _balanced: tuple[bytes, Tensor, Tensor] | None = field(default=None, init=False, repr=False)
 
     @property
     def kernel(self) -> int:
@@ -82,9 +82,9 @@ class Convolution:
 
     def balanced(self, scale: Vector) -> tuple[Tensor, Tensor]:
         """As `rounding.balanced`. The filters for the last scale are kept: the first layer always has the same one."""
-        key, kept = scale.tobytes(), self._balanced.get("last")
+        key, kept = scale.tobytes(), self._balanced
         if kept is None or kept[0] != key:
-            kept = self._balanced["last"] = key, *balanced(self.weight, scale)
+            kept = self._balanced = key, *balanced(self.weight, scale)
         return kept[1], kept[2]
 
 
@@ -200,8 +200,7 @@ class Filters:
                 self.bias = -factors * (levels.sum((2, 3)).float() @ torch.from_numpy(common).repeat(fold**2))
             self._take(levels, factors)
         elif kernels.convolves(weight.shape[1], top):
-            unit = kernels.UNITS[top]
-            self.levels = kernels.pack(convolution.ordered(unit), each, self.bias, unit, len(weight))
+            self.levels = kernels.pack(convolution.ordered(kernels.UNITS[top]), each, self.bias, len(weight))
         else:
             self._take(*kernels.quantise(weight, self.scale))
 

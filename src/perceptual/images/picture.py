@@ -138,7 +138,7 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
         _check_memory(image)
         array = layers(image)[0]
         if array.shape[2] == 4 or array.dtype != np.uint8:
-            array = to_array(_planes(array)[0], None, top=255)
+            array = to_array(_planes(array[None])[0], None, top=255)
         return Image.fromarray(np.ascontiguousarray(array))
 
 
@@ -193,17 +193,19 @@ def from_any(image: object, *, levels: bool = False) -> Tensor:
             return _picture(image, levels=levels).pixels
     if not isinstance(image, (np.ndarray, Tensor)):
         raise _not_an_image(image)
-    tensor = _from_numpy(image) if isinstance(image, np.ndarray) else _from_torch(image)
+    tensor = _from_numpy(image, levels=levels) if isinstance(image, np.ndarray) else _from_torch(image, levels=levels)
     if tensor.numel() == 0:
         raise ImageError(f"The image has no pixels: its shape is {tuple(image.shape)}.")
+    tensor = tensor.expand(-1, 3, -1, -1)
+    if tensor.dtype == torch.uint8:
+        return tensor.clone(memory_format=torch.contiguous_format)
     low, high = map(float, tensor.detach().aminmax())
     if not low <= high:
         raise ImageError("The image has values that are not numbers (NaN): replace them first.")
     if low < -0.5 or high > 1.5:
         advice = "divide by 255" if low >= 0 and high <= 256 else "scale them"
         raise ImageError(f"The image has values from {low:g} to {high:g}: {advice} to bring them into [0, 1].")
-    tensor = tensor.expand(-1, 3, -1, -1).clamp(0, 1).contiguous()
-    return _levels(tensor, 255).byte() if levels and str(image.dtype).endswith("uint8") else tensor
+    return tensor.clamp(0, 1).contiguous()
 
 
 def _not_an_image(value: object) -> ImageError:
@@ -235,13 +237,12 @@ def to_kind_of(result: Tensor, like: Kind, alpha: Tensor | None = None) -> Kind:
     if result.ndim != 4 or result.shape[1] != 3 or (single and len(result) != 1):
         shape, kind = tuple(result.shape), type(like).__name__
         raise ImageError(f"A result of shape {shape} does not fit a {kind}: choose one image.")
-    result = result if isinstance(like, Image.Image) else unit(result)
     if isinstance(like, Tensor):
-        tensor = _levels(result, 255) if like.dtype == torch.uint8 else result.clamp(0, 1)
-        return cast(Kind, (tensor[0] if single else tensor).to(device=like.device, dtype=like.dtype))
+        tensor = _levels(result, 255) if like.dtype == torch.uint8 else unit(result).clamp(0, 1)
+        return cast(Kind, (tensor[0] if single else tensor).to(device=like.device, dtype=like.dtype, copy=True))
     if isinstance(like, np.ndarray):
-        tensor = _levels(result, np.iinfo(like.dtype).max) if like.dtype.kind == "u" else result.clamp(0, 1)
-        array = tensor.detach().cpu().permute(0, 2, 3, 1).float().numpy().astype(like.dtype)
+        made = _levels(result, np.iinfo(like.dtype).max) if like.dtype.kind == "u" else unit(result).float().clamp(0, 1)
+        array = made.detach().cpu().permute(0, 2, 3, 1).numpy().astype(like.dtype)
         return cast(Kind, array[0] if single else array)
     return cast(Kind, Image.fromarray(to_array(result, alpha_of(like) if alpha is None else alpha, top=255)))
 
@@ -251,7 +252,7 @@ def alpha_of(image: object) -> Tensor | None:
     if not isinstance(image, Image.Image) or not image.has_transparency_data:
         return None
     with decoding("The image"):
-        return _picture(image).alpha
+        return _picture(image, levels=True).alpha
 
 
 def unit(pixels: Tensor) -> Tensor:
@@ -261,9 +262,7 @@ def unit(pixels: Tensor) -> Tensor:
 
 def like(pixels: Tensor, other: Tensor) -> Tensor:
     """Convert pixels to uint8 levels, halves rounded upwards, if `other` has levels; else make them contiguous."""
-    if other.dtype == torch.uint8:
-        return pixels if pixels.dtype == torch.uint8 else _levels(pixels, 255).to(torch.uint8)
-    return pixels.contiguous()
+    return _levels(pixels, 255) if other.dtype == torch.uint8 else pixels.contiguous()
 
 
 def resize(
@@ -325,17 +324,18 @@ def _picture(
 ) -> Picture:
     grey = is_grey(image)  # decoding changes the mode
     array, kept = layers(image, file, own_colours=own_colours)
-    pixels, alpha = _planes(array, levels=levels)
+    pixels, alpha = _planes(array[None], levels=levels)
     depth = 8 if array.dtype == np.uint8 else 16
     return Picture(pixels, alpha, kept.exif, kept.icc_profile, depth, grey, kept.dpi, kept.in_srgb, xmp=kept.xmp)
 
 
 def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Split (H, W, 3 or 4) into pixels (1, 3, H, W), and alpha (1, 1, H, W) or None. levels: leave uint8 as it is."""
-    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)[None]
+    """Split (N, H, W, C) into pixels (N, 1 or 3, H, W) and alpha (N, 1, H, W) or None. levels: leave uint8 as it is."""
+    array = array.copy() if min(array.strides) < 0 else array  # NumPy calls one reversed row contiguous
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(0, 3, 1, 2)
     pixels = tensor[:, :3] if levels and array.dtype == np.uint8 else unit(tensor[:, :3]).contiguous()
     alpha = unit(tensor[:, 3:]).contiguous() if tensor.shape[1] == 4 else None
-    if alpha is not None and not alpha.all():
+    if alpha is not None and not (alpha > 0).all():
         pixels = like(bleed(unit(pixels), alpha), pixels)
     return pixels, alpha
 
@@ -351,20 +351,19 @@ def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
     return encode(array, kind, described, quality=quality)
 
 
-def _from_numpy(array: Array) -> Tensor:
-    """An image as (N, 1 or 3, H, W) in float32."""
+def _from_numpy(array: Array, *, levels: bool) -> Tensor:
+    """An image as (N, 1 or 3, H, W) in float32. levels: leave uint8 as it is."""
     if array.dtype.kind not in "fu" or (array.dtype.kind == "u" and array.itemsize > 2):
         raise ImageError(f"An array of {array.dtype} is not an image: give uint8, uint16, or float in [0, 1].")
     batch = array[None, ..., None] if array.ndim == 2 else array if array.ndim == 4 else array[None]
     if batch.ndim != 4 or batch.shape[3] not in (1, 3, 4):
         raise ImageError(f"An array of shape {array.shape} is not an image: give (H, W, 3) or (N, H, W, 3).")
-    top = 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
-    tensor = torch.from_numpy(batch.astype(np.float32) / np.float32(top)).permute(0, 3, 1, 2)
-    return bleed(tensor[:, :3], tensor[:, 3:]) if tensor.shape[1] == 4 else tensor
+    top = np.float32(1 if array.dtype.kind == "f" else 65535)
+    return _planes(batch if array.dtype == np.uint8 else batch.astype(np.float32) / top, levels=levels)[0]
 
 
-def _from_torch(tensor: Tensor) -> Tensor:
-    """An image as (N, 1 or 3, H, W) in float32."""
+def _from_torch(tensor: Tensor, *, levels: bool) -> Tensor:
+    """As `_from_numpy`."""
     if tensor.is_meta or tensor.layout != torch.strided:
         raise ImageError("A sparse or meta tensor is not an image: give a dense tensor with values.")
     if not tensor.is_floating_point() and tensor.dtype != torch.uint8:
@@ -372,15 +371,18 @@ def _from_torch(tensor: Tensor) -> Tensor:
     batch = tensor[None] if tensor.ndim == 3 else tensor
     if batch.ndim != 4 or batch.shape[1] not in (1, 3):
         raise ImageError(f"A tensor of shape {tuple(tensor.shape)} is not an image: give (3, H, W) or (N, 3, H, W).")
-    return batch.float() if tensor.is_floating_point() else batch.float() / 255
+    return batch if levels and tensor.dtype == torch.uint8 else unit(batch).float()
 
 
 def _levels(pixels: Tensor, top: int) -> Tensor:
-    """Scale [0, 1] to whole numbers from 0 to `top`, halves rounded upwards, still in float32."""
-    pixels = pixels.detach().float()
+    """Scale [0, 1] or levels to whole numbers from 0 to `top`, halves upwards: uint8 for 255, else float32."""
+    if pixels.dtype == torch.uint8 and top == 255:
+        return pixels
+    pixels = unit(pixels.detach()).float()
     if not pixels.isfinite().all():
         raise ImageError("some pixels are NaN or infinite: check the step that computed them.")
-    return (pixels.clamp(0, 1) * top + 0.5).floor()
+    scaled = (pixels.clamp(0, 1) * top + 0.5).floor()
+    return scaled.byte() if top == 255 else scaled
 
 
 def to_array(pixels: Tensor, alpha: Tensor | None = None, *, top: int = 255, on_white: bool = False) -> Array:
@@ -389,12 +391,10 @@ def to_array(pixels: Tensor, alpha: Tensor | None = None, *, top: int = 255, on_
     alpha: (1, 1, h, w) in [0, 1]. top: the largest value of the array, which is uint8 for 255, and else uint16.
     on_white: put the image on a white background by its alpha, and return three channels.
     """
-    if pixels.dtype == torch.uint8 and alpha is None and top == 255:
-        return pixels[0].permute(1, 2, 0).contiguous().cpu().numpy()
-    pixels = unit(pixels.detach()).float().cpu()
+    parts = [pixels.detach().cpu()]
     if alpha is not None:
         alpha, size = alpha.detach().float().cpu(), pixels.shape[-2:]
-        if alpha.shape[-2:] != size:
-            alpha = interpolate(alpha, size=size, mode="bilinear", antialias=True)
-        pixels = pixels * alpha + 1 - alpha if on_white else torch.cat([pixels, alpha], dim=1)
-    return _levels(pixels, top)[0].permute(1, 2, 0).numpy().astype(np.uint8 if top == 255 else np.uint16)
+        alpha = alpha if alpha.shape[-2:] == size else interpolate(alpha, size=size, mode="bilinear", antialias=True)
+        parts = [unit(parts[0]).float() * alpha + 1 - alpha] if on_white else [*parts, alpha]
+    found = torch.cat([_levels(part, top) for part in parts], dim=1)[0].permute(1, 2, 0).contiguous().numpy()
+    return found if top == 255 else found.astype(np.uint16)

@@ -16,6 +16,10 @@ from perceptual.web import Receive
 
 FIELDS = 40
 """Largest number of fields in a form."""
+IDLE = 30.0
+"""Seconds without data, after which a body is refused: its request has a place in the queue while it arrives."""
+PER_MEGABYTE = 1.0
+"""Seconds for a whole body, for each megabyte of the largest one, besides IDLE."""
 
 
 async def read_body(request: Request, *, most: int, until: float) -> tuple[bytes, list[tuple[str, str]]]:
@@ -27,7 +31,7 @@ async def read_body(request: Request, *, most: int, until: float) -> tuple[bytes
         Refused: 400 without a picture or for a damaged form, 408 if the body is slow, 413 if it is too large.
     """
     try:
-        data = await asyncio.wait_for(_read(request, most), max(0.0, until - time.monotonic()))
+        data = await _read(request, most, min(until - time.monotonic(), IDLE + PER_MEGABYTE * most / 1e6))
     except TimeoutError as error:
         raise Refused(408, "timeout", "The picture did not arrive in time: send it again.") from error
     except ClientDisconnect as error:
@@ -53,12 +57,16 @@ async def left(request: Request) -> None:
         pass
 
 
-async def _read(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        if len(body) + len(chunk) > most:
-            raise too_large(most)
-        body += chunk
+async def _read(request: Request, most: int, seconds: float) -> bytes:
+    """The body. TimeoutError after so many seconds, or IDLE seconds without data."""
+    body, clock = bytearray(), asyncio.get_running_loop().time
+    end = clock() + seconds
+    async with asyncio.timeout(min(IDLE, seconds)) as limit:
+        async for chunk in request.stream():
+            if len(body) + len(chunk) > most:
+                raise too_large(most)
+            body += chunk
+            limit.reschedule(min(end, clock() + IDLE))
     return bytes(body)
 
 
