@@ -143,6 +143,15 @@ def test_loss_networks_keep_their_number_format(kind: torch.dtype) -> None:
     assert SMALL(output)["deep"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("kind", [torch.half, torch.double])
+def test_references_and_gram_matrices_keep_their_number_format(kind: torch.dtype) -> None:
+    style = StyleLoss.from_image(pictures(1, seed=2), "small:deep", networks=OWN)
+    loss = PerceptualLoss({"style": (style, 1.0)}, relative=True)
+    loss.set_references({"style": [1e-9]})  # 0 in float16
+    before = loss(pictures(1))["total"]
+    close(loss.to(kind)(pictures(1))["total"], before)
+
+
 def test_a_module_of_another_number_format_becomes_float32() -> None:
     network = LossNetwork.from_module(Small().double(), ["deep"], mean=(0, 0, 0), std=(1, 1, 1))
     assert network(pictures(1))["deep"].dtype == torch.float32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -91,6 +91,16 @@ class Term(nn.Module):
         self.own_networks = dict(networks or {})
         self._loaded: list[LossNetworks] = []  # in a list, so that the state of the term is the same before and after
         self._values = ValueCheck()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves to another device, but its buffers stay in float32: in float16, Gram matrices would be infinite."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     def extra_repr(self) -> str:
         """What `print(loss)` shows between the brackets: the layers of loss networks, and the reduction."""
