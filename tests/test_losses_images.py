@@ -245,7 +245,12 @@ MISTAKES: list[tuple[str, Callable[[], object], type[Exception], str]] = [
     ("integer target", lambda: PixelLoss()(IMAGE, (255 * IMAGE).byte()), TypeError, "target is of type torch.uint8"),
     ("array", lambda: TotalVariation()(IMAGE.numpy()), TypeError, "output is of type ndarray"),  # type: ignore[arg-type]
     ("one image", lambda: TotalVariation()(IMAGE[0]), ImageError, r"give image\[None\]"),
-    ("grey", lambda: PixelLoss()(IMAGE[:, :1], IMAGE), ImageError, "give RGB images"),
+    (
+        "grey",
+        lambda: PixelLoss()(IMAGE[:, :1], IMAGE),
+        ImageError,
+        "for grey images give image.expand",
+    ),
     ("no target", lambda: PixelLoss()(IMAGE), ConfigError, "need a target"),
     ("other size", lambda: PixelLoss()(IMAGE, IMAGE[..., :9]), ConfigError, r"target is 9 x \d+ px, but the output is"),
     ("other number", lambda: PixelLoss()(IMAGE, pictures(2)), ConfigError, "2 targets do not fit 1 outputs: give 1 t"),

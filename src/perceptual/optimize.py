@@ -17,9 +17,9 @@ from torch import Tensor
 from perceptual import images, lbfgs
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig
 from perceptual.devices import choose_device, choose_precision, out_of_memory
-from perceptual.errors import ConfigError, TrainingError
+from perceptual.errors import ConfigError, ImageError, TrainingError
 from perceptual.events import Step
-from perceptual.losses import PerceptualLoss, style_transfer_loss
+from perceptual.losses import PerceptualLoss, objective_of, style_transfer_loss
 from perceptual.losses.inputs import PICTURES, check_image
 from perceptual.losses.networks import Features
 
@@ -241,11 +241,15 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
     return references
 
 
-def _checked_shape(content: object, style: object) -> Sequence[int]:
-    """(height, width) of the content, else of the style image, else 512 x 512. Checks both images."""
+def _checked_shape(loss: LossConfig, content: object, style: object) -> Sequence[int]:
+    """(height, width) of the content, else of the style image, else 512 x 512. Checks the loss and both images."""
+    if "temporal" in [spec.kind for spec in objective_of(loss)]:
+        raise ConfigError("The loss temporal compares frames of a video: leave it out for a picture.")
     given = [(name, x) for name, x in (("content", content), ("style image", style)) if isinstance(x, Tensor)]
     for name, image in given:
         check_image(image, name, PICTURES)
+        if len(image) != 1:
+            raise ImageError(f"The {name} is a batch of {len(image)} images: give one image, (1, 3, H, W).")
     return given[0][1].shape[-2:] if given else (512, 512)
 
 
@@ -258,7 +262,7 @@ def _optimization(
     paths: Mapping[str, str | Path] | None = None,
     references: Mapping[str, Sequence[float]] | None = None,
 ) -> Optimization:
-    shape = _checked_shape(content, style)
+    shape = _checked_shape(loss, content, style)
     size = images.scaled_size(shape[0], shape[1], 1 if config.size is None else config.size / max(shape))
     device = choose_device(config.device)
     wanted = config.precision

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -66,7 +66,7 @@ class Term(nn.Module):
         WeightsError: when called, the weights of the loss network are missing.
         TypeError: when called, an image is not a tensor of floats.
         ImageError: when called, an image has the wrong shape, is too small, or has values far outside [0, 1]:
-            a target outside [-1, 2], or the first output outside [-16, 16].
+            a target outside [-0.5, 1.5], or the first output outside [-16, 16].
     """
 
     takes_layers: ClassVar[bool] = False
@@ -84,14 +84,23 @@ class Term(nn.Module):
         networks: Networks | None = None,
     ) -> None:
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ConfigError(f"reduction is {reduction!r}; choose mean, sum or none.")
         self.layers, self.target_layers = tuple(map(full_name, layers)), tuple(map(full_name, target_layers))
-        self.reduction: Reduction = reduction
+        self.reduction = check_reduction(reduction)
         self.register_buffer("reference", torch.ones(references))
-        self._paths, self._given = paths, networks
+        self.paths = {name: Path(file) for name, file in (paths or {}).items()}
+        self.own_networks = dict(networks or {})
         self._loaded: list[LossNetworks] = []  # in a list, so that the state of the term is the same before and after
         self._values = ValueCheck()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves to another device, but its buffers stay in float32: in float16, Gram matrices would be infinite."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     def extra_repr(self) -> str:
         """What `print(loss)` shows between the brackets: the layers of loss networks, and the reduction."""
@@ -142,10 +151,11 @@ class Term(nn.Module):
         """The loss networks of this term alone, on its device."""
         deep = [layer for layer in dict.fromkeys((*self.layers, *self.target_layers)) if layer != PIXELS]
         if not self._loaded and deep:
-            self._loaded.append(LossNetworks(deep, paths=self._paths, networks=self._given))
+            self._loaded.append(LossNetworks(deep, paths=self.paths, networks=self.own_networks))
         for networks in self._loaded:
             if next(networks.buffers()).device != self.reference.device:
-                networks.to(self.reference.device)
+                with torch.inference_mode(False):  # else its weights could not be used for gradients later
+                    networks.to(self.reference.device)
             return networks
         return None
 
@@ -200,6 +210,13 @@ def features_of(networks: LossNetworks | None, image: Tensor, layers: Sequence[s
     deep = [layer for layer in layers if layer != PIXELS]
     found = networks(image, deep) if deep and networks is not None else {}
     return {**found, PIXELS: image}
+
+
+def check_reduction(reduction: Reduction) -> Reduction:
+    """The reduction itself; a ConfigError if there is no such reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f"reduction is {reduction!r}; choose mean, sum or none.")
+    return reduction
 
 
 def reduce(losses: Tensor, reduction: Reduction) -> Tensor:

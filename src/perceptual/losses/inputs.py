@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from perceptual.errors import ConfigError, ImageError
 
-PICTURES = (-1.0, 2.0)  # accepted values of images; bicubic interpolation can slightly exceed [0, 1]
+PICTURES = (-0.5, 1.5)  # accepted values of images: bicubic interpolation exceeds [0, 1], by less than 0.45
 OUTPUTS = (-16.0, 16.0)  # accepted values of the output of a network, which may be untrained
 
 
@@ -27,15 +29,21 @@ def check_image(image: object, name: str = "image", limits: tuple[float, float] 
         )
     if image.ndim != 4 or image.shape[1] != 3 or not image.numel():
         fix = "for a single image give image[None]" if image.ndim == 3 else "give RGB images"
+        fix = "for grey images give image.expand(-1, 3, -1, -1)" if image.ndim == 4 and image.shape[1] == 1 else fix
         fix = fix if image.numel() else "it has no pixels; skip empty batches"
         raise ImageError(f"The {name} has the shape {tuple(image.shape)}, not (N, 3, H, W): {fix}.")
     if limits is None or image.is_meta:
         return
-    low, high = (float(value) for value in image.detach().aminmax())
+    try:
+        low, high = (float(value) for value in image.detach().aminmax())
+    except RuntimeError:  # inside torch.func.vmap no value can be read
+        return
+    if math.isnan(low):
+        raise ImageError(f"The {name} has values that are not numbers (NaN): replace them first.")
     if low < limits[0] or high > limits[1]:
-        raise ImageError(
-            f"The {name} has values from {low:g} to {high:g}: give values in [0, 1]; divide pixels of 0..255 by 255."
-        )
+        signed = low >= -1 and high <= 1
+        fix = "for images in [-1, 1] give (image + 1) / 2" if signed else "divide pixels of 0..255 by 255"
+        raise ImageError(f"The {name} has values from {low:g} to {high:g}: give values in [0, 1]; {fix}.")
 
 
 def check_target(output: Tensor, target: object) -> Tensor:
@@ -55,10 +63,19 @@ def check_target(output: Tensor, target: object) -> Tensor:
             f"The target is {sizes[0]}, but the output is {sizes[1]}: "
             "give an image of the same height and width as the output."
         )
-    if len(target) not in (1, len(output)):
-        fix = f"1 or {len(output)}" if len(output) > 1 else "1 target"
-        raise ConfigError(f"{len(target)} targets do not fit {len(output)} outputs: give {fix}.")
+    check_number(len(target), len(output))
     return target
+
+
+def check_number(targets: int, outputs: int) -> None:
+    """Check that so many targets fit so many outputs: 1, or as many.
+
+    Raises:
+        ConfigError: another number.
+    """
+    if targets not in (1, outputs):
+        fix = f"1 or {outputs}" if outputs > 1 else "1 target"
+        raise ConfigError(f"{targets} targets do not fit {outputs} outputs: give {fix}.")
 
 
 def check_style(style: Tensor | None, count: int, styles: int) -> None:

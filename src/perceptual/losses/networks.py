@@ -7,7 +7,7 @@ of SqueezeNet. Every network accepts RGB [0, 1]; the preprocessing that its weig
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -46,6 +46,7 @@ class LossNetwork(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @torch.inference_mode(False)  # a tensor made in inference mode cannot be used for gradients later
     def __init__(self, name: str, layers: Sequence[str], *, path: str | Path | None = None) -> None:
         super().__init__()
         layer_names(name)  # raises a ConfigError for an unknown network
@@ -65,8 +66,8 @@ class LossNetwork(nn.Module):
         self.reverse, self.scale = preprocessing.order == "BGR", preprocessing.scale
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
-        self.dtype = torch.float32
-        channels_last(self.requires_grad_(False).eval())
+        self.requires_grad_(False).eval()
+        self.cast(torch.float32)
 
     @classmethod
     def from_module(
@@ -100,6 +101,15 @@ class LossNetwork(nn.Module):
         """Compute in another precision, such as bfloat16 for training. The preprocessing stays in float32."""
         self.dtype = dtype
         channels_last(self.stages.to(dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LossNetwork:
+        """Moves to another device, but keeps the number format: `.half()` has no effect, `cast` has."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        return super()._apply(moved, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def train(self, mode: bool = True) -> LossNetwork:
         """Has no effect, because loss networks always stay in evaluation mode. Returns the network."""
@@ -139,6 +149,7 @@ class LossNetwork(nn.Module):
 class _ModuleNetwork(LossNetwork):
     """See `LossNetwork.from_module`."""
 
+    @torch.inference_mode(False)
     def __init__(
         self, module: nn.Module, layers: Sequence[str], preprocessing: weights.Preprocessing, name: str
     ) -> None:
@@ -198,12 +209,14 @@ class LossNetworks(nn.Module):
                                 "LossNetwork.from_module.")  # fmt: skip
             if not name or set(name) & set(".:@"):
                 raise ConfigError(f"A loss network cannot be called {name!r}: choose a name without . : and @.")
+        paths = paths or {}
+        if unknown := [name for name in paths if name not in {*weights.PRETRAINED, *own, "lpips"}]:
+            raise ConfigError(f"paths names {unknown[0]!r}; its names are {', '.join(weights.PRETRAINED)}, lpips.")
         by_network: dict[str, list[str]] = {}
         for layer in dict.fromkeys(split_scale(layer)[0] for layer in layers):
             network, name = split_layer(layer)
             by_network.setdefault(network, []).append(name)
         self.layers = tuple(layers)
-        paths = paths or {}
         self.networks = nn.ModuleDict()
         for name, names in by_network.items():
             found = own[name] if name in own else LossNetwork(name, names, path=paths.get(name))
@@ -274,12 +287,14 @@ def missing_networks(layers: Sequence[str], paths: Mapping[str, str | Path]) -> 
     return [name for name in names if weights.locate(name, paths.get(name)) is None]
 
 
-def distance_layers(network: str) -> list[str]:
-    """The layers that a perceptual distance in this network compares, as NETWORK:LAYER.
+def distance_layers(network: str, own: Mapping[str, LossNetwork] | None = None) -> list[str]:
+    """The layers that a perceptual distance in this network compares, as NETWORK:LAYER: of your `own`, all its layers.
 
     Raises:
         ConfigError: there is no such network.
     """
+    if own and network in own:
+        return [f"{network}:{layer}" for layer in own[network].layers]
     layer_names(network)  # raises a ConfigError for an unknown network
     layers = DISTANCE_LAYERS.get(network) or DISTANCE_LAYERS[network.removesuffix("-torchvision")]
     return [f"{network}:{layer}" for layer in layers]

@@ -21,8 +21,10 @@ larger one more.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,17 @@ from torch import Tensor, nn
 from perceptual.config import LossConfig
 from perceptual.errors import ConfigError
 from perceptual.functional import mix
-from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term, features_of
-from perceptual.losses.inputs import OUTPUTS, PICTURES, ValueCheck, check_image, check_style, check_target
+from perceptual.losses.base import (
+    PIXELS,
+    Materials,
+    ModuleLoss,
+    Reduction,
+    Term,
+    check_reduction,
+    features_of,
+    reduce,
+)
+from perceptual.losses.inputs import OUTPUTS, PICTURES, ValueCheck, check_image, check_number, check_style, check_target
 from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
 from perceptual.losses.networks import Features, LossNetwork, LossNetworks
 from perceptual.losses.terms import StyleLoss
@@ -42,16 +53,19 @@ class PerceptualLoss(nn.Module):
 
     Args:
         terms: {name: (term, weight)}. A term is a `Term`, or any module that takes (output, target), which `ModuleLoss`
-            wraps. The name "total" is reserved.
+            wraps. The name "total" is reserved. The `reduction` of the terms is not used.
         networks: your own loss networks by name, made by `LossNetwork.from_module`, or the LossNetworks of all layers
-            of the terms. By default they are created.
-        paths: weight files by network name, for networks that are not in the cache.
+            of the terms. By default they are created, also with the `networks` of the terms.
+        paths: weight files by network name, for networks that are not in the cache; also those of the terms are used.
         relative: divide the terms by their references. Call `calibrate` or `set_references` before the first use.
+        reduction: "mean" or "sum" of the N images, or "none": each value is (N,), one for each image.
 
     Losses are float32 for images in float16, bfloat16 and float32. For float64 they are float64, except that the
-    features of loss networks are float32. An ImageError is raised if a target has values outside [-1, 2] or the first
-    output has values outside [-16, 16]. On a GPU only the first images are checked, because the check has to wait for
-    the GPU.
+    features of loss networks are float32. An ImageError is raised if a target has values outside [-0.5, 1.5] or the
+    first output has values outside [-16, 16]. On a GPU only the first images are checked, because the check has to wait
+    for the GPU.
+
+    `state_dict()` holds the references and the Gram matrices of styles, but no loss networks: those have their files.
 
     Raises:
         ConfigError: there are no terms, or a name or a weight is invalid. TypeError: `terms` is not a dict of pairs of
@@ -65,9 +79,10 @@ class PerceptualLoss(nn.Module):
         networks: LossNetworks | Mapping[str, LossNetwork] | None = None,
         paths: Mapping[str, str | Path] | None = None,
         relative: bool = False,
+        reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        self.calibrated = not relative
+        self.calibrated, self.reduction = not relative, check_reduction(reduction)
         if not terms:
             raise ConfigError("A PerceptualLoss needs at least one term.")
         if not isinstance(terms, Mapping):
@@ -84,7 +99,8 @@ class PerceptualLoss(nn.Module):
         self.target_layers = self._layers("target_layers")
         deep = [layer for layer in (*self.layers, *self.target_layers) if layer != PIXELS]
         if networks is None or isinstance(networks, Mapping):
-            networks = LossNetworks(deep, paths=paths, networks=networks) if deep else None
+            files, own = self._shared("paths", paths), self._shared("own_networks", networks)
+            networks = LossNetworks(deep, paths=files, networks=own) if deep else None
         self.networks = networks
 
     def named_terms(self) -> list[tuple[str, Term]]:
@@ -101,12 +117,22 @@ class PerceptualLoss(nn.Module):
         term = term if isinstance(term, Term) else ModuleLoss(term)
         if name == "total" or name in self._keys:
             raise ConfigError(f'The name "{name}" is taken: give the term another name.')
-        if not isinstance(weight, (int, float)) or not math.isfinite(weight):
+        if not isinstance(weight, numbers.Real) or not math.isfinite(weight):
             raise ConfigError(f"The weight of {name!r} is {weight!r}: give a finite number.")
         key = name.replace(".", "_")  # PyTorch does not allow some module names: with a dot, "", "pop", "keys"
         while not key or hasattr(self.terms, key):
             key += "_"
-        self.terms[key], self.weights[name], self._keys[name] = term, weight, key
+        self.terms[key], self.weights[name], self._keys[name] = term, float(weight), key
+
+    def _shared(self, which: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The `paths` or `own_networks` of all terms, by name. Those in `given` go first."""
+        found = dict(given or {})
+        for name, term in self.named_terms():
+            for network, value in getattr(term, which).items():
+                if found.setdefault(network, value) != value and network not in (given or {}):
+                    raise ConfigError(f"{name!r} and a term before it have different files or networks called "
+                                      f"{network!r}: give one of them to PerceptualLoss.")  # fmt: skip
+        return found
 
     def _layers(self, which: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(layer for _, term in self.named_terms() for layer in getattr(term, which)))
@@ -136,8 +162,8 @@ class PerceptualLoss(nn.Module):
         style: (N, styles), weights of the styles; None for the first style. beside: further inputs of terms by name,
             see TemporalLoss.
 
-        Returns {name: value} with the unweighted mean over the batch for every term, and "total", the weighted sum.
-        Each value is a scalar tensor; gradients flow to `output`.
+        Returns {name: value} with the unweighted mean over the batch for every term, and "total", the weighted sum; see
+        `reduction`. Gradients flow to `output`, and to a target image that requires them.
 
         Raises:
             ConfigError: the target or the style does not fit the output, or `calibrate` was not called.
@@ -155,8 +181,8 @@ class PerceptualLoss(nn.Module):
         for name, term in self.named_terms():
             value = term.compare(seen, goal, style)
             reference = term.reference[:1] if style is None or len(term.reference) == 1 else mix(style, term.reference)
-            values[name] = value.mean()
-            total = total + self.weights[name] * (value / reference).mean()
+            values[name] = reduce(value, self.reduction)
+            total = total + self.weights[name] * reduce(value / reference, self.reduction)
         return {**values, "total": total}
 
     def _goal_for(self, output: Tensor, target: Tensor | Features | None) -> Features:
@@ -164,10 +190,28 @@ class PerceptualLoss(nn.Module):
         if isinstance(target, dict):
             if missing := [layer for layer in self.target_layers if layer not in target]:
                 raise ConfigError(f"The target lacks {missing[0]}: give an image, or the result of this loss's `goal`.")
+            for layer in self.target_layers:
+                check_number(len(target[layer]), len(output))
             return target
         if not self.target_layers:
             return {}
-        return self.goal(check_target(output, target))
+        image = check_target(output, target)
+        self._check(image, "target", PICTURES)
+        return self.features(image, self.target_layers)
+
+    def state_dict(self, *args: Any, prefix: str = "", **kwargs: Any) -> Any:
+        """The references and the targets of the terms; loss networks are not stored."""
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
+        for key in [key for key in state if key.startswith(f"{prefix}networks.")]:
+            del state[key]
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.networks is not None:
+            state_dict.update(self.networks.state_dict(prefix=f"{prefix}networks."))
+        references = [state_dict.get(f"{prefix}terms.{key}.reference") for key in self._keys.values()]
+        self.calibrated |= any(value is not None and bool((value != 1).any()) for value in references)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def calibrate(self, photographs: Iterable[Tensor]) -> dict[str, list[float]]:

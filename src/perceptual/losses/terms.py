@@ -79,7 +79,7 @@ class NetworkLoss(Term):
     """Base class of terms that compare several layers of one loss network.
 
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
-        resolution. reduction, paths, networks: see `Term`.
+        resolution, or all layers of your own network. reduction, paths, networks: see `Term`.
     """
 
     takes_layers = True
@@ -102,7 +102,7 @@ class NetworkLoss(Term):
             raise ConfigError(
                 f'network is {network!r} and layers is {layers!r}; give them as "vgg16" and ("relu1_2", "relu2_2").'
             )
-        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network)
+        compared = [f"{network}:{layer}" for layer in layers] or distance_layers(network, networks)
         super().__init__(compared, compared, reduction=reduction, paths=paths, networks=networks)
 
 
@@ -114,7 +114,7 @@ class DistanceLoss(NetworkLoss):
     layers. With features that are not negative, as after a ReLU, it is 0 to 2.
 
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
-        resolution. reduction, paths, networks: see `Term`.
+        resolution, or all layers of your own network. reduction, paths, networks: see `Term`.
     """
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
@@ -128,7 +128,7 @@ class TextureLoss(NetworkLoss):
     the loss is 0 for equal images, and 1 for an output without any features.
 
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
-        resolution. reduction, paths, networks: see `Term`.
+        resolution, or all layers of your own network. reduction, paths, networks: see `Term`.
     """
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
@@ -167,6 +167,8 @@ class GridLoss(Term):
     @classmethod
     def build(cls, layer: str | None, materials: Materials) -> Self:
         """With the scale of the network as its period."""
+        if materials.scale == 1:
+            raise ConfigError("The loss grid needs a network that enlarges, but this task has none: choose lattice.")
         return cls(materials.scale)
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
