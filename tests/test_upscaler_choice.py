@@ -70,7 +70,7 @@ GREY = torch.full((1, 3, 64, 64), 128, dtype=torch.uint8)
 def test_a_clean_photo_is_clean_and_a_flat_one_too(clean: Tensor) -> None:
     assert damage(clean) == ""
     assert damage(GREY) == ""
-    assert noise_level(GREY) == 0
+    assert noise_level(GREY) == pytest.approx(0, abs=1e-6)  # not 0 on some processors
 
 
 @pytest.mark.parametrize("quality", [20, 40, 60, 75, 80])
