@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +25,7 @@ from perceptual.losses import (
     LossNetwork,
     PerceptualLoss,
     PixelLoss,
+    SSIMLoss,
     StyleLoss,
     TemporalLoss,
     Term,
@@ -31,6 +33,7 @@ from perceptual.losses import (
     TotalVariation,
     style_transfer_loss,
 )
+from perceptual.losses.ssim import similarity
 
 close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
 
@@ -71,6 +74,7 @@ MAKES: dict[str, Make] = {
     "texture": functools.partial(TextureLoss, "small", ["shallow", "deep"], networks=OWN),
     "pixel": PixelLoss,
     "l1": AbsoluteLoss,
+    "ssim": SSIMLoss,
     "grid": functools.partial(GridLoss, 4),
     "temporal": TemporalLoss,
     "tv": TotalVariation,
@@ -136,6 +140,34 @@ def test_pixel_losses_are_those_of_pytorch() -> None:
     close(AbsoluteLoss()(output, target), F.l1_loss(output, target))
     close(TemporalLoss()(output, target), F.mse_loss(output, target))
     close(TotalVariation()(output), 255**2 * total_variation(output).mean())
+
+
+def test_ssim_is_that_of_scikit_image() -> None:
+    output, target = pictures(2), pictures(2, seed=1)
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    pairs = zip(output.double().numpy(), target.double().numpy(), strict=True)
+    expected = [1 - structural_similarity(one, other, channel_axis=0, **how) for one, other in pairs]
+    close(SSIMLoss(reduction="none")(output, target), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_ssim_at_five_scales_is_the_product_of_its_parts() -> None:
+    output, target = pictures(1, 176), pictures(1, 176, seed=1)
+    expected = torch.ones(3)
+    for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        small = [F.avg_pool2d(image, 2**scale) for image in (output, target)]
+        expected *= similarity(small[0], small[1], 1.0)[scale < 4][0].clamp(min=0) ** weight
+    close(SSIMLoss(5)(output, target), 1 - expected.mean())
+    output.requires_grad_()
+    SSIMLoss(5)(output, 1 - target).backward()  # of opposite structure
+    assert output.grad is not None
+    assert output.grad.isfinite().all()
+
+
+def test_ssim_names_the_least_size_and_the_numbers_of_scales() -> None:
+    with pytest.raises(ConfigError, match="is 3; give 1 or 5"):
+        SSIMLoss(3)
+    with pytest.raises(ImageError, match="is 90 x 90; SSIMLoss needs at least 176 x 176"):
+        SSIMLoss(5)(pictures(1, 90), pictures(1, 90))
 
 
 def test_the_total_variation_of_an_identity_is_36_per_channel_at_0_to_255() -> None:

@@ -31,6 +31,7 @@ from .losses import LossNetworks as LossNetworks
 from .losses import ModuleLoss as ModuleLoss
 from .losses import PerceptualLoss as PerceptualLoss
 from .losses import PixelLoss as PixelLoss
+from .losses import SSIMLoss as SSIMLoss
 from .losses import StyleLoss as StyleLoss
 from .losses import TemporalLoss as TemporalLoss
 from .losses import Term as Term

@@ -43,7 +43,7 @@ class LossConfig:
     loss: str = ""
     """The whole objective in one line, in place of the layers and weights above, such as
     content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02 (terms: content, style, tv, feature, pixel, l1,
-    distance, lpips, texture, lattice, temporal)."""
+    distance, lpips, ssim, texture, lattice, temporal)."""
 
     def __post_init__(self) -> None:
         check(self)

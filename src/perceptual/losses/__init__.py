@@ -10,6 +10,7 @@ from perceptual.losses.objective import (
     style_targets,
     style_transfer_loss,
 )
+from perceptual.losses.ssim import SSIMLoss
 from perceptual.losses.terms import (
     STYLE_CONVENTIONS,
     AbsoluteLoss,
@@ -40,6 +41,7 @@ __all__ = [
     "ModuleLoss",
     "PerceptualLoss",
     "PixelLoss",
+    "SSIMLoss",
     "StyleLoss",
     "TemporalLoss",
     "Term",

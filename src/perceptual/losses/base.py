@@ -174,7 +174,7 @@ class Term(nn.Module):
 class ModuleLoss(Term):
     """Any module that takes (output, target) as a term: of piq, of torchmetrics, or your own.
 
-    `PerceptualLoss` wraps modules by itself: `PerceptualLoss({"ssim": (piq.SSIMLoss(), 0.5)})`. The module gets images
+    `PerceptualLoss` wraps modules by itself: `PerceptualLoss({"gmsd": (piq.GMSDLoss(), 0.5)})`. The module gets images
     (N, 3, H, W), RGB, in [0, 1] where the output of your network is. It gives one loss for the batch, or one per image:
     a scalar, (N,), or N values in another shape. A loss is small for good images: give a score that is large for good
     images, such as SSIM itself, a negative weight.

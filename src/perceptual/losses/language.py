@@ -21,6 +21,7 @@ from perceptual.errors import ConfigError, shown
 from perceptual.losses.base import Materials, Term
 from perceptual.losses.lpips import LPIPS
 from perceptual.losses.networks import layer_names
+from perceptual.losses.ssim import SSIMLoss
 from perceptual.losses.terms import (
     AbsoluteLoss,
     DistanceLoss,
@@ -43,6 +44,7 @@ TERMS: dict[str, type[Term]] = {
     "l1": AbsoluteLoss,
     "distance": DistanceLoss,
     "lpips": LPIPS,
+    "ssim": SSIMLoss,
     "texture": TextureLoss,
     "grid": GridLoss,
     "lattice": LatticeLoss,

@@ -22,8 +22,8 @@ from perceptual.functional import Array, luma
 from perceptual.losses import LPIPS, DistanceLoss
 from perceptual.losses.base import Reduction
 from perceptual.losses.inputs import check_image
+from perceptual.losses.ssim import WINDOW, similarity
 from perceptual.motion import Flow, carry, visible
-from perceptual.resampling import gaussian_mean
 
 _BYTES = torch.empty(0, dtype=torch.uint8)
 Color = Literal["y", "rgb"]
@@ -67,16 +67,10 @@ def ssim(output: object, target: object, *, border: int = 0, color: Color = "y")
         ImageError: as `psnr`, and if fewer than 11 x 11 pixels are left inside the border.
     """
     one, other = _levels(output, target, border=border, color=color)
-    if min(one.shape[-2:]) < 11:
+    if min(one.shape[-2:]) < WINDOW:
         raise ImageError(f"SSIM needs at least 11 x 11 pixels, not {one.shape[-1]} x {one.shape[-2]}: give a larger "
                          "image or a smaller border.")  # fmt: skip
-    products = torch.cat([one, other, one * one, other * other, one * other], dim=1)
-    mean_1, mean_2, square_1, square_2, product = gaussian_mean(products, 1.5, 5).chunk(5, dim=1)
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    covariance = product - mean_1 * mean_2
-    variances = square_1 - mean_1**2 + square_2 - mean_2**2
-    index = (2 * mean_1 * mean_2 + c1) * (2 * covariance + c2)
-    return float((index / ((mean_1**2 + mean_2**2 + c1) * (variances + c2))).mean(dim=(1, 2, 3)).mean())
+    return float(similarity(one, other, 255)[0].mean())
 
 
 class PerceptualDistance(nn.Module):

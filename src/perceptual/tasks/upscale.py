@@ -36,9 +36,9 @@ class UpscaleRecipe:
     network: NetworkConfig = NetworkConfig()
     loss: str = "pixel"
     """pixel (squared error), l1 (absolute error), feature (vgg16:relu2_2, as in the paper) or another NETWORK:LAYER,
-    distance (normalised features of several layers), lpips (LPIPS with AlexNet; lpips@vgg: with VGG-16), texture (Gram
-    matrices of these layers), grid (errors that repeat every --scale pixels), tv; or several with weights, such as
-    feature=1,l1=0.5. Each term is divided by its value for bicubic interpolation."""
+    distance (normalised features of several layers), lpips (LPIPS with AlexNet; lpips@vgg: with VGG-16), ssim (1 -
+    SSIM), texture (Gram matrices of these layers), grid (errors that repeat every --scale pixels), tv; or several with
+    weights, such as feature=1,l1=0.5. Each term is divided by its value for bicubic interpolation."""
     train: TrainConfig = TrainConfig()
     blur: Annotated[float, Range(0, 16)] = 0.0
     """Sigma of a Gaussian blur, 0 to 16 pixels, applied before the bicubic reduction that makes the small images. The
