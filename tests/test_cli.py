@@ -209,7 +209,7 @@ def test_several_paintings_make_one_network_of_several_styles(
     out = tmp_path / "two.safetensors"
     base = ["train", "style", "--style", pictures / "1.png", pictures / "2.png", "--data", pictures, "--out", out]
     code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN)
-    assert code == 1
+    assert code == 2
     assert "conditional_instance" in err
     code, _, err = run(capsys, *base, "--weights", f"vgg16={small_vgg}", *TRAIN, "--norm", "conditional_instance")
     assert code == 0, err
@@ -245,7 +245,7 @@ def test_gamma_and_beta_alone_need_a_trained_network(
 ) -> None:
     words = ["train", "style", "--recipe", "own", "--style", pictures / "1.png", "--data", pictures]
     code, _, err = run(capsys, *words, "--out", tmp_path / "x.safetensors")
-    assert code == 1
+    assert code == 2
     assert "--from gallery" in err
 
 

@@ -205,13 +205,13 @@ def test_a_stopped_training_leaves_a_state_that_resumes_bit_for_bit(
 
 def test_gamma_and_beta_alone_are_refused_for_a_network_without_them(capsys: Capture) -> None:
     code, _, err = train(capsys, "--style-steps", "2")
-    assert code == 1
+    assert code == 2
     assert_one_sentence(err, "--style-steps")
 
 
 def test_an_architecture_of_another_scale_than_asked_for_is_refused(capsys: Capture) -> None:
     code, _, err = train(capsys, "--architecture", "c3s1-4 s2-3", "--scale", "4")
-    assert code == 1
+    assert code == 2
     assert_one_sentence(err, "--scale")
 
 

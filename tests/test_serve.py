@@ -93,9 +93,9 @@ def port(tiny_style: Path) -> Iterator[int]:
 
 
 def png(width: int = 40, height: int = 30) -> bytes:
-    """A small picture of one colour."""
+    """A small picture, light at the bottom: networks with norms paint all pictures of one colour alike."""
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (200, 100, 50)).save(buffer, "PNG")
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 
