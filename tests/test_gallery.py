@@ -114,4 +114,4 @@ def test_strength_is_monotone_in_style_loss(
             losses.append(sum((terms[name] / first[name]).item() for name in terms if name != "total"))
     falling = losses[:6]  # to 0.625; near the full style a mixture may be as close
     assert falling == sorted(falling, reverse=True)
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.6 * losses[0]
