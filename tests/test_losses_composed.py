@@ -111,8 +111,8 @@ def test_gradients_of_each_image_by_vmap() -> None:
         total: Tensor = objective()(a[None], b[None])["total"]
         return total
 
-    each = torch.func.vmap(torch.func.grad(one))(output, target)
-    close(each[1], torch.func.grad(one)(output[1], target[1]))
+    each, alone = torch.func.vmap(torch.func.grad(one))(output, target)[1], torch.func.grad(one)(output[1], target[1])
+    assert (each - alone).norm() < 1e-3 * alone.norm()
 
 
 @pytest.mark.parametrize(
