@@ -21,6 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LATTICE_SIDE = 48
 """Smallest height and width of an image for `lattice_energy`, in pixels."""
 
+CPU = torch.device("cpu")
 NOISE_TILE = 1024
 """Height and width of the noise pattern of `noise_field` in pixels; beyond them it repeats."""
 
@@ -274,14 +275,21 @@ def noise_tile() -> Tensor:
     return total / 3**0.5
 
 
-def noise_field(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+def noise_field(height: int, width: int, top: int = 0, left: int = 0, device: torch.device = CPU) -> Tensor:
     """Noise (1, 1, height, width) with mean 0 and grains of 1, 4 and 16 pixels. It depends only on the position.
 
-    top, left: position of the first pixel in the pattern, which repeats every NOISE_TILE pixels.
+    top, left: position of the first pixel in the pattern, which repeats every NOISE_TILE pixels. device: where the
+    result is; the pattern is copied there once.
     """
-    rows = torch.arange(top, top + height) % NOISE_TILE
-    columns = torch.arange(left, left + width) % NOISE_TILE
-    return noise_tile()[:, :, rows][:, :, :, columns]
+    rows = torch.arange(top, top + height, device=device) % NOISE_TILE
+    columns = torch.arange(left, left + width, device=device) % NOISE_TILE
+    tile = noise_tile() if device.type == "cpu" else _noise_tile_on(device)
+    return tile.index_select(2, rows).index_select(3, columns)
+
+
+@lru_cache(maxsize=1)
+def _noise_tile_on(device: torch.device) -> Tensor:
+    return noise_tile().to(device)
 
 
 def bleed(image: Tensor, alpha: Tensor) -> Tensor:

@@ -172,8 +172,8 @@ class Style(Task):
         for k in range(index, index + len(pixels)):
             rng = random.Random(f"noise {self.settings.train.seed} {k}")
             top, left = rng.randrange(NOISE_TILE), rng.randrange(NOISE_TILE)
-            fields.append(noise_field(pixels.shape[-2], pixels.shape[-1], top, left))
-        return torch.cat(fields).to(pixels.device)
+            fields.append(noise_field(pixels.shape[-2], pixels.shape[-1], top, left, pixels.device))
+        return torch.cat(fields)
 
     def _moved(self, pixels: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """A random motion, and the photos moved by it, with noise. Both depend only on the seed and the step."""
@@ -181,9 +181,9 @@ class Style(Task):
         rng = random.Random(f"motion {self.settings.train.seed} {index - before}")
         motion = random_motion(rng, pixels.shape[-1]).to(pixels.device)
         shape = (whole or len(pixels), *pixels.shape[1:])  # the noise of the whole step, so that each photo has its own
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(rng.randrange(1 << 32)))
-        noise = noise[before : before + len(pixels)]
-        moved = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise.to(pixels.device)
+        generator = torch.Generator(pixels.device).manual_seed(rng.randrange(1 << 32))
+        noise = torch.randn(shape, generator=generator, device=pixels.device)[before : before + len(pixels)]
+        moved = move(pixels, motion) + rng.uniform(0, NOISE / 255) * noise
         return motion, moved.clamp(0, 1).contiguous(memory_format=torch.channels_last)
 
     def preview(self) -> Tensor:
