@@ -21,7 +21,7 @@ TITLES = {
     "wave": "The Great Wave off Kanagawa, Katsushika Hokusai, about 1831",
     "wheat_field": "Wheat Field with Cypresses, Vincent van Gogh, 1889",
 }
-SIDES = dict.fromkeys(TITLES, 768) | {"edtaonisl": 384, "udnie": 384, "starry_night": 1024, "wheat_field": 1024}
+SIDES = dict.fromkeys(TITLES, 768) | {"edtaonisl": 512, "udnie": 512, "starry_night": 1024, "wheat_field": 1024}
 """Longer side in pixels: it sets the size of the strokes. Large shapes need a small painting."""
 BELOW = {"night_cafe": 42, "olive_trees": 42}
 """Pixels to cut off: a mark of the scan's publisher lies there."""

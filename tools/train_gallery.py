@@ -17,16 +17,16 @@ from perceptual import keep_memory
 from perceptual.cli import main
 
 FACTORS = {
-    "composition_vii": 0.45,
-    "edtaonisl": 0.48,
-    "mondrian": 0.4,
+    "composition_vii": 0.5,
+    "edtaonisl": 0.5,
+    "mondrian": 0.5,
     "night_cafe": 0.6,
     "olive_trees": 0.8,
     "starry_night": 0.5,
-    "the_scream": 0.27,
-    "udnie": 0.45,
+    "the_scream": 0.25,
+    "udnie": 0.42,
     "water_lilies": 0.8,
-    "wave": 0.74,
+    "wave": 0.66,
     "wheat_field": 0.8,
 }
 """Style weight of a painting where it is not 1, chosen by what `judge` measures."""
@@ -36,7 +36,7 @@ copies = run / "paintings"
 if not copies.is_dir():
     subprocess.run([sys.executable, Path(__file__).with_name("paintings.py"), paintings, copies], check=True)
 out = run / "gallery.safetensors"
-settings = ["--recipe", "gallery", "--from", "gallery", "--data", str(photographs), "--out", str(out)]
+settings = ["--recipe", "gallery", "--from", "gallery", "--size", "384", "--data", str(photographs), "--out", str(out)]
 settings += ["--style", *(str(copies / f"{name}.png") for name in TITLES)]
 settings += ["--style-factors", *(str(FACTORS.get(name, 1.0)) for name in TITLES)]
 if out.with_suffix(".state").exists():
