@@ -168,6 +168,11 @@ class Model(Generic[Options]):
         """How many images of a batch `picture` gets at once: one, because more are not faster and need more memory."""
         return 1
 
+    @property
+    def at_once(self) -> int:
+        """How many pictures should be worked on at the same time, in threads of their own: by default one."""
+        return 1
+
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
         """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result.
 

@@ -64,8 +64,9 @@ def video(arguments: Sequence[str]) -> int:
 
     with words():  # before a network is loaded
         check_conversion(config.input, config.out, config)
-    convert, settle = _stages(config)
-    conversion = Conversion(config.input, config.out, convert, settle=settle, config=config)
+    convert, at_once = _convert(config)
+    settle = _settle(config)
+    conversion = Conversion(config.input, config.out, convert, settle=settle, at_once=at_once, config=config)
     began = time.monotonic()
     title = "enlarging" if config.enlarges else "painting"
     with stop_on_signal() as stopping, closing(conversion.run()) as run:  # closing finishes the output file
@@ -97,7 +98,7 @@ def _worker(config: _Video) -> Convert:
     from perceptual.apply import Outcome
     from perceptual.video import Conversion
 
-    convert, _ = _stages(config)
+    convert, _ = _convert(config)  # a worker has one core
 
     def one(source: Path, target: Path) -> Outcome:
         conversion = Conversion(source, target, convert, settle=_settle(config), config=config)
@@ -119,8 +120,8 @@ def _settle(config: VideoConfig) -> Callable[[Tensor, Tensor], Tensor] | None:
     return (SteadyDetail if config.enlarges else Steady)(config.steadiness)
 
 
-def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor] | None]:
-    """The function that paints or enlarges each frame, and the one that reduces flicker (None if not wanted)."""
+def _convert(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], int]:
+    """The function that paints or enlarges each frame, and on how many frames it should work at the same time."""
     model: Model[Any]
     options: Any
     if config.enlarges:
@@ -128,7 +129,7 @@ def _stages(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[
     else:
         model, options = open_stylizer(config.painting, video=True), config.painting.options
     try_out(model, options)
-    return partial(model.apply, options=options), _settle(config)
+    return partial(model.apply, options=options), model.at_once
 
 
 def _put(conversion: Conversion, took: float) -> None:

@@ -1,4 +1,4 @@
-"""How kernels.c and convolve.c, which it includes, are compiled: the compiler, its flags, and the names of the files.
+"""How kernels.c, with the files that it includes, is compiled: the compiler, its flags, and the names of the files.
 
 The wheel build (hatch_build.py) loads this file before the package is installed, so it imports the standard library
 only. A wheel may run on another processor than the one that built it. So several variants are compiled, each for a
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernels.c")
+INCLUDED = ("convolve.c", "enlarge.c")
 # The float flags allow vector instructions for minima and maxima. All values are finite; the sign of 0 does not matter.
 FLAGS = ("-O3", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math", "-fopenmp", "-fPIC")
 _AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512")
@@ -45,7 +46,7 @@ def native_flags() -> tuple[str, ...]:
 
 def source() -> bytes:
     """The source of the kernels: the file that is compiled, and what it includes."""
-    return SOURCE.read_bytes() + Path(__file__).with_name("convolve.c").read_bytes()
+    return b"".join(SOURCE.with_name(name).read_bytes() for name in (SOURCE.name, *INCLUDED))
 
 
 def library_name(variant: str) -> str:

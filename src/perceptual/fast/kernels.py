@@ -232,3 +232,22 @@ def convolve(
     tensors = (each.data_ptr() for each in (x, levels.filters, levels.factors, levels.bias, y))
     library.convolve(*tensors, numbers, found.ctypes.data)
     return y, Range(rows * columns * fold * fold, *found)
+
+
+def enlarge(levels: Tensor, more: Tensor, factor: int, scale: int) -> Tensor | None:
+    """Enlarge bytes by bicubic interpolation, add 127.5 times the result of a network, and round to bytes.
+
+    levels: (3, H, W) in uint8, contiguous. more: (rows, columns, 3 * factor^2), contiguous, in float32 or bfloat16, in
+    the order of a pixel shuffle by `factor`. It covers the result, (3, scale * H, scale * W). None if a value of `more`
+    is not finite.
+    """
+    library = compiled()
+    assert library is not None
+    assert levels.is_contiguous()
+    assert more.is_contiguous()
+    _, height, width = levels.shape
+    out = torch.empty(3, scale * height, scale * width, dtype=torch.uint8)
+    narrow = more.dtype == torch.bfloat16
+    numbers = narrow, more.shape[1], factor, scale
+    finite = library.enlarge(levels.data_ptr(), height, width, more.data_ptr(), *numbers, out.data_ptr())
+    return out if finite else None

@@ -167,11 +167,22 @@ class TransformationNetwork(nn.Module):
 
     def _through_layers(self, x: Tensor, style: Tensor | None) -> Tensor:
         """(N, C, H, W) in [0, 1] -> (N, C, grow * H, grow * W), before the last nonlinearity. Pads and crops."""
+        height, width = x.shape[-2] * self.grow, x.shape[-1] * self.grow
+        x, variable = self.padded(x)
+        for layer in self.layers:
+            x = layer(x, style)
+        return edges(x, height, width) if variable else x[..., :height, :width]
+
+    def padded(self, x: Tensor) -> tuple[Tensor, bool]:
+        """What the first layer gets for images (N, C, H, W) in [0, 1]: padded, and with the range that it expects.
+
+        The second value is True if the size is not known, while the network is traced or exported.
+        """
         height, width = x.shape[-2:]
-        # With -crop, convolutions of stride 2 round an odd side up, so the result is too large and is cut below.
+        # With -crop, convolutions of stride 2 round an odd side up, so the result is too large and is cut afterwards.
         multiple = 1 if self.config.padding.endswith("-crop") else self.multiple
         padded = [padded_side(side, multiple, self.minimum) for side in (height, width)]
-        variable = not all(isinstance(side, int) for side in padded)  # while the network is traced or exported
+        variable = not all(isinstance(side, int) for side in padded)
         if variable:
             x = edges(x, *padded)
         elif padded != [height, width]:  # departure from the paper: there all sides are multiples of 4
@@ -180,10 +191,7 @@ class TransformationNetwork(nn.Module):
             x = F.pad(x, (self.start_pad,) * 4, mode="reflect")
         if self.padding != "same":  # with it the zeros around the image are black
             x = 255 * x - _caffe_mean(x) if self.config.output == "caffe" else (x - 0.5) * 2
-        for layer in self.layers:
-            x = layer(x, style)
-        height, width = height * self.grow, width * self.grow
-        return edges(x, height, width) if variable else x[..., :height, :width]
+        return x, variable
 
 
 def _caffe_mean(like: Tensor) -> Tensor:

@@ -20,11 +20,13 @@ from perceptual.files import write_beside
 from perceptual.video.base import Frame, Video
 from perceptual.video.frames import FrameWriter, check_frames
 from perceptual.video.image_sequence import RATE, ImageSequence, is_image_sequence, is_pattern
-from perceptual.video.pipeline import in_stages
+from perceptual.video.pipeline import SideBySide, in_stages
 from perceptual.video.reader import Reader
 from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target
 
+_SMALL = 1 << 20
+"""Pixels of a frame up to which several frames are converted at the same time."""
 _COPIES = 100  # copies of one frame that are written between two Steps
 
 
@@ -53,6 +55,8 @@ class Conversion:
         target: the file to write, or a pattern such as frame_%04d.png.
         convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8. Called for each frame in order. h and w may
             differ from H and W, but must be the same for all frames.
+        at_once: on how many small frames `convert` works at the same time, with one core each, see
+            `Model.at_once`. It must then allow calls from several threads.
         settle: (frame, converted frame) -> frame to write. Called for each frame in order, while `convert` works on
             the next frame.
         config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
@@ -75,10 +79,12 @@ class Conversion:
         convert: Callable[[Tensor], Tensor] = lambda pixels: pixels,
         *,
         settle: Callable[[Tensor, Tensor], Tensor] | None = None,
+        at_once: int = 1,
         config: VideoConfig | None = None,
     ) -> None:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
+        self.at_once = at_once
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         self.size: tuple[int, int] | None = None
         self._messages, self._reported_interlaced = list[str](), False
@@ -182,7 +188,12 @@ class Conversion:
         def change(frame: Frame) -> Frame:
             return settle(convert(frame))
 
-        stages: list[Callable[[Any], Any]] = [convert, settle, write] if self.settle else [change, write]
+        def at_once(frame: Frame) -> int:
+            return self.at_once if frame.pixels[0, 0].numel() <= _SMALL else 1
+
+        first: Callable[[Any], Any] = convert if self.settle else change
+        stages: list[Any] = [SideBySide(first, at_once) if self.at_once > 1 else first]
+        stages += [settle, write] if self.settle else [write]
         expected = reader.info.frames
         with closing(in_stages(reader, *stages)) as work:
             for done in work:
@@ -208,6 +219,7 @@ def convert_video(
     convert: Callable[[Tensor], Tensor],
     *,
     settle: Callable[[Tensor, Tensor], Tensor] | None = None,
+    at_once: int = 1,
     config: VideoConfig | None = None,
 ) -> Generator[Step, None, Conversion]:
     """Convert a video: creates a `Conversion` with these arguments, runs it, and returns it.
@@ -217,6 +229,6 @@ def convert_video(
     Raises:
         VideoError, ConfigError, OutputError: as `Conversion` and its `run`.
     """
-    conversion = Conversion(source, target, convert, settle=settle, config=config)
+    conversion = Conversion(source, target, convert, settle=settle, at_once=at_once, config=config)
     yield from conversion.run()
     return conversion

@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
+
+from perceptual.fast import use_one_thread
 
 
 class _Closed(Exception):
@@ -55,7 +59,45 @@ class _Queue:
             self._changed.notify_all()
 
 
-def in_stages(source: Iterable[Any], *stages: Callable[[Any], Any], ahead: int = 2) -> Generator[Any, None, None]:
+@dataclass(frozen=True)
+class SideBySide:
+    """A stage that works on several items at the same time, with one core for each. Their order stays the same.
+
+    So no core waits for another one, as it does when all cores share the work on one item.
+
+    work: the stage; it must allow calls from several threads. at_once: the number of items to work on at the same time,
+    for an item. If it is 1, the item has all cores.
+    """
+
+    work: Callable[[Any], Any]
+    at_once: Callable[[Any], int]
+
+    def results(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The results for all items, in order."""
+        waiting = deque[Future[Any]]()
+        pool = None
+        try:
+            for item in items:
+                count = self.at_once(item)
+                while len(waiting) > (count if count > 1 else 0):  # one more than are worked on, so that all stay busy
+                    yield waiting.popleft().result()
+                if count == 1:
+                    yield self.work(item)
+                    continue
+                pool = pool or ThreadPoolExecutor(count, "frame", use_one_thread)
+                waiting.append(pool.submit(self.work, item))
+                del item  # release the memory while waiting for the next item
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
+
+
+Stage = Callable[[Any], Any] | SideBySide
+
+
+def in_stages(source: Iterable[Any], *stages: Stage, ahead: int = 2) -> Generator[Any, None, None]:
     """Pass every item of `source` through all stages, in order, and yield the results of the last stage.
 
     A stage may return an iterator; each of its items is then passed on separately. The source and every stage run in
@@ -85,25 +127,34 @@ def in_stages(source: Iterable[Any], *stages: Callable[[Any], Any], ahead: int =
 
 def _work(
     items: Iterable[Any],
-    stage: Callable[[Any], Any] | None,
+    stage: Stage | None,
     out: _Queue,
     queues: Sequence[_Queue],
     failures: list[BaseException],
 ) -> None:
     """The thread of one stage."""
     try:
-        for item in items:
-            result = stage(item) if stage else item
-            del item  # release the memory while the queue is full
+        for result in _results(items, stage):
             for each in result if isinstance(result, Iterator) else (result,):
                 out.put(each)
-            result = each = None
+            result = each = None  # release the memory while waiting for the next item
         out.end()
     except _Closed:
         pass
     except BaseException as failure:
         failures.append(failure)
         _close(queues)
+
+
+def _results(items: Iterable[Any], stage: Stage | None) -> Iterator[Any]:
+    if isinstance(stage, SideBySide):
+        yield from stage.results(items)
+        return
+    for item in items:
+        result = stage(item) if stage else item
+        del item  # release the memory while the queue is full
+        yield result
+        del result
 
 
 def _close(queues: Iterable[_Queue]) -> None:

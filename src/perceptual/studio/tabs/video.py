@@ -257,14 +257,14 @@ class _Work:
             raise ConfigError("Give a clip first.")
         studio, choice = self.studio, Choice(*values)
         config = choice.config(studio, self._info(clip))
-        convert, settle = self._stages(choice, config)
+        convert, settle, at_once = self._stages(choice, config)
         (source,) = studio.kept([Path(clip)])
         target = studio.folder.new(_name(source, choice), choice.suffix)
 
         def work(job: Job) -> Sequence[Path]:
             from perceptual.video import Conversion
 
-            conversion = Conversion(source, target, convert, settle=settle, config=config)
+            conversion = Conversion(source, target, convert, settle=settle, at_once=at_once, config=config)
             try:
                 with _named(source):
                     job.follow(_with_file_name(conversion.run(), source))
@@ -278,17 +278,19 @@ class _Work:
         notes = {"source": source, "still": self._still(clip)}
         studio.jobs.add(Job(enlarging if choice.enlarges else painting, "video", work, notes=notes))
 
-    def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any]:
-        """A function that paints or enlarges a frame, and a function that reduces flicker, or None."""
+    def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any, int]:
+        """A function that paints or enlarges a frame, a function that reduces flicker, or None, and the number of
+        frames to work on at the same time."""
         from perceptual.motion import Steady, SteadyDetail
 
         models = self.studio.models
         if choice.enlarges:
             upscaler = models.upscaler(SCALES[choice.scale], choice.network)
-            return partial(upscaler.apply, options=config.enlarging.options), SteadyDetail(config.steadiness)
+            enlarge = partial(upscaler.apply, options=config.enlarging.options)
+            return enlarge, SteadyDetail(config.steadiness), upscaler.at_once
         stylizer = models.stylizer({choice.style: 1.0}, video=True)
         settle = Steady(config.steadiness) if config.steadiness else None
-        return partial(stylizer.apply, options=config.painting.options), settle
+        return partial(stylizer.apply, options=config.painting.options), settle, stylizer.at_once
 
 
 @lru_cache(maxsize=64)
