@@ -204,7 +204,7 @@ class Bench:
                 batch=4,
                 steps=count,
                 precision="auto",
-                workers=12,
+                keep_photos=True,
                 preview_every=0,
                 save_every=100_000,
             )

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from perceptual import images
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
-from perceptual.functional import Array
+from perceptual.functional import CPU, Array
 from perceptual.images import finding
 
 FLAT = 0.5 / 255
@@ -143,9 +143,8 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         raise DataError(f"None of the {len(order)} images in the data folder {problem}: {unreadable[0]} is the first.")
 
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
-        native = self.crop == "native"  # departure from the paper: draft_size halves large JPEGs first
-        image = images.open_rgb(path, draft_size=4 * self.size if native else round(1.15 * self.size))
-        if native:
+        image = images.open_rgb(path, draft_size=draft_size(self.crop, self.size))
+        if self.crop == "native":
             return _native(np.array(image), self.size, rng)
         width, height = image.size
         if self.crop == "squash":
@@ -158,6 +157,14 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if rng.random() < 0.5:  # departure from the paper, which does not say that it flips
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
         return _tensor(np.array(image))
+
+
+def draft_size(crop: str, size: int) -> int:
+    """The shorter side in pixels to which a large JPEG may be halved while it is read, for crops of `size`.
+
+    Departure from the paper, which does not halve photos.
+    """
+    return 4 * size if crop == "native" else round(1.15 * size)
 
 
 def _from_here(folder: Path) -> Path:
@@ -185,13 +192,19 @@ def _tensor(array: Array) -> Tensor:
 
 
 def batches(
-    dataset: Photographs, config: TrainConfig, *, start: int = 0, first: int = 0, count: int | None = None
+    dataset: Photographs,
+    config: TrainConfig,
+    *,
+    start: int = 0,
+    first: int = 0,
+    count: int | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[Any]:
     """Yield (batch (count, 3, size, size) in [0, 1], list of skipped paths) for the steps from `start` to the last one.
 
     config: number of steps, batch size and worker processes. first, count: the part of every step to read, as the
     number of its first photo in the step, from 0, and the number of its photos; default: the whole step. Each of
-    several training processes reads its own part.
+    several training processes reads its own part. device: where photos are kept, see `TrainConfig.keep_photos`.
 
     Raises:
         DataError: no image can be used.
@@ -204,6 +217,11 @@ def batches(
             k = step * config.batch + first
             yield from range(k, k + share)
 
+    if config.keep_photos:
+        from perceptual.kept import KeptPhotographs
+
+        yield from KeptPhotographs(dataset, device).batches(indices(), share)
+        return
     loader = DataLoader(
         dataset,
         batch_size=share,

@@ -99,6 +99,9 @@ class TrainConfig:
     workers: Annotated[int, Range(0, 256)] = 2
     """Number of processes that read photos, 0 to 256; 0: the main process reads them. With several training processes:
     for each of them."""
+    keep_photos: bool = False
+    """Read each photo once, keep its pixels on the GPU, and cut the crops there, for a GPU that waits for photos. It
+    needs 3 bytes for each pixel; large photos are reduced first. --workers is not used then."""
     tick_every: Count = 50
     """Steps between log lines, 1 to 100,000,000."""
     preview_every: CountOrNone = 500

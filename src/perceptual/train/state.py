@@ -26,6 +26,7 @@ LATER_SETTINGS: Mapping[str, Any] = {
     "loss.loss": "",
     "train.warmup": 0,
     "train.ema": 0.0,
+    "train.keep_photos": False,
 }
 """Settings that are missing in the state files of earlier versions, with the values that these versions used."""
 

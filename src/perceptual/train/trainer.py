@@ -246,7 +246,7 @@ class Trainer:
             PerceptualError: another process failed with this error.
         """
         config, first = self.config, self.processes.index * self.share
-        stream = batches(dataset, config, start=self.step, first=first, count=self.share)
+        stream = batches(dataset, config, start=self.step, first=first, count=self.share, device=self.device)
         self.network.train()
         self.watch.begin(self.result.state_dict())
         began, start = time.monotonic(), self.step
