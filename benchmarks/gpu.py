@@ -6,8 +6,8 @@ python benchmarks/gpu.py --device cpu --quick    a short try on any computer; it
 `plain` is the network of pytorch/examples (fast_neural_style) as a PyTorch model of our own: full width, float32,
 eager, NCHW, one picture after the other, with weights by chance. Its training step is theirs too: VGG-16 to relu4_3 for
 the output and the photo. The loss networks have weights by chance, which cost the same. Pictures go from the memory of
-the computer to the GPU and back. Videos are read from a file and written to a file. Photos for training are read from
-JPEGs, but those of `plain` lie on the GPU. Training has --precision auto. Rows without a plain column have nothing to
+the computer to the GPU and back. Videos are read from a file and written to a file. Photos for training are read once
+from JPEGs, those of `plain` lie on the GPU. Training has --precision auto. Rows without a plain column have nothing to
 compare with.
 """
 
