@@ -184,10 +184,10 @@ def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.Monkey
     if signal.getsignal(number) == signal.SIG_IGN:
         pytest.skip("this process was told to ignore that signal, as by nohup")
     clips.make("a.mp4", count=240, sound="aac")
-    stages = command._stages
+    whole = command._convert
 
     def signalled(config: Any) -> Any:
-        convert, settle = stages(config)
+        convert, at_once = whole(config)
 
         def paint(pixels: Tensor) -> Tensor:
             if clips.number(pixels) == 20:
@@ -195,9 +195,9 @@ def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.Monkey
                 time.sleep(0.2)
             return convert(pixels)
 
-        return paint, settle
+        return paint, at_once
 
-    monkeypatch.setattr(command, "_stages", signalled)
+    monkeypatch.setattr(command, "_convert", signalled)
     code, _, err = video(capsys, "a.mp4", "--strength", "0", "-o", "b.mp4")
     assert code == 130, err
     frames = len(clips.times("b.mp4"))

@@ -46,7 +46,7 @@ def native_flags() -> tuple[str, ...]:
 
 def source() -> bytes:
     """The source of the kernels: the file that is compiled, and what it includes."""
-    return b"".join(SOURCE.with_name(name).read_bytes() for name in (SOURCE.name, *INCLUDED))
+    return b"".join(path.read_bytes() for path in (SOURCE, *map(Path(__file__).with_name, INCLUDED)))
 
 
 def library_name(variant: str) -> str:
