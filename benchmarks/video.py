@@ -67,7 +67,7 @@ def converted(path: Path, stylizer: Stylizer | None, steady: float) -> Iterator[
     """Steps of a conversion as the command makes it."""
     convert = (lambda pixels: pixels) if stylizer is None else stylizer.stylize
     settle = Steady(steady) if steady else None
-    at_once, target = 1 if stylizer is None else stylizer.at_once, path.with_name("out.mp4")
+    at_once, target = None if stylizer is None else stylizer.at_once, path.with_name("out.mp4")
     conversion = Conversion(path, target, convert, settle=settle, at_once=at_once, config=VideoConfig())
     return (step for step in conversion.run() if step.index)
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from perceptual import checkpoints
 from perceptual.apply import upscaler as module
 from perceptual.apply.upscaler import Upscaler
-from perceptual.checkpoints import Card, shipped
+from perceptual.checkpoints import shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError
 from perceptual.fast import build, enlarge_bytes, enlarges, kernels
@@ -113,7 +113,6 @@ def test_only_networks_that_end_with_a_shuffle_and_add_to_a_bicubic_picture_are_
 def test_without_kernels_no_network_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "compiled", lambda: None)
     assert not enlarges(TransformationNetwork(CONFIG))
-    assert Upscaler(TransformationNetwork(CONFIG), Card("upscale", CONFIG)).at_once == 1
 
 
 def test_a_damaged_network_is_named(way: None) -> None:

@@ -11,6 +11,8 @@ import torch
 from test_video import folder  # noqa: F401  (a fixture)
 from torch import Tensor
 
+from perceptual import Stylizer, Upscaler
+from perceptual.apply import model
 from perceptual.fast import kernels, use_one_thread
 from perceptual.video import Conversion
 from perceptual.video.pipeline import SideBySide, in_stages
@@ -102,9 +104,22 @@ def test_a_video_is_the_same_with_several_frames_at_once() -> None:
         seen.append(frame)
         return changed
 
-    for name, at_once in (("one.mp4", 1), ("three.mp4", 3)):
+    for name, at_once in (("one.mp4", None), ("three.mp4", lambda height, width: 3)):
         conversion = Conversion("a.mp4", name, darker, settle=settle, at_once=at_once)
         list(conversion.run())
         assert conversion.frames == 30
     assert Path("one.mp4").read_bytes() == Path("three.mp4").read_bytes()
     assert all(torch.equal(one, three) for one, three in zip(seen[:30], seen[30:], strict=True))
+
+
+@needs_kernels
+def test_small_frames_are_worked_on_side_by_side_as_far_as_memory_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    for each in (Upscaler.load("x4_pixel"), Stylizer.load("gallery")):
+        needed = each.memory(360, 640, each.defaults)
+        for free, count in ((1e15, 6), (2 * 3.5 * needed, 3), (needed, 1)):
+            monkeypatch.setattr(model, "free_memory", lambda device, free=free: free)
+            assert each.at_once(360, 640) == count
+        monkeypatch.setattr(model, "free_memory", lambda device: 1e15)
+        assert each.at_once(1024, 1024) == 6
+        assert each.at_once(1024, 1025) == 1

@@ -17,15 +17,20 @@ from perceptual import checkpoints, images
 from perceptual.apply import tiles
 from perceptual.checkpoints import Card
 from perceptual.config import ModelOptions, changed
-from perceptual.devices import channels_last, choose_device
+from perceptual.devices import channels_last, choose_device, free_memory
 from perceptual.errors import CheckpointError, ImageError
 from perceptual.events import Step, finish
+from perceptual.fast import kernels_in_use
 from perceptual.gpu import Function, Graphs, fetch, send
 from perceptual.networks import DAMAGED, TransformationNetwork
 
 Image = TypeVar("Image")
 Options = TypeVar("Options")
 Device = torch.device | str | None
+
+
+SMALL = 1 << 20
+"""Pixels of a frame up to which frames of a video are worked on side by side."""
 
 
 class Model(Generic[Options]):
@@ -168,10 +173,18 @@ class Model(Generic[Options]):
         """How many images of a batch `picture` gets at once: one, because more are not faster and need more memory."""
         return 1
 
-    @property
-    def at_once(self) -> int:
-        """How many pictures should be worked on at the same time, in threads of their own: by default one."""
-        return 1
+    def at_once(self, height: int, width: int, options: Options | None = None) -> int:
+        """How many frames of a video should be worked on at the same time, each with one core of a CPU.
+
+        Networks do little work between two points where all cores of a frame have to wait for each other. So small
+        frames, of up to 1 megapixel, are faster side by side, as far as half of the free memory suffices.
+
+        height, width: of the frames, in pixels. options: as in a call. The result is at least 1.
+        """
+        if self.device.type != "cpu" or height * width > SMALL or kernels_in_use() is None:
+            return 1
+        needed = self.memory(height, width, options or self.defaults)
+        return max(1, min(torch.get_num_threads(), int(free_memory(self.device) / 2 / needed)))
 
     def picture(self, picture: Tensor, options: Options) -> Generator[Step, None, None]:
         """Apply the network to one image (1, 3, H, W), in [0, 1] or uint8 levels. The last Step has the result.

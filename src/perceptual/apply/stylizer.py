@@ -21,7 +21,7 @@ from perceptual.config import PaintOptions, Precision, named_weights
 from perceptual.devices import free_memory, multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
-from perceptual.fast import BAND, Inference, kernels_in_use, supports
+from perceptual.fast import BAND, Inference, supports
 from perceptual.functional import crossfade, luma, noise_field
 from perceptual.gpu import half_precision, send
 from perceptual.networks import DAMAGED, TransformationNetwork
@@ -150,12 +150,6 @@ class Stylizer(Model[PaintOptions]):
         """How many pictures of a batch are painted at once: on a GPU as many as have TOGETHER pixels, else one."""
         height, width = self.size(pixels.shape[-2], pixels.shape[-1], options)
         return 1 if self.device.type == "cpu" else max(1, TOGETHER // (height * width))
-
-    @property
-    def at_once(self) -> int:
-        """How many frames of a video should be painted at the same time: on a CPU one for each core."""
-        able = self.device.type == "cpu" and self._fast(self.precision) is not None and kernels_in_use()
-        return torch.get_num_threads() if able else 1
 
     def picture(self, picture: Tensor, options: PaintOptions) -> Generator[Step, None, None]:
         """Paint (1, 3, H, W) in [0, 1] or uint8 levels; on a GPU also (N, 3, H, W). The last Step has the result.

@@ -132,14 +132,6 @@ class Upscaler(Model[UpscaleOptions]):
         """Height and width of the result, for the height and width of an image in pixels."""
         return images.scaled_size(height, width, options.scale or self.network.scale)
 
-    @property
-    def at_once(self) -> int:
-        """How many frames of a video should be enlarged at the same time: on a CPU one for each core.
-
-        Its convolutions are short, so cores that share one frame often wait for each other.
-        """
-        return torch.get_num_threads() if self.device.type == "cpu" and enlarges(self.network) else 1
-
     def picture(self, picture: Tensor, options: UpscaleOptions) -> Generator[Step, None, None]:
         """Enlarge one image, (1, 3, H, W) in [0, 1] or uint8 levels. The last Step has the result."""
         if self.cleaner is not None and (kind := damage(picture)):

@@ -120,8 +120,8 @@ def _settle(config: VideoConfig) -> Callable[[Tensor, Tensor], Tensor] | None:
     return (SteadyDetail if config.enlarges else Steady)(config.steadiness)
 
 
-def _convert(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], int]:
-    """The function that paints or enlarges each frame, and on how many frames it should work at the same time."""
+def _convert(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], Callable[[int, int], int]]:
+    """What paints or enlarges a frame, and what says how many frames of a size to work on at the same time."""
     model: Model[Any]
     options: Any
     if config.enlarges:
@@ -129,7 +129,7 @@ def _convert(config: VideoConfig) -> tuple[Callable[[Tensor], Tensor], int]:
     else:
         model, options = open_stylizer(config.painting, video=True), config.painting.options
     try_out(model, options)
-    return partial(model.apply, options=options), model.at_once
+    return partial(model.apply, options=options), partial(model.at_once, options=options)
 
 
 def _put(conversion: Conversion, took: float) -> None:

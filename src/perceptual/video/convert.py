@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,6 @@ from perceptual.video.reader import Reader
 from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target
 
-_SMALL = 1 << 20
-"""Pixels of a frame up to which several frames are converted at the same time."""
 _COPIES = 100  # copies of one frame that are written between two Steps
 
 
@@ -55,8 +54,8 @@ class Conversion:
         target: the file to write, or a pattern such as frame_%04d.png.
         convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8. Called for each frame in order. h and w may
             differ from H and W, but must be the same for all frames.
-        at_once: on how many small frames `convert` works at the same time, with one core each, see
-            `Model.at_once`. It must then allow calls from several threads.
+        at_once: (H, W) -> the number of frames of this size that `convert` gets at the same time, in threads of their
+            own with one core each, see `Model.at_once`. Left out: it gets one after the other, with all cores.
         settle: (frame, converted frame) -> frame to write. Called for each frame in order, while `convert` works on
             the next frame.
         config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
@@ -79,7 +78,7 @@ class Conversion:
         convert: Callable[[Tensor], Tensor] = lambda pixels: pixels,
         *,
         settle: Callable[[Tensor, Tensor], Tensor] | None = None,
-        at_once: int = 1,
+        at_once: Callable[[int, int], int] | None = None,
         config: VideoConfig | None = None,
     ) -> None:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
@@ -188,11 +187,11 @@ class Conversion:
         def change(frame: Frame) -> Frame:
             return settle(convert(frame))
 
-        def at_once(frame: Frame) -> int:
-            return self.at_once if frame.pixels[0, 0].numel() <= _SMALL else 1
-
-        first: Callable[[Any], Any] = convert if self.settle else change
-        stages: list[Any] = [SideBySide(first, at_once) if self.at_once > 1 else first]
+        first: Any = convert if self.settle else change
+        if self.at_once:
+            asked = lru_cache(maxsize=8)(self.at_once)  # once for each size, because the free memory changes
+            first = SideBySide(first, lambda frame: asked(*frame.pixels.shape[-2:]))
+        stages: list[Any] = [first]
         stages += [settle, write] if self.settle else [write]
         expected = reader.info.frames
         with closing(in_stages(reader, *stages)) as work:
@@ -219,7 +218,7 @@ def convert_video(
     convert: Callable[[Tensor], Tensor],
     *,
     settle: Callable[[Tensor, Tensor], Tensor] | None = None,
-    at_once: int = 1,
+    at_once: Callable[[int, int], int] | None = None,
     config: VideoConfig | None = None,
 ) -> Generator[Step, None, Conversion]:
     """Convert a video: creates a `Conversion` with these arguments, runs it, and returns it.

@@ -278,19 +278,21 @@ class _Work:
         notes = {"source": source, "still": self._still(clip)}
         studio.jobs.add(Job(enlarging if choice.enlarges else painting, "video", work, notes=notes))
 
-    def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any, int]:
-        """A function that paints or enlarges a frame, a function that reduces flicker, or None, and the number of
-        frames to work on at the same time."""
+    def _stages(self, choice: Choice, config: VideoConfig) -> tuple[Any, Any, Any]:
+        """What paints or enlarges a frame, what reduces flicker, or None, and what says how many frames of a size to
+        work on at the same time."""
         from perceptual.motion import Steady, SteadyDetail
 
         models = self.studio.models
         if choice.enlarges:
             upscaler = models.upscaler(SCALES[choice.scale], choice.network)
-            enlarge = partial(upscaler.apply, options=config.enlarging.options)
-            return enlarge, SteadyDetail(config.steadiness), upscaler.at_once
+            options = config.enlarging.options
+            at_once = partial(upscaler.at_once, options=options)
+            return partial(upscaler.apply, options=options), SteadyDetail(config.steadiness), at_once
         stylizer = models.stylizer({choice.style: 1.0}, video=True)
         settle = Steady(config.steadiness) if config.steadiness else None
-        return partial(stylizer.apply, options=config.painting.options), settle, stylizer.at_once
+        at_once = partial(stylizer.at_once, options=config.painting.options)
+        return partial(stylizer.apply, options=config.painting.options), settle, at_once
 
 
 @lru_cache(maxsize=64)
