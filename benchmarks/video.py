@@ -67,8 +67,8 @@ def converted(path: Path, stylizer: Stylizer | None, steady: float) -> Iterator[
     """Steps of a conversion as the command makes it."""
     convert = (lambda pixels: pixels) if stylizer is None else stylizer.stylize
     settle = Steady(steady) if steady else None
-    at_once, target = None if stylizer is None else stylizer.at_once, path.with_name("out.mp4")
-    conversion = Conversion(path, target, convert, settle=settle, at_once=at_once, config=VideoConfig())
+    conversion = Conversion(path, path.with_name("out.mp4"), convert, settle=settle, config=VideoConfig())
+    conversion.at_once = None if stylizer is None else stylizer.at_once
     return (step for step in conversion.run() if step.index)
 
 

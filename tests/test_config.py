@@ -60,6 +60,7 @@ trainings = st.builds(
     seed=st.integers(0, 2**32 - 1),
     learning_rate=st.floats(1e-12, 1),
     compile=st.booleans(),
+    keep_photos=st.booleans(),
 )
 
 

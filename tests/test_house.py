@@ -50,7 +50,7 @@ DOORS = {  # the only rooms that know a library
     "onnxscript": {"export"},
     "openvino": set(),
     "skimage": {"apply", "export", "reproduce", "studio"},
-    "ctypes": {"fast", "memory"},
+    "ctypes": {"devices", "fast", "memory"},
     "pickle": set(),
     "spandrel": {"checkpoints"},
     "torchvision": set(),

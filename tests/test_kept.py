@@ -14,9 +14,8 @@ from test_train import photographs as photographs  # a fixture
 
 from perceptual import images
 from perceptual.config import TrainConfig
-from perceptual.data import Photographs, batches
+from perceptual.data import KeptPhotographs, Photographs, batches
 from perceptual.errors import DataError
-from perceptual.kept import KeptPhotographs
 
 CPU = torch.device("cpu")
 SIZES = [(40, 40), (90, 50), (31, 77), (200, 130), (9, 50), (3, 2)]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from perceptual import Stylizer, Upscaler
 from perceptual.apply import model
-from perceptual.fast import kernels, use_one_thread
+from perceptual.devices import use_one_thread
+from perceptual.fast import kernels
 from perceptual.video import Conversion
 from perceptual.video.pipeline import SideBySide, in_stages
 
@@ -105,7 +106,8 @@ def test_a_video_is_the_same_with_several_frames_at_once() -> None:
         return changed
 
     for name, at_once in (("one.mp4", None), ("three.mp4", lambda height, width: 3)):
-        conversion = Conversion("a.mp4", name, darker, settle=settle, at_once=at_once)
+        conversion = Conversion("a.mp4", name, darker, settle=settle)
+        conversion.at_once = at_once
         list(conversion.run())
         assert conversion.frames == 30
     assert Path("one.mp4").read_bytes() == Path("three.mp4").read_bytes()

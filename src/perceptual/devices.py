@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import time
@@ -152,6 +153,17 @@ def make_adam(
         torch.set_float32_matmul_precision("high")
     fused = device.type == "cuda" and precision != "fp16"
     return torch.optim.Adam(parameters, lr=learning_rate, fused=fused or None)
+
+
+def use_one_thread() -> None:
+    """Let the calling thread compute on one core of the CPU from now on. Other threads are not changed.
+
+    `torch.set_num_threads` would also change threads that start later. Nothing happens where PyTorch's OpenMP library
+    cannot be found.
+    """
+    torch.get_num_threads()  # PyTorch sets the number at its first use in a thread
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # the last one on Windows
+        ctypes.CDLL(None).omp_set_num_threads(1)
 
 
 def can_compile(device: torch.device) -> bool:

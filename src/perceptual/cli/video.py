@@ -66,7 +66,8 @@ def video(arguments: Sequence[str]) -> int:
         check_conversion(config.input, config.out, config)
     convert, at_once = _convert(config)
     settle = _settle(config)
-    conversion = Conversion(config.input, config.out, convert, settle=settle, at_once=at_once, config=config)
+    conversion = Conversion(config.input, config.out, convert, settle=settle, config=config)
+    conversion.at_once = at_once
     began = time.monotonic()
     title = "enlarging" if config.enlarges else "painting"
     with stop_on_signal() as stopping, closing(conversion.run()) as run:  # closing finishes the output file

@@ -99,9 +99,6 @@ class TrainConfig:
     workers: Annotated[int, Range(0, 256)] = 2
     """Number of processes that read photos, 0 to 256; 0: the main process reads them. With several training processes:
     for each of them."""
-    keep_photos: bool = False
-    """Read each photo once, keep its pixels on the GPU, and cut the crops there, for a GPU that waits for photos. It
-    needs 3 bytes for each pixel; large photos are reduced first. --workers is not used then."""
     tick_every: Count = 50
     """Steps between log lines, 1 to 100,000,000."""
     preview_every: CountOrNone = 500
@@ -113,6 +110,8 @@ class TrainConfig:
     ema: Annotated[float, Range(0, 0.999999)] = 0.0
     """Decay of an exponential moving average of the weights, 0 to 0.999999; 0: no average. The checkpoint holds the
     average. 0.99 averages roughly the last 100 steps."""
+    keep_photos: bool = False
+    """Keep the decoded photos on the GPU, if it waits for photos. --workers is not used then."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -123,7 +122,7 @@ class TrainCommand:
     """The input and output files of every `perceptual train` command. The recipe has settings of its own."""
 
     data: Path | None = None
-    """A folder of photos of any size. Subfolders are searched too."""
+    """A folder of photos. Subfolders are searched too."""
     out: Path | None = None
     """The checkpoint file to write. The log, the previews and the training state are written next to it."""
     recipe: str = "fast"

@@ -6,12 +6,11 @@ Other rooms import from here only:
 - `Inference(network, precision)`: runs it. `BAND`: pixels of one band of a large picture.
 - `enlarges(network)`, `enlarge_bytes(network, ...)`: the same for networks of super-resolution.
 - `prepare_kernels(...)`: chooses the compiled kernels of this process. `kernels_in_use()`: names them.
-- `use_one_thread()`: limits the calling thread to one core.
 """
 
 from perceptual.fast.enlarging import enlarge_bytes, enlarges
 from perceptual.fast.inference import BAND, Inference
-from perceptual.fast.library import kernels_in_use, prepare_kernels, use_one_thread
+from perceptual.fast.library import kernels_in_use, prepare_kernels
 from perceptual.fast.plan import supports
 
 __all__ = [
@@ -22,5 +21,4 @@ __all__ = [
     "kernels_in_use",
     "prepare_kernels",
     "supports",
-    "use_one_thread",
 ]

@@ -216,8 +216,5 @@ void accumulate(float *stream, const float *x, const float *multiply, long pixel
     }
 }
 
-/* The number of threads of PyTorch's operations and of these kernels, in the calling thread alone. */
-void use_threads(long count) { omp_set_num_threads(count); }
-
 #include "convolve.c"
 #include "enlarge.c"

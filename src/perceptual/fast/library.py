@@ -46,17 +46,6 @@ def prepare_kernels(*, compile_here: bool = False) -> bool:
     return _chosen[0] is not None
 
 
-def use_one_thread() -> None:
-    """Let the calling thread compute on one core from now on; other threads are not changed.
-
-    `torch.set_num_threads` would change threads that start later too. Nothing happens without compiled kernels.
-    """
-    torch.get_num_threads()  # PyTorch sets the number at its first use in a thread
-    library = compiled()
-    if library is not None:
-        library.use_threads(1)
-
-
 def kernels_in_use() -> str | None:
     """The compiled kernels of this process in words, such as "vbmi"; None where PyTorch's operations are used."""
     library = compiled()

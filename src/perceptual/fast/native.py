@@ -85,7 +85,6 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.pack.argtypes = [pointer, pointer, *[long] * 4, pointer, pointer]
     library.convolve.argtypes = [pointer] * 7
     library.convolves.restype = long
-    library.use_threads.argtypes = [long]
     library.enlarge.argtypes = [pointer, long, long, pointer, *[long] * 4, pointer]
     library.enlarge.restype = long
     return library

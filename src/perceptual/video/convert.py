@@ -54,16 +54,16 @@ class Conversion:
         target: the file to write, or a pattern such as frame_%04d.png.
         convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8. Called for each frame in order. h and w may
             differ from H and W, but must be the same for all frames.
-        at_once: (H, W) -> the number of frames of this size that `convert` gets at the same time, in threads of their
-            own with one core each, see `Model.at_once`. Left out: it gets one after the other, with all cores.
         settle: (frame, converted frame) -> frame to write. Called for each frame in order, while `convert` works on
             the next frame.
         config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
             ignored here; `convert` implements them.
 
-    Attributes: `target`, and after `run`: `frames`, the number of frames written; `seconds` of output; `size`,
-    width and height of the written frames in pixels, None before the first; `stopped`, True if `run` was closed before
-    its end; `damage`, the number of places in the input that could not be read.
+    Attributes: `target`. `at_once`: None, or a function that you set before `run`. It gets (H, W) and returns how many
+    frames of this size `convert` works on at the same time, in threads with one core each; see `Model.at_once`. After
+    `run`: `frames`, the number of frames written; `seconds` of output; `size`, width and height of the written frames
+    in pixels, None before the first; `stopped`, True if `run` was closed before its end; `damage`, the number of places
+    in the input that could not be read.
 
     Raises:
         ConfigError: the name of the output and the settings do not fit together.
@@ -78,12 +78,11 @@ class Conversion:
         convert: Callable[[Tensor], Tensor] = lambda pixels: pixels,
         *,
         settle: Callable[[Tensor, Tensor], Tensor] | None = None,
-        at_once: Callable[[int, int], int] | None = None,
         config: VideoConfig | None = None,
     ) -> None:
         self.source, self.target = (Path(os.path.expanduser(path)) for path in (source, target))
         self.convert, self.settle, self.config = convert, settle, config or VideoConfig()
-        self.at_once = at_once
+        self.at_once: Callable[[int, int], int] | None = None
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         self.size: tuple[int, int] | None = None
         self._messages, self._reported_interlaced = list[str](), False
@@ -218,7 +217,6 @@ def convert_video(
     convert: Callable[[Tensor], Tensor],
     *,
     settle: Callable[[Tensor, Tensor], Tensor] | None = None,
-    at_once: Callable[[int, int], int] | None = None,
     config: VideoConfig | None = None,
 ) -> Generator[Step, None, Conversion]:
     """Convert a video: creates a `Conversion` with these arguments, runs it, and returns it.
@@ -228,6 +226,6 @@ def convert_video(
     Raises:
         VideoError, ConfigError, OutputError: as `Conversion` and its `run`.
     """
-    conversion = Conversion(source, target, convert, settle=settle, at_once=at_once, config=config)
+    conversion = Conversion(source, target, convert, settle=settle, config=config)
     yield from conversion.run()
     return conversion

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from perceptual.fast import use_one_thread
+from perceptual.devices import use_one_thread
 
 
 class _Closed(Exception):

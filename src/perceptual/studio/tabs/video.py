@@ -264,7 +264,8 @@ class _Work:
         def work(job: Job) -> Sequence[Path]:
             from perceptual.video import Conversion
 
-            conversion = Conversion(source, target, convert, settle=settle, at_once=at_once, config=config)
+            conversion = Conversion(source, target, convert, settle=settle, config=config)
+            conversion.at_once = at_once
             try:
                 with _named(source):
                     job.follow(_with_file_name(conversion.run(), source))
