@@ -12,7 +12,7 @@ from PIL import Image
 from test_train import CONFIG, assert_equal_weights, train
 from test_train import photographs as photographs  # a fixture
 
-from perceptual import images
+from perceptual import data, images
 from perceptual.config import TrainConfig
 from perceptual.data import KeptPhotographs, Photographs, batches
 from perceptual.errors import DataError
@@ -73,6 +73,17 @@ def test_each_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     config = TrainConfig(steps=40, batch=2, size=32, keep_photos=True)
     assert len(list(batches(Photographs(folder, 32), config))) == 40
     assert sorted(read) == [f"{number}.png" for number in range(len(SIZES))]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5, 1000])
+def test_the_number_of_photos_that_are_read_ahead_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    config = TrainConfig(steps=5, batch=4, size=32, crop="native", keep_photos=True)
+    dataset = Photographs(folder, 32, crop="native")
+    monkeypatch.setattr(data, "AHEAD", ahead)
+    found = [pixels for pixels, _ in batches(dataset, config)]
+    assert torch.equal(torch.cat(found), torch.stack([dataset[k][0] for k in range(20)]))
 
 
 def test_a_folder_without_a_usable_photo_is_refused(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ class KeptPhotographs(Photographs):
         Raises:
             DataError: no image can be used.
         """
-        ahead = list(itertools.islice(indices, AHEAD))
+        ahead = list(itertools.islice(indices, max(AHEAD, 2 * count)))
         with ThreadPoolExecutor(READERS, "photos") as readers:
             for k in ahead:
                 self._read_ahead(k, readers)
