@@ -246,6 +246,8 @@ def enlarge(levels: Tensor, more: Tensor, factor: int, scale: int) -> Tensor | N
     assert levels.is_contiguous()
     assert more.is_contiguous()
     _, height, width = levels.shape
+    assert more.shape[0] * factor >= scale * height
+    assert more.shape[1] * factor >= scale * width
     out = torch.empty(3, scale * height, scale * width, dtype=torch.uint8)
     narrow = more.dtype == torch.bfloat16
     numbers = narrow, more.shape[1], factor, scale
