@@ -41,10 +41,8 @@ def without_kernels(upscaler: Upscaler, levels: Tensor) -> Tensor:
 
 def rate(path: Path, upscaler: Upscaler, at_once: int) -> float:
     """Frames per second, without the first ones."""
-    config = VideoConfig(steady=0)
-    conversion = Conversion(
-        path, path.with_name("large.mp4"), upscaler.upscale, at_once=lambda height, width: at_once, config=config
-    )
+    conversion = Conversion(path, path.with_name("large.mp4"), upscaler.upscale, config=VideoConfig(steady=0))
+    conversion.at_once = lambda height, width: at_once
     times = [time.perf_counter() for step in conversion.run() if step.index]
     return (len(times) - FIRST) / (times[-1] - times[FIRST - 1])
 
