@@ -151,7 +151,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
         image = images.open_rgb(path, draft_size=draft_size(self.crop, self.size))
         if self.crop == "native":
-            return _native(np.array(image), self.size, rng)
+            return _native(torch.from_numpy(np.array(image)).permute(2, 0, 1), self.size, rng)
         width, height = image.size
         if self.crop == "squash":
             box: tuple[float, float, float, float] = (0, 0, width, height)
@@ -180,17 +180,19 @@ def _from_here(folder: Path) -> Path:
         return folder
 
 
-def _native(array: Array, size: int, rng: random.Random) -> Tensor:
-    """A crop at the original resolution, flipped and rotated at random. A small image is extended by mirroring.
+def _native(picture: Tensor, size: int, rng: random.Random) -> Tensor:
+    """A crop of (3, H, W) in uint8 at the original resolution, flipped and rotated at random, in [0, 1]. A small image
+    is extended by mirroring.
 
     Departure from the paper, which does not say that it flips or rotates.
     """
-    short = [max(0, size - side) for side in array.shape[:2]]
-    if any(short):
-        array = np.pad(array, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
-    top, left = (rng.randint(0, side - size) for side in array.shape[:2])
-    array = np.rot90(array[top : top + size, left : left + size], rng.randrange(4))
-    return _tensor(np.ascontiguousarray(array[:, ::-1] if rng.random() < 0.5 else array))
+    for axis in (1, 2):
+        while (length := picture.shape[axis]) < size:
+            more = picture.flip(axis).narrow(axis, 0, min(length, size - length))
+            picture = torch.cat([picture, more], axis)
+    top, left = (rng.randint(0, side - size) for side in picture.shape[1:])
+    picture = torch.rot90(picture[:, top : top + size, left : left + size], rng.randrange(4), (1, 2))
+    return (picture.flip(2) if rng.random() < 0.5 else picture).contiguous().float() / 255
 
 
 def _tensor(array: Array) -> Tensor:
@@ -239,8 +241,8 @@ class KeptPhotographs(Photographs):
 
     def _read(self, path: Path) -> Array:
         """The pixels of a photo, uint8 (H, W, 3)."""
-        image: Any = images.open_rgb(path, draft_size=draft_size(self.crop, self.size))
-        shorter = round(1.15 * self.size)
+        shorter = draft_size(self.crop, self.size)
+        image: Any = images.open_rgb(path, draft_size=shorter)
         if self.crop != "native" and min(image.size) > shorter:
             width, height = (round(side * shorter / min(image.size)) for side in image.size)
             image = image.resize((width, height), resample=_BICUBIC, reducing_gap=2.0)
@@ -257,7 +259,7 @@ class KeptPhotographs(Photographs):
     def _cut(self, path: Path, rng: random.Random) -> Tensor:
         picture = self._picture(path)
         if self.crop == "native":
-            return _native_of(picture, self.size, rng)
+            return _native(picture, self.size, rng)
         height, width = picture.shape[1:]
         top = left = 0
         if self.crop == "random":
@@ -268,17 +270,6 @@ class KeptPhotographs(Photographs):
         if rng.random() < 0.5:
             crop = crop.flip(2)
         return crop.clamp(0, 255) / 255
-
-
-def _native_of(picture: Tensor, size: int, rng: random.Random) -> Tensor:
-    """The same crop as `_native`, of a tensor (3, H, W)."""
-    for axis in (1, 2):
-        while (length := picture.shape[axis]) < size:
-            more = picture.flip(axis).narrow(axis, 0, min(length, size - length))
-            picture = torch.cat([picture, more], axis)
-    top, left = (rng.randint(0, side - size) for side in picture.shape[1:])
-    picture = torch.rot90(picture[:, top : top + size, left : left + size], rng.randrange(4), (1, 2))
-    return (picture.flip(2) if rng.random() < 0.5 else picture).contiguous().float() / 255
 
 
 def batches(
