@@ -27,8 +27,9 @@ from torch.nn import functional as F
 
 from perceptual import Stylizer, images
 from perceptual.checkpoints import find_style
-from perceptual.functional import gram_matrix, luma
+from perceptual.functional import gram_matrix
 from perceptual.losses import LossNetworks
+from perceptual.measure.style import checkerboard
 
 LAYERS = [f"vgg16-torchvision:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3")]
 SIDES = (256, 384, 512, 768, 1024)
@@ -57,16 +58,8 @@ def left(before: list[Tensor], after: list[Tensor], paintings: list[list[Tensor]
 
 
 def grid(picture: Tensor) -> float:
-    gray = luma(picture)[0, 0]
-    gray = gray[: len(gray) // 4 * 4, : gray.shape[1] // 4 * 4]
-    window = torch.hann_window(len(gray))[:, None] * torch.hann_window(gray.shape[1])
-    power, worst = torch.fft.fft2((gray - gray.mean()) * window).abs().square(), 0.0
-    for axis, side in enumerate(gray.shape):
-        profile = power.mean(1 - axis)
-        for at in (side // 4, side // 2):
-            beside = torch.cat([profile[at - 8 : at - 2], profile[at + 3 : at + 9]])
-            worst = max(worst, float(profile[at] / beside.median()))
-    return worst
+    height, width = (side // 4 * 4 for side in picture.shape[2:])
+    return checkerboard(picture[..., :height, :width])
 
 
 @torch.no_grad()

@@ -82,7 +82,10 @@ class SideBySide:
                 while len(waiting) > (count if count > 1 else 0):  # one more than are worked on, so that all stay busy
                     yield waiting.popleft().result()
                 if count == 1:
-                    yield self.work(item)
+                    result = self.work(item)
+                    del item  # release the memory while the queue is full
+                    yield result
+                    del result
                     continue
                 pool = pool or ThreadPoolExecutor(count, "frame", use_one_thread)
                 waiting.append(pool.submit(self.work, item))
