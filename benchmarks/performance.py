@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROUNDS = 7
+STREAM = 8  # pictures
 FULL = "c9s1-32 d64 d128 r128*5 U64 U32 c9s1-3"
 SIDES = (256, 512, 1024, 2048)
 MEGAPIXELS = (0.25, 1, 4, 8, 16, 36, 100)
@@ -48,11 +49,16 @@ def painter(engine: str, name: str, side: int) -> Callable[[], object]:
     from perceptual.checkpoints import Card
 
     x, network = torch.rand(1, 3, side, side), network_of(name)
-    if engine in ("ours", "ours float32"):
+    if engine in ("ours", "ours float32", "stream"):
         keep_memory()
         stylizer = Stylizer(network, Card("style", network.config))
         levels = (x * 255).to(torch.uint8)
-        precision = "auto" if engine == "ours" else "float32"
+        precision = "float32" if engine == "ours float32" else "auto"
+        if engine == "stream":  # as folders of files and videos are painted
+            from perceptual.devices import SideBySide
+
+            work = SideBySide(stylizer.stylize, lambda levels: stylizer.at_once(side, side))
+            return lambda: sum(1 for _ in work.results([levels] * STREAM)) and None
         return lambda: stylizer.stylize(levels, precision=precision)
     network = network.to(memory_format=torch.contiguous_format)
     if engine == "plain":
@@ -168,19 +174,20 @@ def in_turn(sides: dict[str, tuple], rounds: int = ROUNDS) -> dict[str, float]:
 
 
 def paint() -> None:
-    """Seconds a picture: ours, and the others' as multiples of it."""
+    """Seconds a picture: ours, and the others' as multiples of it; and pictures a second where many follow."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     others = [name for name in ("onnxruntime", "openvino") if find_spec(name) and find_spec("onnxscript")]
     print(
-        "\n| network, side | ours, s | frames/s | " + " | ".join(f"{n} / ours" for n in ("plain", "float32", *others)),
+        "\n| network, side | ours, s | frames/s | of a stream | "
+        + " | ".join(f"{n} / ours" for n in ("plain", "float32", *others)),
         end="",
     )
-    print(" | arithmetic at float32 peak / ours |\n" + "| --- " * (6 + len(others)) + "|")
+    print(" | arithmetic at float32 peak / ours |\n" + "| --- " * (7 + len(others)) + "|")
     for name in ("gallery", "full"):
         for side in SIDES:
-            engines = ["plain", "ours float32", "ours", *(others if side <= 1024 else [])]
+            engines = ["plain", "ours float32", "ours", "stream", *(others if side <= 1024 else [])]
             rounds = ROUNDS if side <= 1024 else 3
             taken = in_turn({"peak": (peak,), **{e: (painter, e, name, side) for e in engines}}, rounds)
             with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -188,7 +195,8 @@ def paint() -> None:
             ideal = counter.get_total_flops() / (2 * 9 * 128 * 128 * 128 * 128 / taken["peak"])
             ours = taken["ours"]
             ratios = [f"{taken[e] / ours:.2f}" if e in taken else "-" for e in ("plain", "ours float32", *others)]
-            row = [f"{name}, {side}", f"{ours:.3f}", f"{1 / ours:.1f}", *ratios, f"{ideal / ours:.2f}"]
+            rates = [f"{1 / ours:.1f}", f"{STREAM / taken['stream']:.1f}"]
+            row = [f"{name}, {side}", f"{ours:.3f}", *rates, *ratios, f"{ideal / ours:.2f}"]
             print("| " + " | ".join(row) + " |", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptual import images
-from perceptual.apply import Stylizer, convert_files, plan_outputs
+from perceptual.apply import Stylizer, Work, convert_files, plan_outputs
+from perceptual.apply.tiles import mirrored, with_margin
 from perceptual.checkpoints import Card, find_style, gallery, load, save, shipped
 from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
@@ -44,6 +46,14 @@ def test_pil_numpy_and_tensor_give_their_own_kind_and_the_same_painting(
     assert from_numpy.dtype == np.uint8
     assert np.array_equal(np.asarray(from_pil), from_numpy)
     assert torch.allclose(from_tensor.permute(1, 2, 0), torch.from_numpy(from_numpy.copy()) / 255, atol=0.5001 / 255)
+
+
+@pytest.mark.parametrize(("height", "width", "margin"), [(5, 7, 3), (4, 1, 3), (2, 3, 8)])
+def test_a_margin_mirrors_the_picture_with_its_edge_pixels(height: int, width: int, margin: int) -> None:
+    x = torch.arange(2.0 * 3 * height * width).view(2, 3, height, width)
+    rows, columns = (mirrored(-margin, side + margin, side) for side in (height, width))
+    assert torch.equal(with_margin(x, margin), x[..., rows, :][..., columns])
+    assert with_margin(torch.tensor([[[[1.0, 2, 3]]]]), 2)[0, 0, 2].tolist() == [2, 1, 1, 2, 3, 3, 2]
 
 
 def test_arguments_are_not_changed(stylizer: Stylizer) -> None:
@@ -167,7 +177,7 @@ def test_one_file_goes_to_the_file_named(tree: Path, tmp_path: Path) -> None:
 
 def test_outputs_inside_the_input_folder_are_not_painted_again(tree: Path) -> None:
     first = plan_outputs([tree], tree / "out")
-    list(convert_files(first, lambda x: x))
+    list(convert_files(first, Work(lambda x: x)))
     assert plan_outputs([tree], tree / "out") == first
 
 
@@ -192,31 +202,59 @@ def test_a_size_that_the_format_cannot_hold_is_said_before_the_work(tree: Path, 
         raise AssertionError
 
     pairs = [(tree / "a.jpg", tmp_path / "a.webp")]
-    (outcome,) = convert_files(pairs, never, size=lambda height, width: (height, 16384))
+    (outcome,) = convert_files(pairs, Work(never, lambda height, width: (height, 16384)))
     assert "WEBP allows at most 16383 pixels a side" in str(outcome.error)
 
 
 def test_one_bad_file_does_not_stop_the_rest(tree: Path, tmp_path: Path) -> None:
     (tree / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
-    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda x: 1 - x))
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Work(lambda x: 1 - x)))
     assert [o.source.name for o in outcomes if o.error] == ["broken.jpg"]
     assert sum(o.target.exists() for o in outcomes) == 3
     assert not (tmp_path / "out" / "broken.jpg").exists()
 
 
+def test_files_are_worked_on_side_by_side_and_reported_in_order(tree: Path, tmp_path: Path) -> None:
+    (tree / "broken.jpg").write_bytes(b"\xff\xd8 cut short")
+    for name in ("x.png", "y.png", "z.png"):
+        Image.new("RGB", (20, 10)).save(tree / name)
+    pairs = plan_outputs([tree / name for name in ("a.jpg", "x.png", "broken.jpg", "y.png", "z.png")], tmp_path / "out")
+    together, threads = threading.Barrier(2, timeout=60), list[tuple[str, int]]()
+
+    def convert(pixels: torch.Tensor) -> torch.Tensor:
+        threads.append((threading.current_thread().name, torch.get_num_threads()))
+        if len(threads) <= 2:
+            together.wait()  # fails unless two files are worked on at the same time
+        return 255 - pixels
+
+    outcomes = list(convert_files(pairs, Work(convert, at_once=lambda height, width: 2)))
+    assert [o.source.name for o in outcomes] == ["a.jpg", "x.png", "broken.jpg", "y.png", "z.png"]
+    assert [bool(o.error) for o in outcomes] == [False, False, True, False, False]
+    assert all(o.target.exists() != bool(o.error) for o in outcomes)
+    assert [name for name, _ in threads[-1:]] == ["MainThread"]  # the last one of five has all cores
+    assert {count for name, count in threads if name != "MainThread"} == {1}
+
+
+def test_a_single_file_has_all_cores(tree: Path, tmp_path: Path) -> None:
+    names = list[str]()
+    pairs = plan_outputs([tree / "a.jpg"], tmp_path / "a.png")
+    list(convert_files(pairs, Work(lambda x: names.append(threading.current_thread().name) or x, at_once=lambda *_: 2)))
+    assert names == ["MainThread"]
+
+
 def test_existing_outputs_are_skipped_only_when_asked(tree: Path, tmp_path: Path) -> None:
     pairs = plan_outputs([tree / "a.jpg"], tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(b"old")
-    assert [o.skipped for o in convert_files(pairs, lambda x: x, skip_existing=True)] == [True]
+    assert [o.skipped for o in convert_files(pairs, Work(lambda x: x), skip_existing=True)] == [True]
     assert (tmp_path / "a.png").read_bytes() == b"old"
-    assert [o.skipped for o in convert_files(pairs, lambda x: x)] == [False]
+    assert [o.skipped for o in convert_files(pairs, Work(lambda x: x))] == [False]
     assert images.read(tmp_path / "a.png").width == 20
 
 
 def test_transparency_survives_painting(tmp_path: Path, stylizer: Stylizer) -> None:
     picture = Image.new("RGBA", (12, 8), (200, 30, 40, 128))
     picture.save(tmp_path / "in.png")
-    list(convert_files([(tmp_path / "in.png", tmp_path / "out.png")], stylizer.stylize))
+    list(convert_files([(tmp_path / "in.png", tmp_path / "out.png")], Work(stylizer.stylize)))
     with Image.open(tmp_path / "out.png") as painted:
         assert painted.mode == "RGBA"
         assert set(np.asarray(painted)[..., 3].ravel()) == {128}
@@ -258,12 +296,12 @@ def test_a_folder_that_cannot_be_searched_is_reported_and_the_rest_is_written(
 
     closed = {str(tree / "deep")}
     monkeypatch.setattr(os, "scandir", refuse)
-    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), lambda pixels: pixels))
+    outcomes = list(convert_files(plan_outputs([tree], tmp_path / "out"), Work(lambda pixels: pixels)))
     assert [(o.source.name, o.error is None) for o in outcomes] == [("a.jpg", True), ("c.gif", True), ("deep", False)]
     assert outcomes[2].error == f"The folder {tree / 'deep'} cannot be read: change its permissions."
     assert [
         o.source.name
-        for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), lambda pixels: pixels)
+        for o in convert_files(plan_outputs([f"{tree}/**/*.gif"], tmp_path / "out"), Work(lambda pixels: pixels))
         if o.error
     ] == ["deep"]
     closed.add(str(tree))

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from perceptual.fast import build, kernels
 from perceptual.fast.folding import cells
@@ -206,6 +207,35 @@ def test_bytes_are_cut_off_at_both_ends_and_below_the_point(way: str, fold: int)
     target = torch.empty(1, 5, 2, 2, 1, dtype=torch.uint8)
     encode(grid_of(image, fold), vector(1), vector(0), target, relu=True)
     assert cells(target)[0, 0].flatten().tolist() == [0, 0, 0, 0, 1, 254, 255, 255, 255, 255]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_picture_is_folded_into_a_part_of_a_grid(way: str, channels: int) -> None:
+    whole = torch.randint(0, 256, (channels, 12, 10), dtype=torch.uint8)
+    frame = torch.full((6, 9, 2, 2, channels), 77, dtype=torch.uint8)
+    target = frame[1:5, 2:7]
+    kernels.fold(whole[:, 2:10], target)
+    assert torch.equal(target, grid_of(whole[:, 2:10].permute(1, 2, 0), 2))
+    target.fill_(77)
+    assert (frame == 77).all()
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("fold", [1, 2])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.float32])
+@pytest.mark.parametrize("around", [(1, 1, 1, 1), (0, 2, 2, 1), (2, 0, 1, 0)])
+def test_the_padding_is_that_of_the_picture(
+    way: str, mode: str, fold: int, kind: torch.dtype, around: tuple[int, int, int, int]
+) -> None:
+    above, below, left, right = around
+    image = torch.randint(0, 99, (10, 12, 5))
+    rows, columns = 10 // fold, 12 // fold
+    grid = torch.full((rows + above + below, columns + left + right, fold, fold, 5), 77, dtype=kind)
+    grid[above : above + rows, left : left + columns] = grid_of(image.to(kind), fold)
+    kernels.pad(grid, mode, *around)
+    padding = [fold * each for each in (left, right, above, below)]
+    expected = F.pad(image.permute(2, 0, 1)[None].float(), padding, mode=mode)[0].permute(1, 2, 0)
+    assert torch.equal(grid, grid_of(expected.to(kind), fold))
 
 
 def test_values_that_are_not_contiguous_are_encoded_too(way: str) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from PIL import Image, ImageCms
 
 import perceptual
 from perceptual import Stylizer, Upscaler, images
-from perceptual.apply import convert_files
+from perceptual.apply import Work, convert_files
 from perceptual.config import ServeConfig, StylizeRequest, UpscaleRequest
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.serve import body, running
@@ -151,9 +152,11 @@ def test_a_picture_comes_back_as_the_commands_write_it(
         options = model.options(**changes)
         (outcome,) = convert_files(
             [(source, target)],
-            lambda pixels, model=model, options=options: model.apply(pixels, options),
-            size=lambda height, width, model=model, options=options: model.size(height, width, options),
-            alpha=lambda alpha, model=model, options=options: model.apply_alpha(alpha, options),
+            Work(
+                partial(model.apply, options=options),
+                partial(model.size, options=options),
+                partial(model.apply_alpha, options=options),
+            ),
         )
         assert outcome.error is None
         replies = [ask(port, path, source.read_bytes()) for _ in range(2)]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from perceptual import Stylizer, Upscaler
 from perceptual.apply import model
-from perceptual.devices import use_one_thread
+from perceptual.devices import SideBySide, use_one_thread
 from perceptual.fast import kernels
 from perceptual.video import Conversion
-from perceptual.video.pipeline import SideBySide, in_stages
+from perceptual.video.pipeline import in_stages
 
 needs_kernels = pytest.mark.skipif(kernels.compiled() is None, reason="no compiled kernels here")
 
@@ -60,14 +60,14 @@ def test_an_error_in_one_item_stops_all_stages() -> None:
 
     with pytest.raises(ValueError, match="item 5"):
         list(in_stages(range(1000), SideBySide(work, lambda item: 2)))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("frame", "stage"))]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("item", "stage"))]
 
 
 def test_closing_early_ends_all_threads() -> None:
     work = in_stages(range(1000), SideBySide(lambda item: item, lambda item: 2))
     assert [next(work) for _ in range(3)] == [0, 1, 2]
     work.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("frame", "stage"))]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("item", "stage"))]
 
 
 @needs_kernels

@@ -1,4 +1,4 @@
-"""What this computer can do: its devices, the fastest precision, torch.compile, and free memory."""
+"""What this computer can do: its devices and cores, the fastest precision, torch.compile, and free memory."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import ctypes
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -166,6 +169,44 @@ def use_one_thread() -> None:
         ctypes.CDLL(None).omp_set_num_threads(1)
 
 
+@dataclass(frozen=True)
+class SideBySide:
+    """Work on several items at the same time, with one core of the CPU for each. Their order stays the same.
+
+    So no core waits for another one, as it does when all cores share the work on one item.
+
+    work: a function of one item that allows calls from several threads. at_once: the number of items to work on at the
+    same time, for an item. If it is 1, the item has all cores.
+    """
+
+    work: Callable[[Any], Any]
+    at_once: Callable[[Any], int]
+
+    def results(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The results for all items, in order."""
+        waiting = deque[Future[Any]]()
+        pool = None
+        try:
+            for item in items:
+                count = self.at_once(item)
+                while len(waiting) > (count if count > 1 else 0):  # one more than are worked on, so that all stay busy
+                    yield waiting.popleft().result()
+                if count == 1:
+                    result = self.work(item)
+                    del item  # release the memory while the queue is full
+                    yield result
+                    del result
+                    continue
+                pool = pool or ThreadPoolExecutor(count, "item", use_one_thread)
+                waiting.append(pool.submit(self.work, item))
+                del item  # release the memory while waiting for the next item
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
+
+
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile is used on a device: on CUDA GPUs, where the system is not Windows.
 
@@ -204,6 +245,10 @@ def _free_of_system() -> float:
     return float(psutil.virtual_memory().available)
 
 
+_UNLIMITED = 2.0**62
+"""Version 1 of control groups writes about 2**63 bytes where there is no limit."""
+
+
 def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[float]:
     """Bytes left below each memory limit of this process's control groups (version 1 or 2), as containers set them."""
     yield float("inf")
@@ -225,9 +270,11 @@ def _free_of_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/pro
 def _left(group: Path, limit: str, used: str, cache: str) -> float:
     """A control group's limit minus its used bytes. Cached files do not count: the system frees them when needed."""
     with contextlib.suppress(OSError, ValueError):
-        most, now = (group / limit).read_text().strip(), int((group / used).read_text())
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(cache, 0)
-        return float("inf") if most == "max" else max(0.0, float(most) - now + int(cached))
+        most = float((group / limit).read_text().replace("max", "inf"))
+        if most < _UNLIMITED:
+            now = int((group / used).read_text())
+            cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines()).get(cache, 0)
+            return max(0.0, most - now + int(cached))
     return float("inf")
 
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
 from perceptual import images
 from perceptual.config import Existing
-from perceptual.devices import out_of_memory
+from perceptual.devices import SideBySide, out_of_memory
 from perceptual.errors import ImageError, OutputError, PerceptualError
 from perceptual.images import Picture, finding
 
@@ -167,12 +167,25 @@ def _same_size(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
+class Work(NamedTuple):
+    """What `convert_files` does with each image. All functions must allow calls from several threads, see `at_once`."""
+
+    convert: Callable[[Tensor], Tensor]
+    """From (1, 3, H, W) to (1, 3, h, w). Images are uint8 levels for files of 8 bits, else in [0, 1]."""
+    size: Callable[[int, int], tuple[int, int]] = _same_size
+    """From height and width of an image to height and width of its result."""
+    alpha: Callable[[Tensor], Tensor | None] | None = None
+    """From the alpha channel, (1, 1, H, W) in [0, 1], to that of the result, or to None for a result without alpha. By
+    default alpha is kept, and scaled if the sizes differ."""
+    at_once: Callable[[int, int], int] | None = None
+    """How many images of a height and width are worked on at the same time, in threads with one core each, such as
+    `Model.at_once`. Default: one, with all cores."""
+
+
 def convert_files(
     pairs: Sequence[tuple[Path, Path]],
-    convert: Callable[[Tensor], Tensor],
+    work: Work,
     *,
-    size: Callable[[int, int], tuple[int, int]] = _same_size,
-    alpha: Callable[[Tensor], Tensor | None] | None = None,
     skip_existing: bool = False,
     write: Callable[[Path, Picture], None] = images.write,
 ) -> Iterator[Outcome]:
@@ -180,46 +193,57 @@ def convert_files(
 
     The output has the colour profile, the EXIF data, the resolution and the alpha channel of the input.
 
-    pairs: (input file, output file), as `plan_outputs` returns them.
-    convert: a function from (1, 3, H, W) to (1, 3, h, w). Images are uint8 levels for files of 8 bits, else in [0, 1].
-    size: a function from height and width of an image to height and width of its result.
-    alpha: a function from the alpha channel, (1, 1, H, W) in [0, 1], to that of the result, or to None for a result
-        without alpha. By default alpha is kept, and scaled if the sizes differ.
-    skip_existing: keep outputs that exist already. write: writes an image to a file; default: `images.write`.
+    pairs: (input file, output file), as `plan_outputs` returns them. skip_existing: keep outputs that exist already.
+    write: writes an image to a file; default: `images.write`.
 
-    Yields an Outcome for each pair.
+    Yields an Outcome for each pair, in their order.
     """
     taken: dict[str, Path] = {}
-    for source, target in pairs:
-        first = taken.setdefault(os.path.normcase(os.path.abspath(target)), source)
-        if first != source:
-            text = f"{source} has the same output {target} as {first}: give it another name or folder."
-            yield Outcome(source, target, error=text)
-        elif os.path.isdir(source):  # `finding.find` returns folders that it cannot read
-            text = f"The folder {source} cannot be read: change its permissions."
-            yield Outcome(source, target, error=text)
-        elif skip_existing and os.path.exists(target):
-            yield Outcome(source, target, skipped=True)
-        else:
-            yield _convert_file(source, target, convert, size=size, alpha=alpha, write=write)
+    firsts = [taken.setdefault(os.path.normcase(os.path.abspath(target)), source) for source, target in pairs]
+
+    def outcome(place: int) -> Outcome:
+        source, target = pairs[place]
+        if error := _refused(source, target, firsts[place]):
+            return Outcome(source, target, error=error)
+        if skip_existing and os.path.exists(target):
+            return Outcome(source, target, skipped=True)
+        return _convert_file(source, target, work, write)
+
+    at_once = _several(pairs, work.at_once) if work.at_once else lambda place: 1
+    return SideBySide(outcome, at_once).results(range(len(pairs)))
 
 
-def _convert_file(
-    source: Path,
-    target: Path,
-    convert: Callable[[Tensor], Tensor],
-    *,
-    size: Callable[[int, int], tuple[int, int]],
-    alpha: Callable[[Tensor], Tensor | None] | None,
-    write: Callable[[Path, Picture], None],
-) -> Outcome:
+def _refused(source: Path, target: Path, first: Path) -> str | None:
+    """Why a file is not read, or None. first: the first source with this target."""
+    if first != source:
+        return f"{source} has the same output {target} as {first}: give it another name or folder."
+    if os.path.isdir(source):  # `finding.find` returns folders that it cannot read
+        return f"The folder {source} cannot be read: change its permissions."
+    return None
+
+
+def _several(pairs: Sequence[tuple[Path, Path]], at_once: Callable[[int, int], int]) -> Callable[[int], int]:
+    """The number of files to work on at the same time, for each place in `pairs`; at_once: as in `Work`."""
+
+    def count(place: int) -> int:
+        try:
+            width, height = images.size_of(pairs[place][0], quick=True)
+        except PerceptualError:
+            return 1  # reading it will say why
+        several = at_once(height, width)
+        return several if place < len(pairs) // several * several else 1  # no core waits while the last ones are done
+
+    return count
+
+
+def _convert_file(source: Path, target: Path, work: Work, write: Callable[[Path, Picture], None]) -> Outcome:
     """One pair of `convert_files`."""
     began = time.monotonic()
     try:
         picture = images.read(source, levels=True, own_colours=True)
-        images.check_size(target, *size(picture.height, picture.width))
-        kept = picture.alpha if picture.alpha is None or alpha is None else alpha(picture.alpha)
-        made = replace(picture, pixels=convert(picture.pixels), alpha=kept)
+        images.check_size(target, *work.size(picture.height, picture.width))
+        kept = picture.alpha if picture.alpha is None or work.alpha is None else work.alpha(picture.alpha)
+        made = replace(picture, pixels=work.convert(picture.pixels), alpha=kept)
         write(target, made)
     except PerceptualError as error:
         return Outcome(source, target, error=str(error) if str(source) in str(error) else f"{source}: {error}")

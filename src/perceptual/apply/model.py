@@ -174,12 +174,12 @@ class Model(Generic[Options]):
         return 1
 
     def at_once(self, height: int, width: int, options: Options | None = None) -> int:
-        """How many frames of a video should be worked on at the same time, each with one core of a CPU.
+        """How many files, or frames of a video, to work on at the same time, each with one core of a CPU.
 
         Networks do little work between two points where all cores of a frame have to wait for each other. So small
         frames, of up to 1 megapixel, are faster side by side, as far as half of the free memory suffices.
 
-        height, width: of the frames, in pixels. options: as in a call. The result is at least 1.
+        height, width: of each, in pixels. options: as in a call. The result is at least 1.
         """
         if self.device.type != "cpu" or height * width > SMALL or kernels_in_use() is None:
             return 1

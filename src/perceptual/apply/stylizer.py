@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Generator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from perceptual import checkpoints, images
 from perceptual.apply.model import Device, Model
-from perceptual.apply.tiles import mirrored, too_large
+from perceptual.apply.tiles import too_large, with_margin
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, named_weights
 from perceptual.devices import free_memory, multiplies_bytes
@@ -141,6 +142,11 @@ class Stylizer(Model[PaintOptions]):
         longer = options.size
         return (height, width) if longer is None else images.scaled_size(height, width, longer / max(height, width))
 
+    def at_once(self, height: int, width: int, options: PaintOptions | None = None) -> int:
+        """As `Model.at_once`, by the size of the painting, which `options` may set."""
+        options = options or self.defaults
+        return super().at_once(*self.size(height, width, options), replace(options, size=None))
+
     def memory(self, height: int, width: int, options: PaintOptions) -> float:
         """Bytes of memory that painting an 8-bit image of this size needs, without the image itself."""
         size = self.size(height, width, options)
@@ -204,8 +210,7 @@ class Stylizer(Model[PaintOptions]):
         if not self.network.config.noise:
             yield from self._run(x, weights, options)
             return
-        rows, columns = (mirrored(-MARGIN, side + MARGIN, side) for side in x.shape[-2:])
-        for step in self._run(x[..., rows, :][..., columns], weights, options):
+        for step in self._run(with_margin(x, MARGIN), weights, options):
             yield step.then(lambda painted: painted[..., MARGIN:-MARGIN, MARGIN:-MARGIN])
 
     def _run(self, x: Tensor, weights: Tensor, options: PaintOptions) -> Generator[Step, None, None]:

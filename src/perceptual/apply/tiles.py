@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,6 +147,14 @@ def _ramp(length: int, fade: int, fades: bool, scale: int) -> Tensor:
     """
     share = (torch.arange(scale * length) + 0.5) / (2 * fade * scale)
     return share.clamp(max=1) if fades else torch.ones(scale * length)
+
+
+def with_margin(x: Tensor, margin: int) -> Tensor:
+    """Add a margin of so many pixels around images (..., H, W), mirrored as by `mirrored`."""
+    if x.device.type == "cpu":  # indexing takes 15 times as long there
+        return torch.from_numpy(np.pad(x.numpy(), [*[(0, 0)] * (x.ndim - 2), *[(margin, margin)] * 2], "symmetric"))
+    rows, columns = (mirrored(-margin, side + margin, side) for side in x.shape[-2:])
+    return x[..., rows, :][..., columns]
 
 
 def mirrored(start: int, stop: int, length: int) -> Tensor:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -22,9 +22,7 @@ from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from perceptual.apply import Outcome
+    from perceptual.apply import Outcome, Work
     from perceptual.cluster import Convert
     from perceptual.images import Picture
 
@@ -41,14 +39,6 @@ class Files(SaveConfig):
     out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
     """The file to write, for one input file, or - for stdout; else a folder. Default for files: beside each input,
     under a name that is not taken, such as photo_wave.jpg; for stdin: stdout."""
-
-
-class Work(NamedTuple):
-    """What becomes of each picture: see `apply.convert_files`."""
-
-    convert: Callable[[Tensor], Tensor]
-    size: Callable[[int, int], tuple[int, int]]
-    alpha: Callable[[Tensor], Tensor | None]
 
 
 def run_files(files: Files, begin: Callable[[], Work], *, mark: str) -> int:
@@ -79,12 +69,7 @@ def _outcomes(
     from perceptual.apply import convert_files
 
     return convert_files(
-        pairs,
-        work.convert,
-        size=work.size,
-        alpha=work.alpha,
-        skip_existing=skip_existing,
-        write=lambda path, picture: _write(path, picture, files),
+        pairs, work, skip_existing=skip_existing, write=lambda path, picture: _write(path, picture, files)
     )
 
 

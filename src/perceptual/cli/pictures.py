@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import os
 import re
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from perceptual.cli.cluster import placed
-from perceptual.cli.files import Files, Work, run_files
+from perceptual.cli.files import Files, run_files
 from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.hints import Hints, pixels_of
 from perceptual.cli.sheets import GALLERY, on_sheets
@@ -31,7 +32,7 @@ from perceptual.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perceptual.apply import Model, Stylizer, Upscaler
+    from perceptual.apply import Model, Stylizer, Upscaler, Work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,6 +243,8 @@ def apply_to_files(
     """
 
     def begin() -> Work:
+        from perceptual.apply import Work
+
         model, hints = load(), Hints()
         try_out(model, options_for(1, 1))
 
@@ -255,6 +258,7 @@ def apply_to_files(
             convert,
             lambda height, width: model.size(height, width, options_for(height, width)),
             lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
+            lambda height, width: model.at_once(height, width, options_for(height, width)),
         )
 
     return run_files(files, begin, mark=mark)
@@ -269,13 +273,17 @@ def _mark(name: str) -> str:
 
 
 def _with_progress(model: Model[Any], pixels: Tensor, options: Any, title: str) -> Tensor:
-    """The model's result, with a bar while it works if the picture takes several tiles or bands."""
+    """The model's result, with a bar while it works if the picture takes several tiles or bands.
+
+    Pictures that are worked on at the same time, each in a thread of its own, get no bar.
+    """
     steps = model.run(pixels, options)
     first = next(steps)
     if first.message:
         say(first.message)
         first = next(steps)
     rest = itertools.chain([first], steps)
-    *_, last = with_bar(rest, title, brief=True) if (first.total or 1) > 1 else rest
+    alone = threading.current_thread() is threading.main_thread()
+    *_, last = with_bar(rest, title, brief=True) if alone and (first.total or 1) > 1 else rest
     result: Tensor = last.result
     return result

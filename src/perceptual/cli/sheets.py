@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from perceptual.cli import results
-from perceptual.cli.files import STREAM, Files, Work, is_stdout, run_files
+from perceptual.cli.files import STREAM, Files, is_stdout, run_files
 from perceptual.cli.help import WrongCommandLine, parse
 from perceptual.cli.terminal import complain, show, with_bar
 from perceptual.config import PaintOptions, Range, weight_paths
@@ -17,7 +17,7 @@ from perceptual.config import PaintOptions, Range, weight_paths
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from perceptual.apply import Stylizer
+    from perceptual.apply import Stylizer, Work
     from perceptual.events import Step
 
 GALLERY = "gallery"
@@ -81,6 +81,7 @@ def on_sheets(load: Callable[[], Stylizer], files: Files, options: PaintOptions,
 
     def begin() -> Work:
         from perceptual import images
+        from perceptual.apply import Work
 
         stylizer = load()
         styles = stylizer.styles

@@ -216,5 +216,61 @@ void accumulate(float *stream, const float *x, const float *multiply, long pixel
     }
 }
 
+/* Write `channels` planes of bytes into a grid with cells of 2 x 2 pixels. There are rows x columns cells. plane, line:
+   bytes from one plane, and from one row of pixels, to the next. to: bytes from one row of cells in out to the next. */
+void fold(const uint8_t *planes, long channels, long plane, long line, long rows, long columns, uint8_t *out, long to) {
+#pragma omp parallel for schedule(static)
+    for (long r = 0; r < rows; r++)
+        for (long i = 0; i < 2; i++)
+            for (long c = 0; c < channels; c++) {
+                const uint8_t *from = planes + c * plane + (2 * r + i) * line;
+                uint8_t *o = out + r * to + 2 * i * channels + c;
+                for (long k = 0; k < columns; k++, o += 4 * channels) o[0] = from[2 * k], o[channels] = from[2 * k + 1];
+            }
+}
+
+/* Write a grid of bytes with cells of 2 x 2 pixels, `run` bytes for two of them, row by row of pixels. line: bytes from
+   one row of pixels in out to the next. */
+void unfold(const uint8_t *grid, long rows, long columns, long run, uint8_t *out, long line) {
+#pragma omp parallel for schedule(static)
+    for (long r = 0; r < 2 * rows; r++) {
+        const uint8_t *from = grid + (r / 2 * columns * 2 + r % 2) * run;
+        uint8_t *to = out + r * line;
+        for (long c = 0; c < columns; c++, from += 2 * run, to += run)
+            if (run == 6) /* three channels: a constant, so that the compiler copies without a call */
+                memcpy(to, from, 6);
+            else
+                memcpy(to, from, run);
+    }
+}
+
+/* The pixel that pixel p repeats, in a side of pixels 0 to `last`. */
+static long source(long p, long last, long reflect) {
+    if (reflect) return p < 0 ? -p : p > last ? 2 * last - p : p;
+    return p < 0 ? 0 : p > last ? last : p;
+}
+
+/* Fill the padding of a grid in place. numbers: rows, columns and side of the cells; bytes of a pixel; rows of padding at
+   the top and at the bottom, columns of padding at the left and at the right; 1 to reflect, 0 to replicate. */
+void pad(char *grid, const long *numbers) {
+    long rows = numbers[0], columns = numbers[1], fold = numbers[2], pixel = numbers[3], reflect = numbers[8];
+    long top = numbers[4], bottom = numbers[5], left = numbers[6], right = numbers[7];
+    long cell = fold * fold * pixel, line = columns * cell;
+    for (long c = 0; c < columns; c++)
+        for (long q = 0; q < fold && (c < left || c >= columns - right); q++) {
+            long s = source(fold * (c - left) + q, fold * (columns - left - right) - 1, reflect) + fold * left;
+            for (long r = top; r < rows - bottom; r++)
+                for (long i = 0; i < fold; i++)
+                    memcpy(grid + r * line + c * cell + (i * fold + q) * pixel,
+                           grid + r * line + s / fold * cell + (i * fold + s % fold) * pixel, pixel);
+        }
+    for (long r = 0; r < rows; r++)
+        for (long i = 0; i < fold && (r < top || r >= rows - bottom); i++) {
+            long s = source(fold * (r - top) + i, fold * (rows - top - bottom) - 1, reflect) + fold * top;
+            char *to = grid + r * line + i * fold * pixel, *from = grid + s / fold * line + s % fold * fold * pixel;
+            for (long c = 0; c < columns; c++) memcpy(to + c * cell, from + c * cell, fold * pixel);
+        }
+}
+
 #include "convolve.c"
 #include "enlarge.c"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptual.fast.folding import cells
+from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.library import compiled as compiled
 
 Vector = NDArray[np.float32]
@@ -86,27 +86,48 @@ def encode(values: Tensor, multiply: Vector, add: Vector, target: Tensor, *, rel
         (target if same else cells(target)).copy_(values if same else cells(values))
         return
     channels = values.shape[-1]
-    if same:
-        shape: tuple[int, ...] = (len(values), 1, 1)
-        steps: tuple[int, ...] = (values.stride(0), 0, 0, target.stride(0), 0, 0)
-        length = values.stride(0)
-    else:
+    if target.dtype == torch.uint8 and not same and values.shape[2] == 2 and target.stride(1) == channels:
+        levels = torch.empty(values.shape, dtype=torch.uint8)
+        encode(values, multiply, add, levels, relu=relu)  # with cells in long runs, which is faster
+        library.unfold(levels.data_ptr(), *values.shape[:2], 2 * channels, target.data_ptr(), target.stride(0))
+        return
+    shape: tuple[int, ...] = (len(values), 1, 1)
+    steps: tuple[int, ...] = (values.stride(0), 0, 0, target.stride(0), 0, 0)
+    length = values.stride(0)
+    if not same:
         x, out = cells(values), cells(target)
         shape, steps, length = x.shape[:3], (*x.stride()[:3], *out.stride()[:3]), 2 * channels
     times = math.gcd(length // channels, max(1, 64 // channels))
     both = np.concatenate([np.tile(multiply, times), np.tile(add, times)], dtype=np.float32)
     start, period = both.ctypes.data, times * channels
-    library.encode(
-        *(
-            values.data_ptr(),
-            values.dtype == torch.bfloat16,
-            start,
-            start + 4 * period,
-            target.data_ptr(),
-            _SIZES[target.dtype],
-        ),
-        *((ctypes.c_long * 3)(*shape), (ctypes.c_long * 6)(*steps), length, period, 0.0 if relu else -3.4e38),
-    )
+    pointers = values.data_ptr(), values.dtype == torch.bfloat16, start, start + 4 * period, target.data_ptr()
+    numbers = (ctypes.c_long * 3)(*shape), (ctypes.c_long * 6)(*steps), length, period
+    library.encode(*pointers, _SIZES[target.dtype], *numbers, 0.0 if relu else -3.4e38)
+
+
+def fold(levels: Tensor, target: Tensor) -> None:
+    """Copy the levels of a picture, (C, H, W), into a grid of the same pixels, (H / 2, W / 2, 2, 2, C)."""
+    library = compiled()
+    if library is None or {levels.dtype, target.dtype} != {torch.uint8} or levels.stride(2) != 1:
+        cells(target).copy_(cells(levels.permute(1, 2, 0)[:, :, None, None]))
+        return
+    planes = levels.data_ptr(), *levels.shape[:1], *levels.stride()[:2]
+    library.fold(*planes, *target.shape[:2], target.data_ptr(), target.stride(0))
+
+
+def pad(grid: Tensor, mode: str, above: int, below: int, left: int, right: int) -> None:
+    """Fill the padding of a grid in place, with the values that F.pad would give.
+
+    grid: contiguous. mode: "reflect" or "replicate". The numbers are rows and columns of padding, in cells.
+    """
+    library = compiled()
+    if library is None:
+        fill_padding(grid, mode, above, below)
+        fill_padding(grid.transpose(0, 1).transpose(2, 3), mode, left, right)
+        return
+    assert grid.is_contiguous()
+    numbers = *grid.shape[:3], grid.element_size() * grid.shape[-1], above, below, left, right, mode == "reflect"
+    library.pad(grid.data_ptr(), (ctypes.c_long * 9)(*numbers))
 
 
 def accumulate(stream: Tensor, values: Tensor, multiply: Vector) -> tuple[Vector, Vector]:
@@ -204,7 +225,7 @@ def levels_of(filters: Tensor, factors: Tensor, bias: Tensor | None) -> Levels:
 
 def _filled(values: Tensor | None, count: int) -> Tensor:
     """One value for each of `count` filters, or zeros, filled up with zeros to a whole number of blocks."""
-    return F.pad(torch.zeros(count) if values is None else values, (0, -count % _BLOCK))
+    return torch.zeros(count + -count % _BLOCK) if values is None else F.pad(values, (0, -count % _BLOCK))
 
 
 def convolve(

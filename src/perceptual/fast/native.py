@@ -82,6 +82,9 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     library.quantise.argtypes = [pointer, pointer, long, long, pointer, pointer]
     library.encode.argtypes = [pointer, long, *[pointer] * 3, long, pointer, pointer, long, long, ctypes.c_float]
     library.accumulate.argtypes = [*[pointer] * 3, long, long, pointer]
+    library.fold.argtypes = [pointer, *[long] * 5, pointer, long]
+    library.unfold.argtypes = [pointer, *[long] * 3, pointer, long]
+    library.pad.argtypes = [pointer, pointer]
     library.pack.argtypes = [pointer, pointer, *[long] * 4, pointer, pointer]
     library.convolve.argtypes = [pointer] * 7
     library.convolves.restype = long

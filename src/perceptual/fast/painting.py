@@ -14,7 +14,6 @@ from perceptual.config import NetworkConfig
 from perceptual.errors import CheckpointError
 from perceptual.events import Step
 from perceptual.fast import kernels
-from perceptual.fast.folding import cells, fill_padding
 from perceptual.fast.kernels import Vector
 from perceptual.fast.plan import Convolution, Filters, largest_level
 from perceptual.fast.rounding import common_values, level_range, sample, too_coarse
@@ -42,6 +41,12 @@ class Norm(NamedTuple):
 
 def _vector(value: float) -> Vector:
     return np.full(1, value, np.float32)
+
+
+def _rectified(known: kernels.Range, multiply: Vector, add: Vector) -> tuple[Vector, Vector]:
+    """Minimum and maximum of max(value * multiply + add, 0) by channel, for values with these statistics."""
+    ends = np.maximum(np.stack([known.low, known.high]) * multiply + add, 0)
+    return ends.min(0), ends.max(0)
 
 
 class Painting:
@@ -127,11 +132,10 @@ class Painting:
         if not (np.isfinite(multiply) & np.isfinite(add)).all():
             raise CheckpointError(DAMAGED)
         if self._streams(k + 1):
-            low, high = self._into_stream(k, multiply, add, held)
+            low, high = self._into_stream(k, multiply, add, held, known)
             multiply, add, constant = np.ones_like(low), np.zeros_like(low), self.offset
         else:
-            low = constant = _vector(0)
-            high = np.maximum(np.maximum(multiply * known.low, multiply * known.high) + add, 0)
+            low, high, constant = _vector(0), _rectified(known, multiply, add)[1], _vector(0)
         scale, lowest = self._steps(k + 1, low, high)
         if self.tops[k + 1]:
             multiply, add, constant = multiply / scale, (add - lowest) / scale + np.float32(0.5), constant + lowest
@@ -160,11 +164,13 @@ class Painting:
             return level_range(low, high, self.tops[k], common)
         return np.ones_like(high), np.zeros_like(high)
 
-    def _into_stream(self, k: int, multiply: Vector, add: Vector, held: Tensor | None) -> tuple[Vector, Vector]:
+    def _into_stream(
+        self, k: int, multiply: Vector, add: Vector, held: Tensor | None, known: kernels.Range
+    ) -> tuple[Vector, Vector]:
         """Start the stream of residual blocks with the output of layer k, or add that output to the stream.
 
         The output is normalised by multiply and add, (C,) each. held: the output, where it is in memory.
-        Returns the minimum and maximum of each channel of the stream.
+        known: its statistics. Returns the minimum and maximum of each channel of the stream.
         """
         begins, stream = self.layers[k].residual != "second", self.stream
         lows: list[Vector] = []
@@ -177,7 +183,7 @@ class Painting:
             part = stream[a:b]
             if begins:
                 kernels.encode(values, multiply, add, part[:, :, None, None], relu=True)
-                low, high = kernels.extremes(part)
+                low, high = _rectified(known, multiply, add)
             else:  # `add` is left out: the next norm removes any constant
                 low, high = kernels.accumulate(part, values[:, :, 0, 0], multiply)
             lows.append(low)
@@ -233,8 +239,7 @@ class Painting:
             grid[len(grid) - below :] = zero
             grid[:, grid.shape[1] - right :] = zero
         else:
-            fill_padding(grid, layer.mode, max(0, -first), below)
-            fill_padding(grid.transpose(0, 1).transpose(2, 3), layer.mode, layer.before, right)
+            kernels.pad(grid, layer.mode, max(0, -first), below, layer.before, right)
 
     def _rows(self, k: int, first: int, last: int) -> Tensor:
         """Rows `first` to `last` of activation k with its padding, (rows, columns, fold, fold, C).
@@ -255,10 +260,10 @@ class Painting:
         """Write rows `first` to `last` of activation k, as levels, into `inside`."""
         if k == 0:
             fold = self.layers[0].fold
-            values = self.picture[0, :, fold * first : fold * last].permute(1, 2, 0)[:, :, None, None]
+            values = self.picture[0, :, fold * first : fold * last]
             if self.tops[k] and values.is_floating_point():
                 values = (values * 255 + 0.5).clamp_(0, 255)
-            cells(inside).copy_(cells(values))
+            kernels.fold(values, inside)
         elif self._streams(k):
             assert self.stream is not None
             values = self.stream[first:last, :, None, None].float()

@@ -160,7 +160,7 @@ class Filters:
     """The filters of one convolution for one picture, in int8, int16 or float32.
 
     The convolution reads levels: the true value of channel c is level * scale[c] + constant[c]. The filters carry the
-    scale. `zero` is the level of the true value 0, (C,).
+    scale. `zero` is the level of the true value 0, (C,), where the padding is zero.
 
     top: the largest level, see `largest_level`.
     common: levels that are common in the input, (C,), given for the first layer. The convolution of these levels is
@@ -173,18 +173,19 @@ class Filters:
     ) -> None:
         fold, weight, self.layer = convolution.fold, convolution.weight, convolution
         channels = weight.shape[1] // fold**2
-        self.scale, self.stride = np.array(np.broadcast_to(scale, channels)), [convolution.stride] * 2
-        zero = np.array(np.broadcast_to(-constant / self.scale, channels))
-        self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, top) if top else zero)
+        self.scale = scale if len(scale) == channels else np.full(channels, scale)
+        self.stride = [convolution.stride] * 2
         # The largest grids are limited by memory bandwidth: there the products of bytes are written as bfloat16.
         self.narrow = convolution.fold_out == 2 and convolution.module.norm is not None and top == 255
         self.weight, self.bias = weight, None
         self.packed: tuple[Tensor, ...] | None = None
         self.levels: kernels.Levels | None = None
-        each = np.tile(self.scale, fold**2)
+        each = self.scale if fold == 1 else np.tile(self.scale, fold**2)
         if not top or convolution.mode == "zero":
             self.weight = weight * torch.from_numpy(each)[:, None, None]
         if convolution.mode == "zero":  # here the norm does not remove constants: each place of a cell sees other taps
+            zero = np.array(np.broadcast_to(-constant / self.scale, channels))
+            self.zero = torch.from_numpy(np.clip(np.floor(zero + 0.5), 0, top) if top else zero)
             self.bias = -(self.weight.sum((2, 3)) @ self.zero)
         if convolution.module.norm is None:
             bias = convolution.module.conv.bias

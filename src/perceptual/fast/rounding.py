@@ -61,8 +61,8 @@ def too_coarse(low: Vector, high: Vector, variance: Vector, top: int) -> bool:
     The rounding error of a level has the variance step**2 / 12. A picture that is mostly flat, such as a photo taken at
     night, has little variance in a wide range.
     """
-    error = np.mean(((high - low) / top) ** 2) / 12
-    return bool(error > NOISE[top] * np.mean(variance))
+    reach = high - low
+    return bool(reach @ reach > 12 * top**2 * NOISE[top] * variance.sum())
 
 
 def level_range(low: Vector, high: Vector, top: int, common: Vector | None = None) -> tuple[Vector, Vector]:

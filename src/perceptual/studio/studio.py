@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from perceptual.apply import Model
-from perceptual.apply.files import Outcome, convert_files
+from perceptual.apply.files import Outcome, Work, convert_files
 from perceptual.config import StudioConfig, weight_paths
 from perceptual.events import Step
 from perceptual.losses.weights import locate
@@ -84,12 +84,12 @@ def apply_to_files(job: Job, model: Model[Any], pairs: Sequence[tuple[Path, Path
         return made
 
     outcomes: list[Outcome] = []
-    for outcome in convert_files(
-        pairs,
+    work = Work(
         convert,
-        size=lambda height, width: model.size(height, width, options_for(height, width)),
-        alpha=lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
-    ):
+        lambda height, width: model.size(height, width, options_for(height, width)),
+        lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
+    )
+    for outcome in convert_files(pairs, work):
         outcomes.append(outcome)
         done += 1
         job.results = tuple(Path(each.target) for each in outcomes if not each.error)

@@ -14,14 +14,14 @@ from typing import Any
 from torch import Tensor
 
 from perceptual.config import VideoConfig
-from perceptual.devices import out_of_memory
+from perceptual.devices import SideBySide, out_of_memory
 from perceptual.errors import OutputError, VideoError
 from perceptual.events import Step
 from perceptual.files import write_beside
 from perceptual.video.base import Frame, Video
 from perceptual.video.frames import FrameWriter, check_frames
 from perceptual.video.image_sequence import RATE, ImageSequence, is_image_sequence, is_pattern
-from perceptual.video.pipeline import SideBySide, in_stages
+from perceptual.video.pipeline import in_stages
 from perceptual.video.reader import Reader
 from perceptual.video.source import check_exists
 from perceptual.video.writer import Writer, check_target

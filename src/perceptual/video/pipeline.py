@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-from perceptual.devices import use_one_thread
+from perceptual.devices import SideBySide
 
 
 class _Closed(Exception):
@@ -57,44 +55,6 @@ class _Queue:
             self._closed = True
             self._things.clear()
             self._changed.notify_all()
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """A stage that works on several items at the same time, with one core for each. Their order stays the same.
-
-    So no core waits for another one, as it does when all cores share the work on one item.
-
-    work: the stage; it must allow calls from several threads. at_once: the number of items to work on at the same time,
-    for an item. If it is 1, the item has all cores.
-    """
-
-    work: Callable[[Any], Any]
-    at_once: Callable[[Any], int]
-
-    def results(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The results for all items, in order."""
-        waiting = deque[Future[Any]]()
-        pool = None
-        try:
-            for item in items:
-                count = self.at_once(item)
-                while len(waiting) > (count if count > 1 else 0):  # one more than are worked on, so that all stay busy
-                    yield waiting.popleft().result()
-                if count == 1:
-                    result = self.work(item)
-                    del item  # release the memory while the queue is full
-                    yield result
-                    del result
-                    continue
-                pool = pool or ThreadPoolExecutor(count, "frame", use_one_thread)
-                waiting.append(pool.submit(self.work, item))
-                del item  # release the memory while waiting for the next item
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            if pool:
-                pool.shutdown(cancel_futures=True)
 
 
 Stage = Callable[[Any], Any] | SideBySide
