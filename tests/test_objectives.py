@@ -33,6 +33,7 @@ from perceptual.losses import (
     TotalVariation,
     style_transfer_loss,
 )
+from perceptual.losses.base import Materials
 
 # --- errors
 
@@ -350,6 +351,27 @@ def test_distance_looks_at_directions_and_texture_at_no_place() -> None:
     assert (distance.compare(moved, features, None) > 0.1).all()
     close(texture.compare(moved, features, None), torch.zeros(2), atol=1e-6, rtol=0)
     close(texture.compare({layer: 0 * value for layer, value in features.items()}, features, None), torch.ones(2))
+
+
+def test_texture_in_patches_is_the_mean_over_the_patches() -> None:
+    whole, patched = TextureLoss(), TextureLoss(patch=4)
+    features, others = made_up(whole, 0), made_up(whole, 1)  # 8, 4 and 2 positions a side: 2 x 2 patches
+    sides = {layer: value.shape[-1] // 2 for layer, value in features.items()}
+
+    def part(of: dict[str, Tensor], row: int, column: int) -> dict[str, Tensor]:
+        return {k: v.unflatten(-2, (2, -1)).unflatten(-1, (2, -1))[..., row, :, column, :] for k, v in of.items()}
+
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    quarters = [whole.compare(part(features, *place), part(others, *place)) for place in places]
+    close(patched.compare(features, others), torch.stack(quarters).mean(0))
+    single = {layer: value[:1] for layer, value in others.items()}
+    close(patched.compare(features, single)[:1], patched.compare(features, others)[:1])
+    swapped = {layer: value.roll(sides[layer], -1) for layer, value in features.items()}
+    close(whole.compare(swapped, features), torch.zeros(2), atol=1e-6, rtol=0)
+    assert (patched.compare(swapped, features) > 0.1).all()
+    assert TextureLoss.build(None, Materials()).patch == 16
+    with pytest.raises(ConfigError, match="The patch of TextureLoss is 0"):
+        TextureLoss(patch=0)
 
 
 def test_the_grid_is_that_of_the_difference() -> None:

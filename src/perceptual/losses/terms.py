@@ -30,6 +30,9 @@ from perceptual.losses.networks import Features, LossNetworks, distance_layers
 
 STYLE_CONVENTIONS = {"paper": ("paper", "sum"), "code": ("paper", "mean"), "gatys": ("gatys", "quarter")}
 
+PATCH = 16
+"""Side of the patches of TextureLoss in training (Sajjadi et al., EnhanceNet, 2017, section 4.2.3)."""
+
 
 class FeatureLoss(Term):
     """Feature reconstruction loss at one layer (paper, eq. 2): the squared error of features, divided by C * H * W.
@@ -128,15 +131,57 @@ class TextureLoss(NetworkLoss):
     the loss is 0 for equal images, and 1 for an output without any features.
 
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
-        resolution, or all layers of your own network. reduction, paths, networks: see `Term`.
+        resolution, or all layers of your own network. patch: the images are divided into patches of this side, counted
+        in positions of the finest layer, and the patches are compared and averaged. None: the whole image is compared.
+        A program that trains by an objective such as texture=1 takes patches of 16 positions, as EnhanceNet does.
+        reduction, paths, networks: see `Term`.
     """
 
+    def __init__(
+        self,
+        network: str = "vgg16",
+        layers: Sequence[str] = (),
+        *,
+        patch: int | None = None,
+        reduction: Reduction = "mean",
+        paths: Paths | None = None,
+        networks: Networks | None = None,
+    ) -> None:
+        super().__init__(network, layers, reduction=reduction, paths=paths, networks=networks)
+        if patch is not None and (not isinstance(patch, int) or patch < 1):
+            raise ConfigError(f"The patch of TextureLoss is {patch!r}; give a whole number of 1 or more, or None.")
+        self.patch = patch
+
+    @classmethod
+    def build(cls, layer: str | None, materials: Materials) -> Self:
+        """With patches of `PATCH` positions."""
+        term = super().build(layer, materials)
+        term.patch = PATCH
+        return term
+
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
+        height, width = (max(target[layer].shape[side] for layer in self.layers) for side in (-2, -1))
+        parts = (1, 1) if self.patch is None else (max(1, height // self.patch), max(1, width // self.patch))
         values = []
         for layer in self.layers:
-            gram = gram_matrix(target[layer])
-            values.append(gram_distance(gram_matrix(output[layer]), gram) / gram.square().sum((1, 2)).clamp_min(1e-12))
+            made, wanted = (gram_matrix(_in_patches(features[layer], *parts)) for features in (output, target))
+            wanted = wanted.repeat(len(made) // len(wanted), 1, 1)  # a batch of one target
+            shares = gram_distance(made, wanted) / wanted.square().sum((1, 2)).clamp_min(1e-12)
+            values.append(shares.view(len(output[layer]), -1).mean(1))
         return torch.stack(values).mean(0)
+
+
+def _in_patches(features: Tensor, rows: int, columns: int) -> Tensor:
+    """Divide features (N, C, H, W) into rows x columns patches, (N * rows * columns, C, h, w).
+
+    Positions at the right and at the bottom that do not fill a patch are left out. Fewer patches are made where a side
+    has fewer positions.
+    """
+    n, channels, height, width = features.shape
+    rows, columns = min(rows, height), min(columns, width)
+    h, w = height // rows, width // columns
+    patches = features[..., : rows * h, : columns * w].reshape(n, channels, rows, h, columns, w)
+    return patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, h, w)
 
 
 class GridLoss(Term):
