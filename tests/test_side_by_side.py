@@ -121,3 +121,12 @@ def test_small_frames_are_worked_on_side_by_side_as_far_as_memory_suffices(monke
         monkeypatch.setattr(model, "free_memory", lambda device: 1e15)
         assert each.at_once(1024, 1024) == 6
         assert each.at_once(1024, 1025) == 1
+
+
+@needs_kernels
+def test_the_size_of_the_painting_counts_and_not_that_of_the_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    monkeypatch.setattr(model, "free_memory", lambda device: 1e15)
+    gallery = Stylizer.load("gallery")
+    assert gallery.at_once(100, 100, gallery.options(size=2000)) == 1
+    assert gallery.at_once(3000, 2000, gallery.options(size=512)) == 6
