@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from perceptual import images
-from perceptual.apply import Stylizer, Work, convert_files, plan_outputs
+from perceptual.apply import Stylizer, Upscaler, Work, convert_files, plan_outputs
 from perceptual.apply.tiles import mirrored, with_margin
 from perceptual.checkpoints import Card, find_style, gallery, load, save, shipped
 from perceptual.config import NetworkConfig
@@ -54,6 +54,17 @@ def test_a_margin_mirrors_the_picture_with_its_edge_pixels(height: int, width: i
     rows, columns = (mirrored(-margin, side + margin, side) for side in (height, width))
     assert torch.equal(with_margin(x, margin), x[..., rows, :][..., columns])
     assert with_margin(torch.tensor([[[[1.0, 2, 3]]]]), 2)[0, 0, 2].tolist() == [2, 1, 1, 2, 3, 3, 2]
+
+
+@pytest.mark.parametrize("side", [64, 200])  # PyTorch's layers, and fast inference
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floats_are_painted_as_float32_and_given_back(kind: torch.dtype, side: int) -> None:
+    gallery, x = Stylizer.load("gallery"), torch.rand(1, 3, side, side).to(kind)
+    painted = gallery.stylize(x)
+    assert painted.dtype == kind
+    assert torch.equal(painted, gallery.stylize(x.float()).to(kind))
+    enlarged = Upscaler.load("x2_video").upscale(x[..., :32, :32])
+    assert (enlarged.dtype, enlarged.shape) == (kind, (1, 3, 64, 64))
 
 
 def test_arguments_are_not_changed(stylizer: Stylizer) -> None:

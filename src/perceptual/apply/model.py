@@ -145,14 +145,15 @@ class Model(Generic[Options]):
         """The same as `apply`, as a generator of Steps: one after each tile or band. The last one has the result."""
         chosen, made, total, done = self.options(options, **changes), list[Tensor](), len(pixels), 0
         fresh = self.device.type != "cpu"  # on a CPU the result may be the image itself
-        for pictures in torch.split(pixels, self.together(pixels, chosen)):
+        computed = pixels.float() if pixels.is_floating_point() else pixels  # the networks are in float32
+        for pictures in torch.split(computed, self.together(pixels, chosen)):
             for step in self.picture(pictures, chosen):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
                 if step.result is None:
                     yield Step(done * pieces + step.index * len(pictures), total, message=step.message)
                 else:
-                    made.append(images.like(fetch(step.result), pixels))
+                    made.append(images.like(fetch(step.result), pixels).to(pixels.dtype))
             done += len(pictures)
         yield Step(total, total, result=(result := made[0] if fresh and len(made) == 1 else torch.cat(made)))
         return result
