@@ -18,11 +18,11 @@ from perceptual.cli import main
 
 FACTORS = {
     "composition_vii": 0.5,
-    "edtaonisl": 0.5,
-    "mondrian": 0.5,
+    "edtaonisl": 0.52,
+    "mondrian": 0.53,
     "night_cafe": 0.6,
     "olive_trees": 0.8,
-    "starry_night": 0.5,
+    "starry_night": 0.55,
     "the_scream": 0.25,
     "udnie": 0.42,
     "water_lilies": 0.8,
