@@ -262,7 +262,7 @@ class Painting:
             fold = self.layers[0].fold
             values = self.picture[0, :, fold * first : fold * last]
             if self.tops[k] and values.is_floating_point():
-                values = (values * 255 + 0.5).clamp_(0, 255)
+                values = (values * 255 + 0.5).clamp_(0, 255).to(torch.uint8)
             kernels.fold(values, inside)
         elif self._streams(k):
             assert self.stream is not None
