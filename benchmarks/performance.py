@@ -58,7 +58,7 @@ def painter(engine: str, name: str, side: int) -> Callable[[], object]:
             from perceptual.devices import SideBySide
 
             work = SideBySide(stylizer.stylize, lambda levels: stylizer.at_once(side, side))
-            return lambda: sum(1 for _ in work.results([levels] * STREAM)) and None
+            return lambda: list(work.results([levels] * STREAM))
         return lambda: stylizer.stylize(levels, precision=precision)
     network = network.to(memory_format=torch.contiguous_format)
     if engine == "plain":

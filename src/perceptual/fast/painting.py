@@ -177,19 +177,18 @@ class Painting:
         highs: list[Vector] = []
         for a, b in self._bands(k):
             values = self._convolve(k, a, b)[0] if held is None else held
-            if stream is None or (begins and not lows):
+            if stream is None or (begins and a == 0):
                 kind = torch.float32 if self.single else torch.float16
                 stream = values.new_empty(*self.sizes[k + 1], values.shape[-1], dtype=kind)
             part = stream[a:b]
             if begins:
                 kernels.encode(values, multiply, add, part[:, :, None, None], relu=True)
-                low, high = _rectified(known, multiply, add)
             else:  # `add` is left out: the next norm removes any constant
                 low, high = kernels.accumulate(part, values[:, :, 0, 0], multiply)
-            lows.append(low)
-            highs.append(high)
+                lows.append(low)
+                highs.append(high)
         self.stream, self.offset = stream, np.zeros_like(add) if begins else self.offset + add
-        return np.min(lows, 0), np.max(highs, 0)
+        return _rectified(known, multiply, add) if begins else (np.min(lows, 0), np.max(highs, 0))
 
     def _streams(self, k: int) -> bool:
         """Whether activation k is the stream of residual blocks."""

@@ -155,9 +155,7 @@ class TextureLoss(NetworkLoss):
     @classmethod
     def build(cls, layer: str | None, materials: Materials) -> Self:
         """With patches of `PATCH` positions."""
-        term = super().build(layer, materials)
-        term.patch = PATCH
-        return term
+        return cls(layer or "vgg16", patch=PATCH)
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
         height, width = (max(target[layer].shape[side] for layer in self.layers) for side in (-2, -1))
