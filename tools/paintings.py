@@ -22,7 +22,6 @@ TITLES = {
     "wheat_field": "Wheat Field with Cypresses, Vincent van Gogh, 1889",
 }
 SIDES = dict.fromkeys(TITLES, 768) | {
-    "composition_vii": 512,
     "edtaonisl": 512,
     "starry_night": 576,
     "udnie": 512,

@@ -17,7 +17,7 @@ from perceptual import keep_memory
 from perceptual.cli import main
 
 FACTORS = {
-    "composition_vii": 0.55,
+    "composition_vii": 0.5,
     "edtaonisl": 0.52,
     "mondrian": 0.53,
     "night_cafe": 0.6,
