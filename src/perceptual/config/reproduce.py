@@ -21,8 +21,8 @@ class ReproduceConfig:
     styles: tuple[str, ...] = ()
     """Names of styles of the network."""
     paintings: Path | None = None
-    """A folder with the paintings; the file names are the names of the styles. Shipped styles need none: their Gram
-    matrices are included."""
+    """A folder with the paintings; the file names are the names of the styles. Default: the Gram matrices that are
+    shipped. They fit the default networks; the network gallery needs this folder."""
     sizes: Annotated[tuple[int, ...], Range(32, 8192)] = ()
     """Sides of the images, 32 to 8,192 pixels."""
     images: Annotated[tuple[int, ...], Range(1, 100_000)] = ()
