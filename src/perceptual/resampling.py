@@ -109,14 +109,15 @@ def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:
     first = torch.floor(place - 2 / stretch).long()
     taps = first[:, None] + torch.arange(math.ceil(4 / stretch) + 2)
     weights = keys_kernel(stretch * (place[:, None] - taps))
-    weights = (weights / weights.sum(1, keepdim=True)).to(image)
-    taps = taps.clamp(0, image.shape[axis] - 1).to(image.device)
+    weights = weights / weights.sum(1, keepdim=True)
+    used = weights.any(0)
+    weights = weights[:, used].to(image)
+    taps = taps[:, used].clamp(0, image.shape[axis] - 1).to(image.device)
     shape = [1] * image.ndim
     shape[axis] = length
     out = torch.zeros((), dtype=image.dtype, device=image.device)
     for tap, weight in zip(taps.T, weights.T, strict=True):
-        if weight.any():
-            out = out + image.index_select(axis, tap) * weight.reshape(shape)
+        out = out + image.index_select(axis, tap) * weight.reshape(shape)
     return out
 
 

@@ -206,19 +206,24 @@ class Upscale(Task):
                 return degrade_like_photos(pixels, self.network.scale, seed=seed, index=index)
             return degrade(pixels, self.network.scale, blur=self.settings.blur)
 
+    @property
+    def graphs(self) -> bool:  # type: ignore[override]
+        """Whether a CUDA graph can repeat `compute`: without a loss network, because its crops change in each step."""
+        return self.loss.networks is None
+
     def objective(self, forward: nn.Module, pixels: Tensor, index: int) -> dict[str, Tensor]:
         """Compare the output with the photos.
 
         Departure from the paper: the loss network gets a crop at a random offset of less than `scale` pixels. So its
         pooling windows start at every phase of the up-sampling. A fixed offset would favour a grid pattern.
         """
+        if self.loss.networks is None:
+            return super().objective(forward, pixels, index)
         output = forward(self.inputs(pixels, index))
-        if self.loss.networks is not None:
-            rng = random.Random(f"shift {self.settings.train.seed} {index - self.share[0]}")  # one offset for a step
-            # The side is always the same, so that a compiled loss is not compiled again.
-            side = pixels.shape[-1] - self.network.scale + 1
-            top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
-            output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
+        rng = random.Random(f"shift {self.settings.train.seed} {index - self.share[0]}")  # one offset for a step
+        side = pixels.shape[-1] - self.network.scale + 1  # always the same: a compiled loss is not compiled again
+        top, left = rng.randrange(self.network.scale), rng.randrange(self.network.scale)
+        output, pixels = (x[..., top : top + side, left : left + side] for x in (output, pixels))
         terms: dict[str, Tensor] = self.loss(output, pixels)
         return terms
 
