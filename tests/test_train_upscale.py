@@ -33,7 +33,7 @@ from perceptual.losses import (
 from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.resampling import degrade
 from perceptual.tasks.base import Task
-from perceptual.tasks.upscale import UPSCALE_RECIPES, Upscale, UpscaleRecipe, upscale_recipe
+from perceptual.tasks.upscale import UPSCALE_RECIPES, Upscale, UpscaleRecipe, network_at, upscale_recipe
 from perceptual.train import Trainer, side_path
 
 close = torch.testing.assert_close
@@ -574,3 +574,26 @@ def test_an_unknown_recipe_is_refused_and_the_known_ones_listed() -> None:
 def test_a_blur_out_of_range_is_refused(value: float) -> None:
     with pytest.raises(ConfigError, match="blur is"):
         UpscaleRecipe(blur=value)
+
+
+def test_the_layers_are_those_of_the_network_to_start_from() -> None:
+    of = checkpoints.read_card(checkpoints.find_network("x4_pixel", task="upscale")).network
+    settings = Upscale.defaults({"--from": "x4_pixel", "--scale": "8"}.get)["settings"]
+    assert settings.network == replace(of, architecture=of.architecture.replace(" s4-3", " s8-3"))
+    assert TransformationNetwork(settings.network).scale == 8
+    assert settings.train == upscale_recipe("fast", 8).train
+    named = Upscale.defaults({"--from": "x4_pixel", "--scale": "8", "--recipe": "video"}.get)["settings"]
+    assert named == upscale_recipe("video", 8)
+
+
+def test_a_network_that_computes_at_half_the_size_keeps_that_at_another_scale() -> None:
+    of = checkpoints.read_card(checkpoints.find_network("x2_video", task="upscale")).network
+    made = network_at("x2_video", 3)
+    assert made == replace(of, architecture=of.architecture.replace(" s4-3", " s6-3"))
+    assert TransformationNetwork(made).scale == 3
+
+
+def test_a_network_without_pixel_shuffle_fits_its_own_scale_only() -> None:
+    of = checkpoints.read_card(checkpoints.find_network("x4_srcnn", task="upscale")).network
+    assert network_at("x4_srcnn", 4) == of
+    assert network_at("x4_srcnn", 2) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from perceptual import checkpoints
 from perceptual.config import NetworkConfig, Range, TrainCommand, TrainConfig, check
 from perceptual.degradation import degrade_like_photos
-from perceptual.errors import ConfigError, shown
+from perceptual.errors import CheckpointError, ConfigError, shown
 from perceptual.losses import PIXELS, PerceptualLoss, parse_objective, reconstruction_loss
 from perceptual.losses.networks import check_layer
 from perceptual.networks import TransformationNetwork, enlarge
@@ -145,6 +146,25 @@ def upscale_recipe(name: str, scale: int) -> UpscaleRecipe:
     return replace(recipe, network=network(scale), train=replace(recipe.train, size=size))
 
 
+def network_at(path: str | Path, scale: int) -> NetworkConfig | None:
+    """The layers of a trained network, with another factor in its pixel shuffle so that it enlarges `scale` times.
+
+    path: the name of a shipped network, or a file. Returns None if the network cannot be changed to this scale.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of a network that enlarges.
+    """
+    network = checkpoints.read_card(checkpoints.find_network(path, task="upscale")).network
+    own = TransformationNetwork(network).scale
+    if own == scale:
+        return network
+    layers, shuffle, factor = network.architecture.rpartition(" s")
+    times, _, channels = factor.partition("-")
+    if not shuffle or int(times) * scale % own:
+        return None
+    return replace(network, architecture=f"{layers} s{int(times) * scale // own}-{channels}")
+
+
 class Upscale(Task):
     """One training run of super-resolution.
 
@@ -157,8 +177,8 @@ class Upscale(Task):
     recipes: ClassVar = {name: (about, recipe) for name, (about, _, recipe) in UPSCALE_RECIPES.items()}
     Command = TrainUpscaleCommand
     begins: ClassVar[str] = (
-        "A trained network to start from: the name of a shipped one (x4_pixel), or a file. Layers that differ, for "
-        "instance at another scale, start from random weights."
+        "A trained network to start from: the name of a shipped one (x4_pixel), or a file. Its layers are used unless "
+        "--recipe is given. Layers that differ, for instance at another scale, start from random weights."
     )
     model = "perceptual.apply:Upscaler"
 
@@ -241,11 +261,15 @@ class Upscale(Task):
 
     @classmethod
     def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
-        """The recipe for the scale."""
+        """The recipe for the scale. With --from and without --recipe, the layers are those of that network."""
         name, scale = typed("--recipe") or cls.Command.recipe, typed("--scale") or str(cls.Command.scale)
         if not scale.isdecimal() or len(scale) > 9:
             raise ConfigError(f"--scale is {shown(scale)}: give a whole number from 2 to 16, such as 4.")
-        return {"recipe": name, "scale": int(scale), "settings": upscale_recipe(name, int(scale))}
+        settings, base = upscale_recipe(name, int(scale)), typed("--from")
+        if base and not typed("--recipe"):
+            with suppress(CheckpointError):  # `prepare` raises it again, after the checks of the other flags
+                settings = replace(settings, network=network_at(base, int(scale)) or settings.network)
+        return {"recipe": name, "scale": int(scale), "settings": settings}
 
     @classmethod
     def plain(cls, config: Any) -> UpscaleRecipe:
