@@ -71,8 +71,9 @@ DIFFERENCES = (
     "Images are reduced by bicubic interpolation without blur, here and in the paper's table. The paper's networks "
     "were trained on blurred images, ours were not.",
     "The networks are ours: six or eleven residual blocks at the small size, no batch normalisation, pixel shuffle; "
-    "the output is added to the bicubic enlargement. Our pixel loss is the absolute error, at x8 also the squared error in "
-    "the last steps. Our feature loss is LPIPS of VGG-16, Gram matrices of patches, and half the absolute error.",
+    "the output is added to the bicubic enlargement. Our pixel loss is the absolute error, at x8 also the squared "
+    "error in the last steps. Our feature loss is LPIPS of VGG-16, Gram matrices of patches, and half the absolute "
+    "error.",
     "The paper's SRCNN is the model released by its authors, trained on ImageNet; ours was trained by this project.",
     "No histogram matching: `benchmarks/upscale_artefacts.py` measures its effect.",
     "The paper prints 0.7301 and 0.682 for bicubic interpolation on Set14 and BSD100, and 63.17 for its feature loss "
