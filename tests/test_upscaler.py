@@ -346,7 +346,7 @@ def test_alpha_is_enlarged_with_its_picture() -> None:
             assert np.array_equal(np.asarray(large)[..., :3], np.asarray(make()(picture.convert("RGB"))))
 
 
-@pytest.mark.parametrize(("name", "most"), [("x4_pixel", 1), ("x4_feature", 3), ("x8_pixel", 1), ("x8_feature", 2)])
+@pytest.mark.parametrize(("name", "most"), [("x4_pixel", 1), ("x4_feature", 3), ("x8_pixel", 1), ("x8_feature", 1)])
 def test_shipped_networks_keep_grey_grey_and_flat_flat(name: str, most: int) -> None:
     made = Upscaler.load(name, device="cpu")
     grey = (random(1, 1, 24, 20) * 255).round().expand(-1, 3, -1, -1) / 255
