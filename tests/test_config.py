@@ -93,7 +93,8 @@ def test_every_recipe_that_can_be_made_survives_json(recipe: StyleRecipe) -> Non
 
 def test_a_dictionary_is_plain_and_nested_like_the_config() -> None:
     values = to_dict(StyleRecipe())
-    assert list(values) == ["network", "loss", "train", "style_size", "temporal_weight", "style_factors"]
+    names = ["network", "loss", "train", "style_size", "temporal_weight", "style_factors", "loss_shift"]
+    assert list(values) == names
     assert values["loss"]["content_layers"] == ["vgg16:relu2_2"]
     assert to_dict(TrainStyleCommand(data=Path("photos")))["data"] == "photos"
 
@@ -132,6 +133,7 @@ def test_a_number_out_of_range_is_refused_by_its_flag(kind: type, name: str, val
         (TrainConfig, "save_every", 1),
         (StyleRecipe, "style_size", 32),
         (StyleRecipe, "temporal_weight", 0),
+        (StyleRecipe, "loss_shift", 0),
     ],
 )
 def test_the_lowest_value_is_accepted_and_the_next_is_not(kind: type, name: str, lowest: int) -> None:

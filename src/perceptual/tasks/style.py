@@ -143,28 +143,42 @@ class Style(Task):
         return loss
 
     def draw(self, pixels: Tensor, index: int) -> tuple[Tensor | None, ...]:
-        """(style weights, noise, motion, moved photos) of a step; None for what the settings do not need."""
-        style = noise = motion = moved = None
+        """(style weights, noise, motion, moved photos, place of the loss's crop) of a step; None where not needed."""
+        style = noise = motion = moved = place = None
         if len(self.paintings) > 1:
             style = style_weights(len(self.paintings), self.settings.train.seed, index, len(pixels)).to(pixels.device)
         if self.settings.network.noise:
             noise = self._noise(pixels, index)
         if "temporal" in self.loss.weights:
             motion, moved = self._moved(pixels, index)
-        return style, noise, motion, moved
+        if self.settings.loss_shift:
+            place = self._place(pixels, index)
+        return style, noise, motion, moved, place
 
     def compute(self, forward: nn.Module, pixels: Tensor, *drawn: Tensor | None) -> dict[str, Tensor]:
         """The terms of equation 5. With a temporal term, the network also paints a moved copy of each photo."""
-        style, noise, motion, moved = drawn
+        style, noise, motion, moved, place = drawn
         conditions = [style] if noise is None else [style, noise]
         if motion is None or moved is None:
-            terms: dict[str, Tensor] = self.loss(forward(pixels, *conditions), pixels, style)
-            return terms
-        twice = [None if each is None else torch.cat([each, each]) for each in conditions]
-        painted, painted_moved = forward(torch.cat([pixels, moved]), *twice).chunk(2)
-        pair = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
-        terms = self.loss(painted, pixels, style, beside=pair)
+            painted, pair = forward(pixels, *conditions), None
+        else:
+            twice = [None if each is None else torch.cat([each, each]) for each in conditions]
+            painted, painted_moved = forward(torch.cat([pixels, moved]), *twice).chunk(2)
+            pair = {"moved": inner(painted_moved), "carried": inner(move(painted, motion))}
+        if place is not None:
+            painted, pixels = (x.index_select(-2, place[0]).index_select(-1, place[1]) for x in (painted, pixels))
+        terms: dict[str, Tensor] = self.loss(painted, pixels, style, beside=pair)
         return terms
+
+    def _place(self, pixels: Tensor, index: int) -> Tensor:
+        """The rows and columns of the crop that the losses see, (2, side). They depend only on the seed and the step.
+
+        They are a tensor, because a CUDA graph cannot slice at another place in each step.
+        """
+        shift, side = self.settings.loss_shift, pixels.shape[-1]
+        rng = random.Random(f"crop {self.settings.train.seed} {index - self.share[0]}")
+        starts = torch.tensor([[rng.randint(0, shift)], [rng.randint(0, shift)]])
+        return (starts + torch.arange(side - shift)).to(pixels.device)
 
     def _noise(self, pixels: Tensor, index: int) -> Tensor:
         """A noise pattern for each photo, at a random offset that depends only on the seed and the index."""

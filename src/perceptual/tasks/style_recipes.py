@@ -27,6 +27,10 @@ class StyleRecipe:
     style_factors: Annotated[tuple[float, ...], Range(0.01, 100)] = ()
     """Factors of the style weight, 0.01 to 100, one for each --style in the same order; default: 1 for each. Needs
     relative weighting."""
+    loss_shift: Annotated[int, Range(0, 256)] = 0
+    """0 to 256 pixels. The losses see a crop of the painting that is so many pixels smaller, at a random place. The
+    zero padding of a loss network makes edges look different to it. With random crops the network cannot learn where
+    these edges are, so it does not paint a frame there."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -34,6 +38,8 @@ class StyleRecipe:
             raise ConfigError("--style-factors needs --weighting relative.")
         if self.loss.lattice_weight and self.train.size < 48:
             raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
+        if self.train.size - self.loss_shift < 48 and self.loss_shift:
+            raise ConfigError(f"--loss-shift is {self.loss_shift}: give at most --size - 48 = {self.train.size - 48}.")
         if self.temporal_weight and self.train.size < 48:
             raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
 

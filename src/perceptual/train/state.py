@@ -21,6 +21,7 @@ from perceptual.files import exists, write_beside
 LATER_SETTINGS: Mapping[str, Any] = {
     "style_factors": [],
     "temporal_weight": 0.0,
+    "loss_shift": 0,
     "network.noise": 0.0,
     "loss.lattice_weight": 0.0,
     "loss.loss": "",
