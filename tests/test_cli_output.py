@@ -80,6 +80,14 @@ def test_several_files_are_written_beside_themselves(capsys: Capture) -> None:
     assert (code, out.split()) == (0, ["photos/0_tiny.jpg", "photos/1_tiny.jpg", "a_tiny.jpg"])
 
 
+@pytest.mark.parametrize("out", ["out.v2/", "new.jpg/"])
+def test_a_name_that_ends_with_a_slash_is_a_folder(capsys: Capture, out: str) -> None:
+    code, said, err = run(capsys, "stylize", "a.jpg", *STYLIZE, "-o", out)
+    assert (code, said) == (0, f"{out}a.jpg\n"), err
+    assert run(capsys, "stylize", "photos", *STYLIZE, "-o", f"many{out}")[0] == 0
+    assert len(os.listdir(f"many{out}")) == 3
+
+
 def test_two_inputs_with_one_name_get_two_outputs(photograph: Image.Image) -> None:
     photograph.save("a.gif")
     photograph.save("a.png")
@@ -184,7 +192,7 @@ def test_files_are_painted_into_their_own_folder_under_another_name(capsys: Capt
         (2, ["--suffix", "x/y"], "part of a file name"),
         (2, ["--overwrite", "--skip-existing"], "contradict each other"),
         (2, ["--quality", "101"], "quality is 101; it must be a whole number from 1 to 100"),
-        (2, ["--dpi", "0"], "dpi is 0.0; it must be a number from 1 to 100,000"),
+        (2, ["--dpi", "0"], "dpi is 0.0; it must be a number from 1 to 65,535"),
         (2, ["photos", "-o", "-"], "is for one picture"),
         (2, ["--strength", "2"], "strength is 2.0"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from test_cli import run
 from perceptual import cli, images
 from perceptual.apply import Stylizer, Upscaler
 from perceptual.checkpoints import gallery
-from perceptual.cli.hints import pixels_of
+from perceptual.cli.hints import Hints, pixels_of
+from perceptual.config import PaintOptions
 from perceptual.measure import content
 
 Capture = pytest.CaptureFixture[str]
@@ -187,6 +190,44 @@ def test_the_width_is_that_of_the_output(
         assert ("dpi" in painted.info) == ("--dpi" in words)
 
 
+@pytest.mark.parametrize(
+    ("size", "width", "expected"),
+    [((128, 12), "100cm", (11811, 1107)), ((12, 8), "5px", (5, 3))],
+    ids=["a panorama", "small"],
+)
+def test_the_width_of_a_wide_picture_is_not_taken_for_its_height(
+    capsys: Capture, tiny_style: Path, size: tuple[int, int], width: str, expected: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save("wide.png")
+    words = ["wide.png", "--style", tiny_style, "--device", "cpu", "-o", "p.png", "--width", width, "--dpi", "300"]
+    code, _, err = run(capsys, "stylize", *words)
+    assert code == 0, err
+    with Image.open("p.png") as painted:
+        assert painted.size == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [((128, 1), (256, 2)), ((1, 1), (2, 2))])
+def test_upscale_gives_the_width_to_lines_and_points(
+    capsys: Capture, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save("line.png")
+    words = ["line.png", "-o", "u.png", "--width", f"{expected[0]}px", "--loss", "pixel", "--device", "cpu"]
+    code, _, err = run(capsys, "upscale", *words)
+    assert code == 0, err
+    with Image.open("u.png") as enlarged:
+        assert enlarged.size == expected
+
+
+def test_a_picture_that_would_grow_too_much_fails_alone(capsys: Capture) -> None:
+    Path("several").mkdir()
+    for number, size in enumerate([(64, 48), (2, 2), (100, 80)]):
+        Image.new("RGB", size).save(f"several/{number}.png")
+    code, out, err = run(capsys, "upscale", "several", "--width", "256px", "-o", "large", "--device", "cpu")
+    assert code == 1
+    assert out.split() == ["large/0.png", "large/2.png"]
+    assert "failed: several/1.png: scale is 128.0; it must be a number from 0.01 to 64" in err
+
+
 def test_the_width_of_an_upright_picture_is_exact(capsys: Capture, tiny_style: Path, photograph: Image.Image) -> None:
     photograph.resize((37, 81)).save("upright.png")
     words = ["upright.png", "--style", tiny_style, "--device", "cpu", "-o", "p.png", "--width", "50px"]
@@ -225,6 +266,13 @@ def test_a_large_picture_gets_one_hint_about_its_strokes(capsys: Capture, tiny_s
     assert "Strokes" not in run(capsys, *words, "--overwrite", "--size", "512")[2]
 
 
+def test_the_hint_names_no_size_of_strokes_that_is_refused(capsys: Capture) -> None:
+    sized = SimpleNamespace(size=lambda *_: (75_000, 100_000), memory=lambda *_: 0.0)
+    Hints().before(cast(Any, sized), 48, 64, PaintOptions())
+    assert "try --style-scale 16, which makes them as large as on a picture of 6250 px." in capsys.readouterr().err
+    assert PaintOptions(style_scale=16).style_scale == 16
+
+
 def test_the_memory_for_a_large_picture_is_said_before_the_work(
     capsys: Capture, tiny_style: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +281,8 @@ def test_the_memory_for_a_large_picture_is_said_before_the_work(
     monkeypatch.setattr("perceptual.cli.hints.MUCH_MEMORY", 1e3)
     assert re.match(r"A picture of 96 x 64 px needs about \d+\.\d GB of memory\.", run(capsys, *words)[2])
     words = ["upscale", "photo.jpg", "-o", "large.png", "--device", "cpu"]
-    assert re.match(r"A picture of 96 x 64 px needs about \d+\.\d GB of memory\.", run(capsys, *words)[2])
+    said = run(capsys, *words)[2]
+    assert re.match(r"A picture of 96 x 64 px that becomes 384 x 256 px needs about \d+\.\d GB of memory\.", said)
 
 
 def test_a_larger_picture_needs_more_memory(tiny_style: Path) -> None:

@@ -49,6 +49,13 @@ def pictures(path: str) -> list[Tensor]:
         return [frame.pixels.clone() for frame in reader]
 
 
+def test_two_messages_at_once_are_two_lines(capsys: Capture, tiny_style: Path) -> None:
+    code, _, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.gif", "--fps", "120", "--steady", "0")
+    assert code == 0, err
+    assert "Left out, because .gif does not support it: sound (aac).\n" in err
+    assert "\\u" not in err
+
+
 def test_a_film_is_painted_with_its_sound(capsys: Capture, tiny_style: Path) -> None:
     code, out, err = video(capsys, "a.mp4", "--style", tiny_style, "-o", "b.mkv", "--codec", "ffv1", "--steady", "0")
     assert (code, out) == (0, ""), err

@@ -203,8 +203,8 @@ def test_any_model_runs_over_files(model: Denoiser, tmp_path: Path, capsys: pyte
     for name in ("a.png", "b.png"):
         Image.fromarray(array).save(tmp_path / "in" / name)
     (tmp_path / "in" / "c.png").write_bytes(b"")
-    files = Files(inputs=(str(tmp_path / "in"),), out=tmp_path / "out")
-    assert apply_to_files(lambda: model, files, always(ModelOptions()), title="denoising", mark="denoised") == 1
+    files, options = Files(inputs=(str(tmp_path / "in"),), out=str(tmp_path / "out")), ModelOptions()
+    assert apply_to_files(lambda: model, files, options, always(options), title="denoising", mark="denoised") == 1
     assert "2 written, 0 skipped, 1 failed" in capsys.readouterr().err
     for name in ("a.png", "b.png"):
         with Image.open(tmp_path / "out" / name) as made:
@@ -213,11 +213,12 @@ def test_any_model_runs_over_files(model: Denoiser, tmp_path: Path, capsys: pyte
 
 def test_options_that_the_network_cannot_do_are_refused_before_the_first_file(tmp_path: Path, tiny_style: Path) -> None:
     Image.new("RGB", (20, 24)).save(tmp_path / "a.png")
-    files = Files(inputs=(str(tmp_path / "a.png"),), out=tmp_path / "b.png")
+    files = Files(inputs=(str(tmp_path / "a.png"),), out=str(tmp_path / "b.png"))
     with pytest.raises(ConfigError, match="cannot be tiled"):
         apply_to_files(
             lambda: Model.load(tiny_style),
             files,
+            ModelOptions(tile=16),
             lambda height, width: ModelOptions(tile=16),
             title="painting",
             mark="painted",
@@ -232,9 +233,9 @@ def test_only_a_picture_of_several_tiles_has_a_bar(
     for tile, bar in ((0, False), (16, True)):
         screen = StringIO()
         monkeypatch.setattr(terminal, "_console", Console(file=screen, force_terminal=True, width=100))
-        files = Files(inputs=(str(tmp_path / "a.png"),), out=tmp_path / "b.png")
+        files = Files(inputs=(str(tmp_path / "a.png"),), out=str(tmp_path / "b.png"))
         options = ModelOptions(tile=tile)
-        assert apply_to_files(lambda: model, files, always(options), title="denoising", mark="x") == 0
+        assert apply_to_files(lambda: model, files, options, always(options), title="denoising", mark="x") == 0
         assert ("denoising" in screen.getvalue()) == bar
         assert "written" in screen.getvalue()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,6 +202,15 @@ def test_denoise_without_the_photo_network_is_refused() -> None:
     for settings in ({"loss": "feature"}, {"network": Path("x")}):
         with pytest.raises(ConfigError, match="--denoise is for --loss photo and auto"):
             UpscaleConfig(denoise=0.5, **settings)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"No network removes noise at scale 8: leave --denoise out"):
+        Upscaler.at_scale(8, "auto", denoise=0.5, device="cpu")
+
+
+@pytest.mark.usefixtures("shelf")
+@pytest.mark.parametrize("denoise", [-0.1, 1.1, float("nan"), "0.5"])
+def test_a_share_of_denoise_outside_of_0_to_1_is_refused(denoise: Any) -> None:
+    with pytest.raises(ConfigError, match=r"denoise is .*; give a number from 0 to 1\."):
+        Upscaler.at_scale(4, "photo", denoise=denoise, device="cpu")
 
 
 # --- precision

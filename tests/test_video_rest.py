@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_video import convert
+from test_video import convert, same
 
 from perceptual import files
 
@@ -83,6 +84,73 @@ def test_an_enlarged_film_is_scaled_to_the_size_that_is_given(
     else:
         with Image.open("1.png") as image:
             assert image.size == expected
+
+
+@pytest.mark.parametrize("target", ["b.gif", "b.apng", "%d.png"])
+@pytest.mark.parametrize(
+    ("aspect", "settings", "expected"),
+    [
+        (None, {"upscale": 2, "size": 32}, (32, 24)),
+        (Fraction(4, 3), {}, (86, 48)),
+        (Fraction(4, 3), {"size": 64}, (64, 36)),
+        (Fraction(3, 4), {}, (64, 64)),
+    ],
+)
+def test_animations_and_frames_have_square_pixels_and_are_not_larger_than_the_size(
+    target: str, aspect: Fraction | None, settings: dict[str, int], expected: tuple[int, int]
+) -> None:
+    clips.make("a.mp4", count=3, **({"sample_aspect_ratio": aspect} if aspect else {}))
+    convert("a.mp4", target, double if "upscale" in settings else same, **settings)
+    with Image.open("1.png" if target == "%d.png" else target) as image:
+        assert image.size == expected
+
+
+@pytest.mark.parametrize(("name", "target"), [("a.mkv", "b.mp4"), ("a.mkv", "b.mov"), ("a.mp4", "b.mp4")])
+def test_a_film_with_frames_left_out_is_as_long_as_before(name: str, target: str) -> None:
+    numbers = [*range(20), 60, 105, 150]  # a recording of a screen leaves out frames that did not change
+    with av.open(name, "w") as output:
+        stream: Any = output.add_stream("libx264", rate=30)  # Matroska stores this rate for every frame
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in numbers:
+            frame = av.VideoFrame.from_ndarray(clips.numbered(number % 16, (64, 48)), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            output.mux(stream.encode(frame.reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    convert(name, target)
+    with av.open(target) as film:
+        assert film.duration is not None
+        assert film.duration / av.time_base == pytest.approx(151 / 30, abs=0.01)
+
+
+@pytest.mark.parametrize(("sound", "settings"), [(None, {}), ("aac", {"sound": False})])
+def test_avi_takes_a_film_without_sound(sound: str | None, settings: dict[str, bool]) -> None:
+    clips.make("a.mp4", count=24, sound=sound, options={"bf": "2"})
+    convert("a.mp4", "b.avi", **settings)
+    assert len(clips.times("b.avi")) == 24
+
+
+def test_the_first_frame_of_an_avi_is_not_shown_twice_because_of_the_sound() -> None:
+    """AAC begins with a packet before time 0. FFmpeg would move all streams of an AVI by it."""
+    clips.make("a.mp4", count=15, rate=10, sound="aac")
+    convert("a.mp4", "b.avi")
+    assert len(clips.packets("b.avi", "video")) == 15
+    assert clips.numbers("b.avi") == list(range(15))
+
+
+def test_numbered_pictures_replace_the_film_that_they_made_before(folder: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 24), (80 * number, 0, 0)).save(f"frame_{number:04d}.png")
+    for _ in range(2):
+        convert("frame_%04d.png", "v.mp4", fps=10)
+    assert len(clips.times("v.mp4")) == 3
+
+
+def test_frames_with_superscript_digits_in_their_names_are_read(folder: Path) -> None:
+    (folder / "in").mkdir()
+    for number in "²³":
+        Image.new("RGB", (32, 24)).save(folder / "in" / f"{number}1.png")
+    convert("in", "v.mp4", fps=10)
+    assert len(clips.times("v.mp4")) == 2
 
 
 @pytest.mark.slow

@@ -595,6 +595,6 @@ def test_garbage_that_looks_like_a_new_stream_is_a_damaged_part(monkeypatch: pyt
 
     calls: list[Any] = []
     harms: list[int] = []
-    found = packets_of(SimpleNamespace(demux=demux), [], lambda: harms.append(1))  # type: ignore[arg-type]
+    found = packets_of(SimpleNamespace(demux=demux), [SimpleNamespace()], lambda: harms.append(1))  # type: ignore
     assert [packet.size for packet in found] == [1, 2]
     assert len(harms) == 1

@@ -53,9 +53,9 @@ def plan_outputs(
     """Choose the output file for every input image. Returns pairs (input file, output file).
 
     inputs: files, folders and globs.
-    out: the output file if it has a file ending and there is one input file. Otherwise a folder, which gets the same
-        subfolders as the inputs; images in it that `inputs` finds are earlier results, so they are skipped. None: each
-        output is written next to its input, and all inputs must be files.
+    out: the output file if it has a file ending and there is one input file. Otherwise, or if it ends with a slash, a
+        folder, which gets the same subfolders as the inputs; images in it that `inputs` finds are earlier results, so
+        they are skipped. None: each output is written next to its input, and all inputs must be files.
     mark: text that is added to each file name: "_wave" gives photo_wave.jpg. ending: file ending of the outputs, such
         as ".png"; by default that of the input, or .png if its format (GIF, PPM) cannot be written.
     existing: "refuse" raises an error for outputs that exist in a folder, and numbers those next to their inputs.
@@ -64,19 +64,20 @@ def plan_outputs(
         ImageError: an input matches no image. OutputError: an output would replace an input, two inputs have the same
             output, or an output exists already.
     """
-    out = None if out is None else Path(os.path.expanduser(out))
+    folder = out is not None and (str(out).endswith(("/", os.sep)) or os.path.isdir(os.path.expanduser(out)))
+    out = None if out is None else Path(os.path.expanduser(out))  # which loses the slash
     names = [os.path.expanduser(str(entry)) for entry in inputs]
     found = finding.find(names)
     single = len(names) == 1 and os.path.isfile(names[0]) and len(found) == 1
     if out is None:
         pairs = _beside(found, names, mark=mark, ending=ending, number=existing == "refuse")
-    elif single and out.suffix and not os.path.isdir(out):
+    elif single and out.suffix and not folder:
         images.check_ending(out)
         if mark or ending:
             raise OutputError(f"-o names the file {out}: leave --suffix and --format out, or give a folder to -o.")
         pairs, existing = [(found[0].path, out)], "replace"
     else:
-        pairs = _in_folder(found, names, out, mark=mark, ending=ending)
+        pairs = _in_folder(found, names, out, folder=folder, mark=mark, ending=ending)
     _refuse_collisions(pairs, inputs_kept=existing != "replace")
     if existing == "refuse":
         _refuse_existing([target for _, target in pairs if os.path.exists(target)])
@@ -110,11 +111,10 @@ def _refuse_existing(there: Sequence[Path]) -> None:
 
 
 def _in_folder(
-    found: Sequence[finding.Found], inputs: list[str], out: Path, *, mark: str, ending: str
+    found: Sequence[finding.Found], inputs: list[str], out: Path, *, folder: bool, mark: str, ending: str
 ) -> list[tuple[Path, Path]]:
-    """The pairs of `plan_outputs` for a folder."""
-    single = len(inputs) == 1 and os.path.isfile(inputs[0])
-    if out.suffix.lower() in finding.IMAGE_SUFFIXES and not os.path.isdir(out) and not single:
+    """The pairs of `plan_outputs` for a folder. folder: whether `out` is one, or was written as one."""
+    if out.suffix.lower() in finding.IMAGE_SUFFIXES and not folder:
         raise OutputError(f"{len(found)} images cannot be written to one file, {out}: give a folder to write to.")
     if os.path.isfile(out):
         raise OutputError(f"{out} is a file: give a folder to write to.")
@@ -227,10 +227,10 @@ def _several(pairs: Sequence[tuple[Path, Path]], at_once: Callable[[int, int], i
 
     def count(place: int) -> int:
         try:
-            width, height = images.size_of(pairs[place][0], quick=True)
+            height, width = images.size_of(pairs[place][0], quick=True)
+            several = at_once(height, width)
         except PerceptualError:
-            return 1  # reading it will say why
-        several = at_once(height, width)
+            return 1  # reading or converting it will say why
         return several if place < len(pairs) // several * several else 1  # no core waits while the last ones are done
 
     return count

@@ -66,12 +66,12 @@ class Upscaler(Model[UpscaleOptions]):
         are a mixture with those of pixel (network interpolation; Wang et al., ESRGAN, 2018).
 
         Raises:
-            ConfigError: no shipped network was trained with this loss, the scale is wrong, or denoise is given with
-                another loss.
+            ConfigError: no shipped network was trained with this loss, the scale is wrong, or denoise is not from 0 to
+                1, or is given with another loss or for a scale without such a network.
         """
-        if denoise is not None and loss not in ("auto", "photo"):
-            raise ConfigError(f"The network {loss} does not remove noise: leave --denoise out, or give --loss photo.")
         name = cls.name_at(scale, loss)
+        if denoise is not None:
+            cls._check_denoise(denoise, scale, loss)
         upscaler = cls.load(name, device=device, scale=scale, **defaults)
         if loss == "photo" and denoise is not None and denoise < 1:
             upscaler._mix(name.replace("photo", "pixel"), denoise)
@@ -104,6 +104,15 @@ class Upscaler(Model[UpscaleOptions]):
         raise ConfigError(
             f"scale is {scale:g}; the shipped networks with the loss {losses[0]} enlarge up to {largest} times."
         )
+
+    @classmethod
+    def _check_denoise(cls, denoise: float, scale: float, loss: str) -> None:
+        if loss not in ("auto", "photo"):
+            raise ConfigError(f"The network {loss} does not remove noise: leave --denoise out, or give --loss photo.")
+        if not isinstance(denoise, Real) or not 0 <= denoise <= 1:
+            raise ConfigError(f"denoise is {denoise!r}; give a number from 0 to 1.")
+        if "photo" not in cls.name_at(scale, "pixel", "photo"):
+            raise ConfigError(f"No network removes noise at scale {scale:g}: leave --denoise out, or enlarge less.")
 
     def _mix(self, faithful: str, denoise: float) -> None:
         """Mix the weights with those of another network. denoise: the share of this one."""

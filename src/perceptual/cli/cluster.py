@@ -56,7 +56,7 @@ def is_far(names: Sequence[str | Path | None], config: object) -> bool:
     return any(name is not None and as_url(name) is not None for name in names)
 
 
-def run_far(inputs: Sequence[str], out: Path | None, config: Any, start: Start, naming: Naming) -> int:
+def run_far(inputs: Sequence[str], out: str | Path | None, config: Any, start: Start, naming: Naming) -> int:
     """Convert files by the engine that is wanted, and print what became of them; returns the exit code.
 
     config: the settings of the command, with `device` and `overwrite`, and those of `EngineConfig`. start: loads what

@@ -36,7 +36,7 @@ class Files(SaveConfig):
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """Image files, folders and globs, or - for stdin. Names that begin with s3:// are in S3 (`pip install
     'perceptual[ray]'`)."""
-    out: Annotated[Path | None, tyro.conf.arg(aliases=("-o",))] = None
+    out: Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="PATH")] = None
     """The file to write, for one input file, or - for stdout; else a folder. Default for files: beside each input,
     under a name that is not taken, such as photo_wave.jpg; for stdin: stdout."""
 
@@ -81,7 +81,7 @@ def _far(begin: Callable[[], Work], files: SaveConfig) -> Convert:
 
 def is_stdout(files: Files) -> bool:
     """Whether stdout gets the picture, so that all text has to go to stderr."""
-    return str(files.out) == STREAM or (files.out is None and STREAM in files.inputs)
+    return files.out == STREAM or (files.out is None and STREAM in files.inputs)
 
 
 @contextlib.contextmanager
@@ -106,7 +106,7 @@ def _streams(files: Files) -> Iterator[Files]:
         if writes:
             if files.suffix:
                 raise WrongCommandLine("stdout has no name: leave --suffix out.")
-            named = dataclasses.replace(named, out=target, format=None)
+            named = dataclasses.replace(named, out=str(target), format=None)
         yield named
         if target.exists():
             sys.stdout.buffer.write(target.read_bytes())

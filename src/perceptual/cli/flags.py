@@ -71,7 +71,8 @@ def _flag(name: str, hint: Any, default: Any, meaning: str) -> Flag:
     value = "NAME" if choices else _VALUES[plain]
     value = (named and named.metavar) or (f"{value} ..." if many else value)
     meaning = " ".join(((named and named.help) or meaning).split())
-    return Flag(words, value, kind_of(hint), choices, default, meaning, name)
+    kind = _KINDS[Path] if value == _VALUES[Path] else kind_of(hint)
+    return Flag(words, value, kind, choices, default, meaning, name)
 
 
 def _plain(hint: Any) -> tuple[Any, bool]:

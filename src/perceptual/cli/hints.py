@@ -16,6 +16,8 @@ SMALL_STROKES = 1500
 GOOD_STROKES = 1024
 """Longer side in pixels on which the strokes are as large as the hint suggests."""
 MUCH_MEMORY = 1e9
+MOST_SCALE = 16
+"""The largest --style-scale."""
 
 _LENGTH = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)\s*(cm|mm|in|px|)")
 _PER_INCH = {"cm": 2.54, "mm": 25.4, "in": 1.0}
@@ -50,10 +52,13 @@ class Hints:
         """Name the memory that a large picture needs, and the size of strokes that suits it."""
         size = model.size(height, width, options)
         if (needed := model.memory(height, width, options)) > MUCH_MEMORY:
-            self._once("memory", f"A picture of {width} x {height} px needs about {needed / 1e9:.1f} GB of memory.")
+            shape = f"{width} x {height} px"
+            if size != (height, width):
+                shape += f" that becomes {size[1]} x {size[0]} px"
+            self._once("memory", f"A picture of {shape} needs about {needed / 1e9:.1f} GB of memory.")
         longer = max(size)
         if getattr(options, "style_scale", None) == 1 and longer > SMALL_STROKES:
-            scale = max(2, round(longer / GOOD_STROKES))
+            scale = min(MOST_SCALE, max(2, round(longer / GOOD_STROKES)))
             self._once(
                 "strokes",
                 f"Strokes will look small on {size[1]} x {size[0]} px: try --style-scale {scale}, which makes them as "

@@ -103,7 +103,7 @@ class _Upscale(_Width, UpscaleConfig):
 
     def options_for(self, height: int, width: int) -> UpscaleOptions:
         """The options for a picture of that size in pixels."""
-        if self.width is None or (height, width) == (1, 1):  # 1 x 1 px is the picture of `try_out`
+        if self.width is None:
             return self.options
         return dataclasses.replace(self.options, scale=pixels_of(self.width, self.dpi) / width)
 
@@ -135,7 +135,9 @@ def stylize(arguments: Sequence[str]) -> int:
             )
         return on_sheets(lambda: open_stylizer(dataclasses.replace(config, style=GALLERY)), config, config.options)
     mark = _mark(config.name or config.style)
-    return apply_to_files(lambda: open_stylizer(config), config, config.options_for, title="painting", mark=mark)
+    return apply_to_files(
+        lambda: open_stylizer(config), config, config.options, config.options_for, title="painting", mark=mark
+    )
 
 
 def upscale(arguments: Sequence[str]) -> int:
@@ -144,7 +146,9 @@ def upscale(arguments: Sequence[str]) -> int:
     mark = _mark(str(config.network)) if config.network else f"_x{config.scale or 4:g}"
     if config.width is not None:
         mark = f"_{pixels_of(config.width, config.dpi)}px"
-    return apply_to_files(lambda: open_upscaler(config), config, config.options_for, title="enlarging", mark=mark)
+    return apply_to_files(
+        lambda: open_upscaler(config), config, config.options, config.options_for, title="enlarging", mark=mark
+    )
 
 
 def apply(arguments: Sequence[str]) -> int:
@@ -158,7 +162,7 @@ def apply(arguments: Sequence[str]) -> int:
         options = dataclasses.replace(options, tile=config.tile)
     mark = _mark(config.network)
     return apply_to_files(
-        lambda: model.load(file, device=config.device), config, lambda *_: options, title="applying", mark=mark
+        lambda: model.load(file, device=config.device), config, options, lambda *_: options, title="applying", mark=mark
     )
 
 
@@ -230,6 +234,7 @@ def try_out(model: Model[Any], options: Any) -> None:
 def apply_to_files(
     load: Callable[[], Model[Any]],
     files: Files,
+    options: Any,
     options_for: Callable[[int, int], Any],
     *,
     title: str,
@@ -237,22 +242,22 @@ def apply_to_files(
 ) -> int:
     """Apply a model to each file and print what became of it; returns the exit code, 1 if any failed.
 
-    load: gives the model, and is called once the names of the files have been checked. options_for: the options, of the
-        model's own type, for a picture of that height and width. title: of the bar that large pictures get, such as
-        "painting". mark: as in `run_files`.
+    load: gives the model, and is called once the names of the files have been checked. options: of the model's own
+        type, to try it once before all files. options_for: those for a picture of that height and width. title: of the
+        bar that large pictures get, such as "painting". mark: as in `run_files`.
     """
 
     def begin() -> Work:
         from perceptual.apply import Work
 
         model, hints = load(), Hints()
-        try_out(model, options_for(1, 1))
+        try_out(model, options)
 
         def convert(pixels: Tensor) -> Tensor:
             height, width = pixels.shape[-2:]
-            options = options_for(height, width)
-            hints.before(model, height, width, options)
-            return _with_progress(model, pixels, options, title)
+            own = options_for(height, width)
+            hints.before(model, height, width, own)
+            return _with_progress(model, pixels, own, title)
 
         return Work(
             convert,

@@ -205,7 +205,7 @@ def with_bar(
             if bar is None:  # created late, so that work without steps shows no bar
                 bar = progress.add_task(title, completed=done, note="")
             if step.message:
-                say(step.message)
+                say(step.message, lines=True)
             note = f"step {step.index} {_losses(step)}" if step.losses else ""
             note = _rate(step.index - done, began, unit) if unit else note
             progress.update(bar, completed=step.index, total=step.total, note=note)
@@ -218,7 +218,7 @@ def _with_lines(steps: Iterator[Step], title: str, done: int, *, unit: str, brie
     printed_at, printed_index = began if brief else 0.0, done
     for step in steps:
         if step.message:
-            say(step.message)
+            say(step.message, lines=True)
         ends = step.index == step.total and not brief
         if (time.monotonic() - printed_at > 30 or ends) and step.index != printed_index:
             printed_at, printed_index = time.monotonic(), step.index

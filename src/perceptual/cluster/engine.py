@@ -145,7 +145,7 @@ def _check_address(address: str) -> None:
         ConnectionError: nothing answers.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
+    if not port.isdecimal():
         if address != "auto":
             raise ConnectionError("an address is auto or HOST:PORT")
         return

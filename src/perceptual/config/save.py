@@ -27,8 +27,8 @@ class SaveConfig:
     file that -o names: its ending says it."""
     quality: Annotated[int, Range(1, 100)] = 95
     """Quality of JPEG and WebP files, 1 to 100."""
-    dpi: Annotated[float, Range(1, 100_000)] | None = None
-    """Resolution that is written to the file, 1 to 100,000 pixels per inch; default: that of the input."""
+    dpi: Annotated[float, Range(1, 65_535)] | None = None
+    """Resolution that is written to the file, 1 to 65,535 pixels per inch; default: that of the input."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -176,7 +176,7 @@ class Style(Task):
         They are a tensor, because a CUDA graph cannot slice at another place in each step.
         """
         shift, side = self.settings.loss_shift, pixels.shape[-1]
-        rng = random.Random(f"crop {self.settings.train.seed} {index - self.share[0]}")
+        rng = random.Random(f"loss crop {self.settings.train.seed} {index - self.share[0]}")
         starts = torch.tensor([[rng.randint(0, shift)], [rng.randint(0, shift)]])
         return (starts + torch.arange(side - shift)).to(pixels.device)
 

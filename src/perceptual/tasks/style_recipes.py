@@ -28,9 +28,9 @@ class StyleRecipe:
     """Factors of the style weight, 0.01 to 100, one for each --style in the same order; default: 1 for each. Needs
     relative weighting."""
     loss_shift: Annotated[int, Range(0, 256)] = 0
-    """0 to 256 pixels. The losses see a crop of the painting that is so many pixels smaller, at a random place. The
-    zero padding of a loss network makes edges look different to it. With random crops the network cannot learn where
-    these edges are, so it does not paint a frame there."""
+    """How many pixels smaller than a painting the crop is that the losses see, at a random place, 0 to 256. The zero
+    padding of a loss network makes edges look different to it. With random crops the network cannot learn where these
+    edges are, so it does not paint a frame there."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -78,7 +78,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         StyleRecipe(network=_LEAN, loss=_RELATIVE, train=_SHORT),
     ),
     "sketch": (
-        "as fast, with a loss network that takes a tenth of the time (vgg19-distilled: give its file)",
+        "as fast, with a quicker loss network (vgg19-distilled: give its file)",
         StyleRecipe(
             network=_LEAN,
             loss=replace(_RELATIVE, content_layers=("vgg19-distilled:relu2_2",), style_layers=_DISTILLED),
@@ -86,8 +86,8 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         ),
     ),
     "own": (
-        "a new style for a trained network (--from gallery): trains only gamma and beta, in minutes without a GPU; "
-        "with more --steps, the further steps train all weights",
+        "a new style for a trained network (--from gallery): trains gamma and beta, in minutes without a GPU; further "
+        "--steps train all weights",
         StyleRecipe(
             network=replace(_LEAN, norm="conditional_instance"),
             # Twice the weight of the gallery, because there are few steps.
@@ -109,7 +109,7 @@ STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
         _PAPER,
     ),
     "authors": (
-        "as paper, with the settings of the authors' code: one reflection at the start, 150 tanh, content at relu3_3",
+        "as paper, but as in the authors' code: one reflection at the start, 150 tanh, content at relu3_3",
         replace(
             _PAPER,
             network=NetworkConfig(padding="reflect-start", tanh_scale=150),

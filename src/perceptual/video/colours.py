@@ -139,6 +139,8 @@ class FromRGB:
             options["dst_colorspace"] = self._colours.swscale_matrix(*self._size)
             options["dst_color_range"] = self._colours.range or LIMITED
         if self._filters:
+            if isinstance(self._filters, ToPalette):  # which keeps the size of its input
+                frame = self._scaler.reformat(frame, *self._size, "rgb24", interpolation=_SWSCALE_FLAGS)
             out = next(self._filters(frame))
         else:
             out = self._scaler.reformat(frame, *self._size, self._format, interpolation=_SWSCALE_FLAGS, **options)

@@ -42,7 +42,7 @@ def check_conversion(source: str | Path, target: str | Path, config: VideoConfig
         check_target(target, config)
     if not is_pattern(source):
         check_exists(source)
-    if os.path.exists(target) and os.path.samefile(source, target):
+    if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
         raise OutputError(f"The output {target} would overwrite its input: choose another -o.")
 
 

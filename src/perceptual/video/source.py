@@ -127,7 +127,7 @@ def packets_of(
 ) -> Iterator[Packet[Any]]:
     """Every packet that is not empty. `on_damage` is called once for each place that cannot be read."""
     failed = 0
-    while failed < RETRIES:
+    while streams and failed < RETRIES:  # without streams `demux` returns the packets of all
         try:
             for packet in container.demux(list(streams)):
                 if packet.size:
@@ -248,7 +248,7 @@ def make_info(
         frames=stream.frames or None,
         seconds=stream_seconds(stream) or (Fraction(container.duration, av.time_base) if container.duration else None),
         rate=next((rate for rate in rates if rate and rate <= FASTEST), None),
-        even=len(set(rates)) == 1,
+        even=len(set(rates)) == 1 and "matroska" not in container.format.name,  # all three come from the header there
         turned=matrix != (1, 0, 0, 1),
         aspect=aspect,
         codec=stream.codec_context.codec.canonical_name,

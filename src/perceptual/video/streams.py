@@ -58,6 +58,7 @@ class Streams:
 
     def __init__(self, reader: Reader, output: OutputContainer, suffix: str, *, sound: bool = True) -> None:
         self.damage, self.reached = 0, Fraction(0)
+        self._from_zero = suffix == ".avi"  # AVI has no times below 0: FFmpeg would shift the video instead
         self._output, self._shift = output, reader.shift
         self._start, self._end, self._sought = reader.first, reader.last, reader.seek_time
         self._container = open_input(reader.path)
@@ -231,6 +232,8 @@ class Streams:
         shift = 0 if is_cover(packet.stream) else round(self._shift / packet.time_base)
         assert packet.dts is not None  # _in_part has checked it
         dts = packet.dts - shift
+        if self._from_zero:
+            packet.pts, dts = None if packet.pts is None else max(packet.pts, shift), max(dts, 0)
         if source in self._latest and dts < self._latest[source]:  # decreasing times cannot be written
             self.damage += not self._clock.added  # no damage after a join: the sound of two broadcasts may overlap
             return

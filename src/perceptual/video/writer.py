@@ -299,7 +299,7 @@ class Writer:
         if info.aspect and (self._codec in ("h264", "hevc") or self._suffix in (".mp4", ".m4v", ".mov")):
             context.sample_aspect_ratio = info.aspect
         elif info.aspect:
-            width, height = square(width, height, info.aspect)
+            width, height = square(width, height, info.aspect, self._config.size)
             self._messages.append(
                 f"{self._suffix} files with {self._codec} need square pixels: the output has {width} x {height} px."
             )
@@ -371,11 +371,16 @@ def _output_colours(colours: Colours, pixels: str) -> Colours:
     return colours
 
 
-def square(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The (width, height) with square pixels for a pixel aspect. No side becomes smaller; a changed side is even."""
+def square(width: int, height: int, aspect: Fraction, size: int | None = None) -> tuple[int, int]:
+    """The (width, height) with square pixels for a pixel aspect; a changed side is even.
+
+    No side becomes smaller, unless the longer side would be larger than `size`: then it is `size`.
+    """
     if aspect > 1:
-        return round(width * aspect / 2) * 2, height
-    return width, round(height / aspect / 2) * 2
+        width = round(width * aspect / 2) * 2
+    else:
+        height = round(height / aspect / 2) * 2
+    return (width, height) if size is None or max(width, height) <= size else scaled_to(width, height, size)
 
 
 def _movie_timescale(denominator: int) -> int:

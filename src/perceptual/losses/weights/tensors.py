@@ -47,7 +47,7 @@ def network_state(raw: Mapping[str, object], network: str) -> dict[str, Tensor]:
     state = {}
     for key, value in raw.items():
         key = str(key).replace("module.", "")  # added by DataParallel
-        key = f"features.{key}" if key[:1].isdigit() else key  # the keys of `vgg.features.state_dict()`
+        key = f"features.{key}" if key[:1].isdecimal() else key  # the keys of `vgg.features.state_dict()`
         if isinstance(value, Tensor) and value.is_floating_point() and key.startswith(prefix):
             state[key] = value.detach().to(torch.float32, copy=True)
     return state
