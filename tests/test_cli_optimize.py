@@ -107,6 +107,16 @@ def test_a_picture_a_trace_and_previews_are_written(capsys: Capture, kind: str) 
     assert f"objective {trace[-1]['total']:.4g}" in err
 
 
+def test_an_objective_without_vgg_needs_no_weights_of_it(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("perceptual.cli.optimize.fetch_missing", lambda *what, **_: asked.append(what))
+    code, _, err = run(
+        capsys, "optimize", "style", "photo.png", "painting.png", "-o", "x.png", "--loss", "pixel=1,tv=1", *QUICK
+    )
+    assert code == 0, err
+    assert "vgg" not in str(asked)
+
+
 def test_options_reach_the_optimisation(capsys: Capture) -> None:
     make(capsys, "style", "--scales", "2", "--method", "adam", "--content-weight", "7")
     assert [line["scale"] for line in trace_of()] == [0.5] * 5 + [1.0] * 5
@@ -198,6 +208,11 @@ MADE_UP = "--weights vgg16=vgg.safetensors"
         (2, "texture painting.png -o x.png --layers", "at least one layer"),
         (1, "texture painting.png -o x.png --layers relu1_1 fire2", "no layer 'fire2'"),
         (2, f"texture painting.png -o x.png --init content --layers relu1_1 {MADE_UP}", "--init"),
+        (
+            1,
+            "style photo.png painting.png -o x.png --loss pixel=1 --style-weight 7",
+            "leave --style-weight out",
+        ),
         (1, f"texture painting.png -o photo.png/x.png --layers relu1_1 {MADE_UP}", "a file, not a folder"),
     ],
 )

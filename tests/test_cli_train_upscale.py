@@ -71,7 +71,8 @@ def test_a_network_for_x8_begins_with_one_for_x4(capsys: Capture) -> None:
 
 
 def test_dry_run_prints_the_resolved_settings(capsys: Capture) -> None:
-    code, out, err = run(capsys, "train", "upscale", "--recipe", "paper", "--scale", "8", "--steps", "7", "--dry-run")
+    words = ["--recipe", "fast", "--recipe", "paper", "--scale", "4", "--scale", "8"]  # the last one counts
+    code, out, err = run(capsys, "train", "upscale", *words, "--steps", "7", "--dry-run")
     told = json.loads(out)
     assert (code, err) == (0, "")
     assert (told["scale"], told["recipe"], told["out"], told["data"]) == (8, "paper", "x8.safetensors", None)
@@ -143,6 +144,8 @@ def test_a_feature_loss_takes_the_weights_that_are_given(capsys: Capture) -> Non
         (2, "--data photos --scale 3 --recipe paper", "choose 2, 4 or 8"),
         (2, "--data photos --scale 5 --recipe paper", "choose 2, 4 or 8"),
         (2, "--data photos --recipe edsr", "There is no recipe 'edsr'"),
+        (2, "--data photos --recipe paper --degradation photo", "photo blurs by itself: give --blur 0"),
+        (2, "--data photos --loss temporal=1", "The loss temporal compares frames of a video"),
         (2, "--data photos --size 34", "--size is 34; give a multiple of the network's scale of 4"),
         (2, "--data photos --size 16", "size is 16"),
         (2, "--data photos --blur -1", "blur is -1"),

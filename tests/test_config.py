@@ -165,8 +165,10 @@ def test_training_for_video_needs_crops_that_have_an_inside(weight: float) -> No
     """A known motion may bring in 16 px from each side, which are left out."""
     assert StyleRecipe(train=TrainConfig(size=48), temporal_weight=weight).train.size == 48
     assert StyleRecipe(train=TrainConfig(size=32)).train.size == 32
-    with pytest.raises(ConfigError, match="--temporal-weight needs crops of 48 px or more, and --size is 47") as caught:
+    with pytest.raises(ConfigError, match="The temporal loss needs crops of 48 px or more, and --size is 47") as caught:
         StyleRecipe(train=TrainConfig(size=47), temporal_weight=weight)
+    with pytest.raises(ConfigError, match="The temporal loss needs crops of 48 px"):
+        StyleRecipe(train=TrainConfig(size=47), loss=LossConfig(loss="content=1,temporal=1"))
     assert_one_sentence(caught.value)
 
 

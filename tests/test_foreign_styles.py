@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from foreign import Lua, TransformerNet, fast_neural_style, lua_convolution, lua_norm, lua_painted, t7
 from PIL import Image
@@ -98,6 +99,17 @@ def test_convert_writes_a_style_file_that_paints_the_same(tmp_path: Path, capsys
     assert "exists: add --overwrite" in capsys.readouterr().err
     assert cli.main(["convert", str(out), "-o", str(tmp_path / "b.safetensors")]) == 1
     assert "nothing to convert" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("seed")
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_convert_does_not_replace_its_input(tmp_path: Path, capsys: Capture, more: list[str]) -> None:
+    path = tmp_path / "theirs.safetensors"
+    safetensors.torch.save_file(TransformerNet().state_dict(), path)
+    before = path.read_bytes()
+    assert cli.main(["convert", str(path), *more]) == 1
+    assert "would overwrite its input" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 @pytest.mark.usefixtures("seed")

@@ -133,6 +133,12 @@ def test_targets_of_another_range_are_refused(target: Tensor, message: str) -> N
 # --- as a part of a model
 
 
+def test_networks_that_lack_a_layer_are_refused_at_once() -> None:
+    made = LossNetworks(["small:shallow"], networks=OWN)
+    with pytest.raises(ConfigError, match=r"The networks do not give small:deep, which a term needs"):
+        PerceptualLoss({"feature": (FeatureLoss("small:deep"), 1.0)}, networks=made)
+
+
 @pytest.mark.parametrize("kind", [torch.half, torch.bfloat16, torch.double])
 def test_loss_networks_keep_their_number_format(kind: torch.dtype) -> None:
     output, target = pictures(1), pictures(1, seed=1)

@@ -150,6 +150,19 @@ def test_ssim_is_that_of_scikit_image() -> None:
     close(SSIMLoss(reduction="none")(output, target), torch.tensor(expected, dtype=torch.float32))
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scales", [1, 5])
+def test_ssim_is_computed_in_float32(kind: torch.dtype, scales: int) -> None:
+    """In half precision the variances, differences of large numbers, would be noise, and the loss below 0."""
+    target = pictures(1, 176)
+    output = (target + 0.01 * pictures(1, 176, seed=1)).to(kind)
+    expected = SSIMLoss(scales)(output.float(), target)
+    assert 0 < expected < 0.1
+    close(SSIMLoss(scales)(output, target), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        close(SSIMLoss(scales)(output, target), expected)
+
+
 def test_ssim_at_five_scales_is_the_product_of_its_parts() -> None:
     output, target = pictures(1, 176), pictures(1, 176, seed=1)
     expected = torch.ones(3)

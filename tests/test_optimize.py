@@ -23,6 +23,7 @@ from perceptual.errors import ConfigError, ImageError
 from perceptual.events import Step
 from perceptual.losses import (
     PIXELS,
+    LatticeLoss,
     PerceptualLoss,
     PixelLoss,
     StyleLoss,
@@ -181,6 +182,12 @@ def test_a_term_that_vanishes_on_the_content_is_measured_on_white_noise() -> Non
     references = optimize.measure_references(terms, gray, noise)
     assert references["content"] == [pytest.approx((noise - 0.5).square().mean().item(), rel=1e-5)]
     assert references["tv"] == [pytest.approx(TotalVariation()(noise).item())]
+
+
+def test_the_reference_of_the_lattice_is_always_1() -> None:
+    content = torch.rand(1, 3, 48, 48)
+    terms = PerceptualLoss({"lattice": (LatticeLoss(), 1.0)}, relative=True)
+    assert optimize.measure_references(terms, content, torch.rand(1, 3, 48, 48)) == {"lattice": [1.0]}
 
 
 @pytest.mark.usefixtures("stubbed")

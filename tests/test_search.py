@@ -14,7 +14,7 @@ from PIL import Image
 from test_cli import run as run_command
 
 from perceptual import checkpoints, images
-from perceptual.config import NetworkConfig
+from perceptual.config import LossConfig, NetworkConfig
 from perceptual.errors import ConfigError
 from perceptual.losses import PerceptualLoss, PixelLoss, TotalVariation
 from perceptual.networks import TransformationNetwork
@@ -45,6 +45,12 @@ def test_each_value_has_settings_and_a_file_of_its_own() -> None:
         Path("a/wave_tv_weight_0.5.safetensors"),
     ]
     assert [recipe.loss.tv_weight for _, recipe in found.values()] == list(found) == [1e-6, 0.5]
+
+
+def test_a_weight_that_the_objective_replaces_is_not_searched() -> None:
+    whole = StyleRecipe(loss=LossConfig(loss="content=1,tv=0.02"))
+    with pytest.raises(ConfigError, match="--search changes a weight that --loss replaces: leave --loss out"):
+        trials(Path("wave.safetensors"), whole, "tv_weight=1,2")
 
 
 def test_held_out_photographs_are_squares_and_not_those_of_training(tmp_path: Path, photograph: Image.Image) -> None:
@@ -102,6 +108,10 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     [
         (["--search", "tv_weight=1"], "give one of tv_weight"),
         ([], "--held-out is for --search"),
+        (
+            ["--search", "tv_weight=1,2", "--loss", "pixel=1"],
+            "--loss is the whole objective",
+        ),
         (["--search", "tv_weight=1,2", "--held-out", "None"], "add --held-out FOLDER"),
     ],
 )

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,10 +29,11 @@ from fastapi.openapi.models import OpenAPI
 from PIL import Image, ImageCms
 
 import perceptual
-from perceptual import Stylizer, Upscaler, images
+from perceptual import Stylizer, Upscaler, checkpoints, images
 from perceptual.apply import Work, convert_files
 from perceptual.config import ServeConfig, StylizeRequest, UpscaleRequest
 from perceptual.errors import CheckpointError, ConfigError
+from perceptual.networks import TransformationNetwork
 from perceptual.serve import body, running
 from perceptual.serve.app import Service, application
 from perceptual.serve.formats import choose_ending
@@ -183,6 +185,24 @@ def test_it_paints_as_the_python_api(port: int, photograph: Image.Image) -> None
     reply = ask(port, f"/stylize?style={text}&keep_colors=true", buffer.getvalue())
     expected = Stylizer.load(text, device="cpu").stylize(levels, keep_colors=True)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(reply.body))), expected[0].permute(1, 2, 0).numpy())
+
+
+def test_styles_of_several_files_are_blended_as_by_the_python_api(tmp_path: Path, photograph: Image.Image) -> None:
+    network, card = checkpoints.load(checkpoints.find_style("gallery")[0], task="style")
+    state, file, buffer = network.state_dict(), tmp_path / "mine.safetensors", io.BytesIO()
+    own = TransformationNetwork(replace(network.config, styles=1))
+    own.load_state_dict(state | {name: state[name][2:3] * 1.1 for name in network.style_parameters()})
+    card = replace(card, network=own.config, styles=("wave",), titles={}, base=checkpoints.body_digest(network))
+    checkpoints.save(file, own, card)
+    photograph.save(buffer, "PNG")
+    levels = torch.from_numpy(np.array(photograph)).permute(2, 0, 1)[None]
+    with running(ServeConfig(port=0, networks=(f"mine={file}",))) as address:
+        reply = ask(address.port, "/stylize?style=mine:1,the_scream:1", buffer.getvalue())
+        expected = Stylizer.load(f"{file}:1,the_scream:1", device="cpu").stylize(levels)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(reply.body))), expected[0].permute(1, 2, 0).numpy())
+        for other in ("starry_night_solo", "gallery_video"):
+            refused = ask(address.port, f"/stylize?style={other}:1,wave:1", png())
+            assert (refused.status, "blended" in refused.error) == (422, True)
 
 
 def test_names_of_styles_may_be_spelled_otherwise_and_own_ones_chosen(port: int) -> None:

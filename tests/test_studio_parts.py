@@ -15,7 +15,7 @@ from typing import Any
 import clips
 import pytest
 import torch
-from foreign import compact_state
+from foreign import TransformerNet, compact_state
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +23,7 @@ from PIL import Image
 pytest.importorskip("gradio")
 
 from perceptual import Upscaler, images
-from perceptual.checkpoints import shipped
+from perceptual.checkpoints import read_card, shipped
 from perceptual.config import PaintOptions, StudioConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.events import Step
@@ -33,7 +33,7 @@ from perceptual.studio.guard import COOKIE, Guard
 from perceptual.studio.jobs import Job, Jobs
 from perceptual.studio.models import Models, Paint
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs import enlarge, video
+from perceptual.studio.tabs import enlarge, own_style, video
 from perceptual.studio.tabs.paint import choice_of
 
 TOKEN = "a secret of 24 letters ."
@@ -218,6 +218,15 @@ def test_a_link_in_place_of_the_uploads_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a link"):
         Folder(tmp_path / "studio")
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+def test_a_style_of_another_program_is_added_as_a_file_of_ours(tmp_path: Path) -> None:
+    torch.save(TransformerNet().state_dict(), tmp_path / "candy.pth")
+    studio = Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu"))
+    chosen, field = own_style._Work(studio).add(str(tmp_path / "candy.pth"))
+    assert (chosen.value, field) == ("candy", None)
+    (file,) = studio.folder.own_styles().values()
+    assert "pytorch/examples" in read_card(file).about
 
 
 def test_own_styles_are_renamed_and_deleted_with_their_files(tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def test_the_weight_is_a_flag_of_the_command(capsys: pytest.CaptureFixture[str])
         (["--temporal-weight", "-1"], "temporal-weight is -1.0; it must be a number from 0 to 1e+12."),
         (
             ["--temporal-weight", "1", "--size", "32"],
-            "--temporal-weight needs crops of 48 px or more, and --size is 32.",
+            "The temporal loss needs crops of 48 px or more, and --size is 32.",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConf
 from perceptual.devices import choose_device, choose_precision, out_of_memory
 from perceptual.errors import ConfigError, ImageError, TrainingError
 from perceptual.events import Step
-from perceptual.losses import PerceptualLoss, objective_of, style_transfer_loss
+from perceptual.losses import LatticeLoss, PerceptualLoss, objective_of, style_transfer_loss
 from perceptual.losses.inputs import PICTURES, check_image
 from perceptual.losses.networks import Features
 
@@ -226,7 +226,7 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
     As in training, the content term is 1 at an unrelated image of the same kind; the image rotated by 180 degrees is
     used for this. The style terms and total variation are 1 at the image itself. A term that is nearly 0 there (an
     image that equals its rotation, or a single colour) is 1 at the white noise instead. Without an image, all terms are
-    1 at the white noise.
+    1 at the white noise. The reference of `LatticeLoss` is always 1, as in training.
     """
     terms.set_references({name: [1.0] for name, _ in terms.named_terms()})
     target = {} if content is None else terms.goal(content)
@@ -236,6 +236,9 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
         own, turned = terms(content, target), terms(content.flip(2, 3), target)
     references = {}
     for name, term in terms.named_terms():
+        if isinstance(term, LatticeLoss):
+            references[name] = [1.0]
+            continue
         value = (turned if term.target_layers else own)[name]
         references[name] = [(value if value > MIN_REFERENCE_RATIO * at_noise[name] else at_noise[name]).item()]
     return references

@@ -94,12 +94,13 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
 
 def gaussian_mean(image: Tensor, sigma: float, radius: int) -> Tensor:
     """Gaussian means of (N, C, H, W) over windows of 2 * radius + 1 pixels, only where the window fits completely:
-    (N, C, H - 2 * radius, W - 2 * radius)."""
+    (N, C, H - 2 * radius, W - 2 * radius). Autocast has no effect: half precision is too coarse for SSIM."""
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, -1)
-    down = F.conv2d(image, kernel[..., None], groups=image.shape[1])
-    return F.conv2d(down, kernel[..., None, :], groups=image.shape[1])
+    with torch.autocast(image.device.type, enabled=False):
+        down = F.conv2d(image, kernel[..., None], groups=image.shape[1])
+        return F.conv2d(down, kernel[..., None, :], groups=image.shape[1])
 
 
 def _along(image: Tensor, axis: int, length: int, scale: float) -> Tensor:

@@ -2,12 +2,13 @@
 
 from perceptual.apply.files import Outcome, Work, convert_files, output_name, plan_outputs
 from perceptual.apply.model import Model
-from perceptual.apply.stylizer import Stylizer, parse_blend
+from perceptual.apply.stylizer import Part, Stylizer, parse_blend
 from perceptual.apply.upscaler import Upscaler
 
 __all__ = [
     "Model",
     "Outcome",
+    "Part",
     "Stylizer",
     "Upscaler",
     "Work",

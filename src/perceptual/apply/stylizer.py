@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -52,6 +52,15 @@ def parse_blend(text: str) -> dict[str, float]:
     found = named_weights(text)
     total = sum(found.values())
     return {name: weight / total for name, weight in found.items()}
+
+
+class Part(NamedTuple):
+    """A style in a blend. name: for messages. style: its name in the file; None for the first one. share: 0 to 1."""
+
+    name: str
+    file: Path
+    style: str | None
+    share: float
 
 
 class Stylizer(Model[PaintOptions]):
@@ -100,9 +109,19 @@ class Stylizer(Model[PaintOptions]):
 
     @classmethod
     def _load(cls, blend: Mapping[str, float], *, video: bool, **others: Any) -> Self:
-        found = [(checkpoints.find_style(part, video=video), share) for part, share in blend.items()]
-        parts = [(Path(os.path.realpath(path)), style, share) for (path, style), share in found]
-        files = list(dict.fromkeys(path for path, _, _ in parts))
+        found = [Part(name, *checkpoints.find_style(name, video=video), share) for name, share in blend.items()]
+        return cls.join(found, **others)
+
+    @classmethod
+    def join(cls, parts: Sequence[Part], **others: Any) -> Self:
+        """Load styles of one network, which may be in several files, as a blend. others: as of `Model`.
+
+        Raises:
+            CheckpointError: a file is damaged or not a style network. ConfigError: the styles belong to different
+                networks.
+        """
+        parts = [part._replace(file=Path(os.path.realpath(part.file))) for part in parts]
+        files = list(dict.fromkeys(part.file for part in parts))
         loaded = [checkpoints.load(path, task=cls.task) for path in files]
         for path, (network, card) in zip(files, loaded, strict=True):
             if network.scale != 1:
@@ -115,13 +134,11 @@ class Stylizer(Model[PaintOptions]):
                 )
         firsts = list(itertools.accumulate((each.styles for each, _ in loaded), initial=0))
         shares: dict[int, float] = {}
-        for path, style, share in parts:
-            at = files.index(path)
-            row = firsts[at] + (loaded[at][1].styles.index(style) if style else 0)
-            shares[row] = shares.get(row, 0) + share
-        names = [
-            ", ".join(part for part, (path, _, _) in zip(blend, parts, strict=True) if path == file) for file in files
-        ]
+        for part in parts:
+            at = files.index(part.file)
+            row = firsts[at] + (loaded[at][1].styles.index(part.style) if part.style else 0)
+            shares[row] = shares.get(row, 0) + part.share
+        names = [", ".join(part.name for part in parts if part.file == file) for file in files]
         network, card = loaded[0] if len(files) == 1 else checkpoints.join(loaded, names)
         return cls(network, card, blend=shares, copy=False, **others)
 

@@ -13,6 +13,7 @@ import tyro
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import tell
 from perceptual.errors import ConfigError, OutputError
+from perceptual.files import check_no_input
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ def convert(arguments: Sequence[str]) -> int:
     out = Path(os.path.expanduser(config.out or source.with_suffix(".safetensors")))
     if out.suffix.lower() != ".safetensors":
         raise OutputError(f"{out} does not end in .safetensors: give -o such a name.")
+    check_no_input(out, [source])
     if out.exists() and not config.overwrite:
         raise OutputError(f"{out} exists: add --overwrite, or choose another -o.")
     from perceptual.checkpoints import find_network, is_foreign, load, save

@@ -98,10 +98,13 @@ def optimize_style(arguments: Sequence[str]) -> int:
     """perceptual optimize style CONTENT STYLE: paint one photo. Returns the exit code."""
     config = _parsed(_Style, arguments, "optimize style")
     from perceptual import images, optimize
+    from perceptual.losses import layers_of, objective_of
+    from perceptual.losses.language import check_alone
 
+    if config.loss.loss:
+        check_alone(lambda setting: getattr(config.loss, setting) != getattr(BASELINE_LOSS, setting))
     photograph, painting = images.read(config.content), images.read(config.style).pixels
-    layers = (*config.loss.content_layers, *config.loss.style_layers)
-    paths = _check(config, layers, (config.content, config.style))
+    paths = _check(config, layers_of(objective_of(config.loss)), (config.content, config.style))
     run = optimize.optimize_style(photograph.pixels, painting, loss=config.loss, config=config, paths=paths)
     return _run(run, config, photograph)
 

@@ -107,7 +107,10 @@ def _train(task: type[Task], config: Any, processes: Processes) -> int:
     trainer, dataset = _begin(task, config, processes)
     code = _run(trainer, dataset)
     if config.start_from and os.path.isfile(config.start_from) and trainer.task.card(trainer.step).base:
-        say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
+        from perceptual.checkpoints import read_card
+
+        if not read_card(config.start_from).base:  # else that file holds a style only, too
+            say(f"It holds the style only: keep the network {config.start_from} in the same folder.")
     return code
 
 
@@ -199,9 +202,10 @@ def _run(trainer: Trainer, dataset: Photographs) -> int:
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
     """The value of a flag that decides the defaults of the others, before they are parsed."""
-    for index, word in enumerate(arguments):
+    found = None
+    for index, word in enumerate(arguments):  # the last one counts
         if word == flag and index + 1 < len(arguments) and not arguments[index + 1].startswith("--"):
-            return arguments[index + 1]
+            found = arguments[index + 1]
         if word.startswith(flag + "="):
-            return word.partition("=")[2]
-    return None
+            found = word.partition("=")[2]
+    return found

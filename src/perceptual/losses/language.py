@@ -12,7 +12,7 @@ Two older spellings are read as well: `feature:0.5` for `feature=0.5` and `dista
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -118,6 +118,23 @@ def _layers(listed: str) -> tuple[str, ...]:
         network = before if colon else network
         layers.append(layer.strip() if colon or not network else f"{network}:{layer.strip()}")
     return tuple(layers)
+
+
+REPLACED = ("content_layers", "style_layers", "content_weight", "style_weight", "tv_weight", "lattice_weight")
+"""The settings that `LossConfig.loss` replaces."""
+
+
+def check_alone(given: Callable[[str], bool]) -> None:
+    """Check that no setting is given that the whole objective, `LossConfig.loss`, replaces.
+
+    given: says of a setting, such as "tv_weight", whether it is given.
+
+    Raises:
+        ConfigError: one is given.
+    """
+    for setting in filter(given, REPLACED):
+        flag = f"--{setting.replace('_', '-')}"
+        raise ConfigError(f"--loss is the whole objective, with its weights and layers: leave {flag} out.")
 
 
 def objective_of(config: LossConfig) -> tuple[TermSpec, ...]:

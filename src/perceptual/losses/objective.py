@@ -101,6 +101,8 @@ class PerceptualLoss(nn.Module):
         if networks is None or isinstance(networks, Mapping):
             files, own = self._shared("paths", paths), self._shared("own_networks", networks)
             networks = LossNetworks(deep, paths=files, networks=own) if deep else None
+        elif isinstance(networks, LossNetworks) and (missing := set(deep).difference(networks.layers)):
+            raise ConfigError(f"The networks do not give {min(missing)}, which a term needs: add this layer.")
         self.networks = networks
 
     def named_terms(self) -> list[tuple[str, Term]]:

@@ -25,7 +25,7 @@ from perceptual.data import square
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.images import finding
-from perceptual.losses import full_name, style_targets, weights
+from perceptual.losses import layers_of, objective_of, style_targets, weights
 from perceptual.losses.networks import (
     Features,
     LossNetwork,
@@ -212,7 +212,7 @@ class Lab:
         Raises:
             ConfigError: the folder has no such painting. CheckpointError: the package has no such matrices.
         """
-        layers = [full_name(layer) for layer in recipe.loss.style_layers]
+        layers = layers_of(objective_of(recipe.loss), "style")
         if self.config.paintings:
             networks = LossNetworks(layers, paths=self.paths)
             return style_targets(recipe.loss, read_painting(self._painting_file(style), recipe), networks)
@@ -332,7 +332,7 @@ class Comparison:
     @property
     def layers(self) -> tuple[str, ...]:
         """The layers of the objective."""
-        return (*self.loss.content_layers, *self.loss.style_layers)
+        return layers_of(objective_of(self.loss))
 
     def baseline(self, photograph: Tensor, iterations: int, *, seed: int = 0) -> Optimization:
         """The baseline: optimisation for one photo (1, 3, H, W), starting from white noise (paper, section 4.1)."""
@@ -368,10 +368,13 @@ class Comparison:
     def describe_setup(self) -> list[str]:
         """Sentences for the report about the objective, the network and the optimiser, compared with the paper."""
         loss, card = self.loss, self.stylizer.card
+        layers = f"Layers: content {', '.join(loss.content_layers)}; style {', '.join(loss.style_layers)}."
+        weights = f"content {loss.content_weight:g}, style {loss.style_weight:g}, total variation {loss.tv_weight:g}"
+        if loss.loss:
+            layers, weights = f"Objective: {loss.loss}.", "those of the objective"
         return [
-            f"Layers: content {', '.join(loss.content_layers)}; style {', '.join(loss.style_layers)}.",
-            f"Weights: {loss.weighting}, content {loss.content_weight:g}, style {loss.style_weight:g}, total variation "
-            f"{loss.tv_weight:g}, as in the training of the network; both methods use the same.",
+            layers,
+            f"Weights: {loss.weighting}, {weights}, as in the training of the network; both methods use the same.",
             f"Network: {self.stylizer.network.config.architecture}, {card.steps} steps of recipe {card.recipe!r}"
             f"{', starting from a trained network' if card.began_from else ''} (the paper: 40,000 steps of batch 4).",
             "Optimiser: the projected L-BFGS of perceptual.lbfgs, with Armijo's rule and a history of 10 steps.",

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from perceptual import checkpoints
-from perceptual.apply import Model, Stylizer, Upscaler
+from perceptual.apply import Model, Part, Stylizer, Upscaler
 from perceptual.checkpoints import Card, shipped
 from perceptual.config import PaintOptions, StylizeRequest, UpscaleRequest, named_weights
 from perceptual.errors import ConfigError
@@ -37,8 +37,7 @@ class Listed:
     scale: int = 1
 
 
-@dataclass(frozen=True)
-class _Style:
+class _Style(NamedTuple):
     """A style: the file of its network, and its name in there, or None if it has none. listed: for the list."""
 
     file: Path
@@ -114,13 +113,14 @@ class Networks:
             shares = [f"{style.inside}:{blend[name]!r}" for name, style in styles.items() if style.inside]
             chosen = next(iter(styles.values())).inside if len(styles) == 1 else ",".join(shares)
             return self._load(file, lambda: Stylizer.load(file, device=self.device)), request.in_style(chosen)
-        text = ",".join(f"{style.inside or style.file}:{blend[name]!r}" for name, style in sorted(styles.items()))
-        if text not in self._blends:
-            self._blends[text] = Stylizer.load(text, device=self.device)
+        whole = sum(blend.values())
+        parts = tuple(Part(name, *styles[name][:2], blend[name] / whole) for name in sorted(styles))
+        if parts not in self._blends:
+            self._blends[parts] = Stylizer.join(parts, device=self.device)
             if len(self._blends) > BLENDS:
                 self._blends.popitem(last=False)
-        self._blends.move_to_end(text)
-        return self._blends[text], request.in_style(None)
+        self._blends.move_to_end(parts)
+        return self._blends[parts], request.in_style(None)
 
     def name_of_upscaler(self, request: UpscaleRequest) -> str:
         """The name of the network that a request needs.

@@ -10,7 +10,7 @@ from typing import Any
 from perceptual import images
 from perceptual.apply import Model
 from perceptual.devices import out_of_memory
-from perceptual.errors import ConfigError, ImageError
+from perceptual.errors import CheckpointError, ConfigError, ImageError
 from perceptual.images import Picture
 from perceptual.serve.queue import Job
 from perceptual.serve.refusals import Refused, as_options
@@ -66,7 +66,7 @@ def convert(job: Job, data: bytes, load: Load, *, most: int, ending: str, qualit
         made = _apply(job, picture, model, options)
         job.check()
         return Made(images.as_bytes(made, ending, quality=quality), picture.height * picture.width, height * width)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         raise Refused(422, "option", as_options(str(error), names)) from error
     except ImageError as error:
         raise Refused(413, "too_large", as_options(str(error), names)) from error

@@ -22,6 +22,7 @@ from perceptual.errors import ConfigError, shown
 from perceptual.files import sha256_of
 from perceptual.functional import NOISE_TILE, noise_field
 from perceptual.losses import PerceptualLoss, StyleLoss, TermSpec, layers_of, objective_of, style_transfer_loss
+from perceptual.losses.language import check_alone
 from perceptual.losses.networks import Features
 from perceptual.motion import inner, move, random_motion
 from perceptual.networks import TransformationNetwork, parse_architecture
@@ -171,10 +172,7 @@ class Style(Task):
         return terms
 
     def _place(self, pixels: Tensor, index: int) -> Tensor:
-        """The rows and columns of the crop that the losses see, (2, side). They depend only on the seed and the step.
-
-        They are a tensor, because a CUDA graph cannot slice at another place in each step.
-        """
+        """The rows and columns of the losses' crop, (2, side): a tensor, as a CUDA graph cannot slice elsewhere."""
         shift, side = self.settings.loss_shift, pixels.shape[-1]
         rng = random.Random(f"loss crop {self.settings.train.seed} {index - self.share[0]}")
         starts = torch.tensor([[rng.randint(0, shift)], [rng.randint(0, shift)]])
@@ -259,6 +257,8 @@ class Style(Task):
     def defaults(cls, typed: Callable[[str], str | None]) -> dict[str, Any]:
         """The recipe: `own` with --from. Then the layers are those of the network that --from names."""
         base = typed("--from")
+        if typed("--loss"):
+            check_alone(lambda setting: typed(f"--{setting.replace('_', '-')}") is not None)
         name = typed("--recipe") or ("own" if base else cls.Command.recipe)
         settings = cls.recipe(name)
         return {"recipe": name, "settings": recipe_from(settings, base) if base else settings}

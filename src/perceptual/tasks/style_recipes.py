@@ -9,6 +9,7 @@ from typing import Annotated
 from perceptual.config import LossConfig, NetworkConfig, Range, TrainConfig, Weight, check
 from perceptual.config.common import TrainedSide
 from perceptual.errors import ConfigError
+from perceptual.losses import objective_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,9 @@ class StyleRecipe:
             raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
         if self.train.size - self.loss_shift < 48 and self.loss_shift:
             raise ConfigError(f"--loss-shift is {self.loss_shift}: give at most --size - 48 = {self.train.size - 48}.")
-        if self.temporal_weight and self.train.size < 48:
-            raise ConfigError(f"--temporal-weight needs crops of 48 px or more, and --size is {self.train.size}.")
+        temporal = self.temporal_weight or "temporal" in [spec.kind for spec in objective_of(self.loss)]
+        if temporal and self.train.size < 48:
+            raise ConfigError(f"The temporal loss needs crops of 48 px or more, and --size is {self.train.size}.")
 
 
 # Departures from the paper's network: half the filters, instance norm, 5x5 kernels at both ends, bilinear doubling,

@@ -50,9 +50,10 @@ class UpscaleRecipe:
 
     def __post_init__(self) -> None:
         check(self)
-        parse_objective(self.loss)
+        if "temporal" in [spec.kind for spec in parse_objective(self.loss)]:
+            raise ConfigError("The loss temporal compares frames of a video: leave it out for pictures.")
         if self.degradation != "bicubic" and self.blur:
-            raise ConfigError("--degradation photo blurs by itself: leave --blur out.")
+            raise ConfigError("--degradation photo blurs by itself: give --blur 0.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -61,9 +61,11 @@ def trials(out: Path, settings: StyleRecipe, text: str) -> dict[float, tuple[Pat
         the settings of all runs. text: as in `parse_search`.
 
     Raises:
-        ConfigError: as `parse_search`.
+        ConfigError: as `parse_search`, or the objective is written as `loss`, which has weights of its own.
     """
     name, values = parse_search(text)
+    if settings.loss.loss:
+        raise ConfigError("--search changes a weight that --loss replaces: leave --loss out.")
     found = {}
     for value in values:
         changed: dict[str, Any] = {name: value}

@@ -209,10 +209,10 @@ class _Work:
         target = folder.style(Path(path).stem)
         if target.exists():
             raise ConfigError(f"There is a style {target.stem!r} already: rename one of them.")
-        with write_beside(target) as temporary:
-            if checkpoints.is_foreign(path):
-                checkpoints.save(temporary, network, card)
-            else:
+        if checkpoints.is_foreign(path):
+            checkpoints.save(target, network, card)
+        else:
+            with write_beside(target) as temporary:
                 shutil.copyfile(path, temporary)
         return gr.Dropdown(choices=sorted(folder.own_styles()), value=target.stem), None
 
