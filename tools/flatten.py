@@ -15,9 +15,15 @@ import torch
 from perceptual.checkpoints import load, save
 
 SIDE, RIDGE = 48, 1.0
+
+
+def middle(x: torch.Tensor) -> torch.Tensor:
+    return x[0, :, x.shape[2] // 2, x.shape[3] // 2]
+
+
 network, card = load(Path(sys.argv[1]))
 last, inputs = network.eval().layers[-1].conv, []
-network.layers[-1].register_forward_pre_hook(lambda _, given: inputs.append(given[0][0, :, SIDE // 2, SIDE // 2]))
+network.layers[-1].register_forward_pre_hook(lambda _, given: inputs.append(middle(given[0])))
 with torch.no_grad():
     for colour in itertools.product((0.0, 0.25, 0.5, 0.75, 1.0), repeat=3):
         network(torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, SIDE, SIDE))
