@@ -13,6 +13,7 @@ from torch import Tensor
 from perceptual.functional import (
     NOISE_TILE,
     absolute_distance,
+    bleed,
     crossfade,
     feature_distance,
     gram_distance,
@@ -402,3 +403,12 @@ def test_what_cannot_be_computed_is_one_sentence(
     with pytest.raises(error, match=message) as caught:
         make()
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_hidden_colours_become_those_of_the_nearest_visible_pixel_in_every_precision(kind: torch.dtype) -> None:
+    image = torch.rand(1, 3, 600, 4, generator=torch.Generator().manual_seed(0)).to(kind)
+    assert torch.equal(bleed(image, torch.zeros(1, 1, 600, 4)), torch.zeros_like(image))  # nothing is visible
+    alpha = torch.zeros(1, 1, 600, 4)
+    alpha[..., 599, 3] = 1
+    torch.testing.assert_close(bleed(image, alpha), image[..., 599:, 3:].expand_as(image), atol=1e-3, rtol=1e-2)

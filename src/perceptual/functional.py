@@ -299,8 +299,9 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
     black, which a network or a filter would mix into the visible edge. They get the mean of the visible pixels of the
     smallest block of 2, 4, 8 ... pixels that has any. An image without visible pixels becomes 0.
     """
-    visible = (alpha > 0).to(image.dtype)
-    levels = [(image * visible, visible)]
+    exact = _exact(image)  # in half precision the shares of large blocks would be 0
+    visible = (alpha > 0).to(exact.dtype)
+    levels = [(exact * visible, visible)]
     while max(levels[-1][1].shape[-2:]) > 1:
         height, width = levels[-1][1].shape[-2:]
         total, weight = (F.avg_pool2d(F.pad(part, (0, width % 2, 0, height % 2)), 2) for part in levels[-1])
@@ -311,7 +312,7 @@ def bleed(image: Tensor, alpha: Tensor) -> Tensor:
         height, width = weight.shape[-2:]
         larger = filled.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :height, :width]
         filled = torch.where(weight > 0, total / weight.clamp_min(1e-12), larger)
-    return torch.where(alpha > 0, image, filled)
+    return torch.where(alpha > 0, image, filled.to(image.dtype))
 
 
 def luma(image: Tensor) -> Tensor:
