@@ -76,7 +76,7 @@ def gram_matrix(features: Tensor, scale: str = "paper") -> Tensor:
         if rows.dtype == torch.bfloat16:
             product: Tensor = _GramOfHalf.apply(rows)  # type: ignore[no-untyped-call]
             return product / divisor
-        rows = _single(rows)
+        rows = single(rows)
         return rows.transpose(1, 2) @ rows / divisor
 
 
@@ -350,19 +350,20 @@ def mix(style: Tensor, values: Tensor) -> Tensor:
 
 def _exact(x: Tensor) -> Tensor:
     """Check (N, C, H, W) and convert it to float32; float64 is kept."""
-    return _single(_checked(x))
+    return single(_checked(x))
 
 
 def _pair(output: Tensor, target: Tensor, axes: str = "NCHW") -> tuple[Tensor, Tensor]:
     """Check two tensors and convert them to float32 or keep float64. Only N may differ, and only if one N is 1."""
-    one, other = _single(_checked(output, axes)), _single(_checked(target, axes))
+    one, other = single(_checked(output, axes)), single(_checked(target, axes))
     if one.shape[1:] != other.shape[1:] or (len(one) != len(other) and 1 not in (len(one), len(other))):
         raise ValueError(f"The shapes {tuple(one.shape)} and {tuple(other.shape)} do not match: give tensors of the "
                          "same shape, or one with N = 1.")  # fmt: skip
     return one, other
 
 
-def _single(x: Tensor) -> Tensor:
+def single(x: Tensor) -> Tensor:
+    """Half precision becomes float32; other kinds are kept."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 

@@ -21,6 +21,7 @@ from perceptual.errors import ConfigError, ImageError, TrainingError
 from perceptual.events import Step
 from perceptual.losses import LatticeLoss, PerceptualLoss, objective_of, style_transfer_loss
 from perceptual.losses.inputs import PICTURES, check_image
+from perceptual.losses.language import check_still
 from perceptual.losses.networks import Features
 
 Objective = Callable[[Tensor], dict[str, Tensor]]
@@ -246,8 +247,7 @@ def measure_references(terms: PerceptualLoss, content: Tensor | None, noise: Ten
 
 def _checked_shape(loss: LossConfig, content: object, style: object) -> Sequence[int]:
     """(height, width) of the content, else of the style image, else 512 x 512. Checks the loss and both images."""
-    if "temporal" in [spec.kind for spec in objective_of(loss)]:
-        raise ConfigError("The loss temporal compares frames of a video: leave it out for a picture.")
+    check_still(objective_of(loss))
     given = [(name, x) for name, x in (("content", content), ("style image", style)) if isinstance(x, Tensor)]
     for name, image in given:
         check_image(image, name, PICTURES)

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from perceptual.cli.terminal import say
+from perceptual.config.stylize import LARGEST_STROKES
 from perceptual.errors import ConfigError, shown
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ SMALL_STROKES = 1500
 GOOD_STROKES = 1024
 """Longer side in pixels on which the strokes are as large as the hint suggests."""
 MUCH_MEMORY = 1e9
-MOST_SCALE = 16
-"""The largest --style-scale."""
 
 _LENGTH = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)\s*(cm|mm|in|px|)")
 _PER_INCH = {"cm": 2.54, "mm": 25.4, "in": 1.0}
@@ -58,7 +57,7 @@ class Hints:
             self._once("memory", f"A picture of {shape} needs about {needed / 1e9:.1f} GB of memory.")
         longer = max(size)
         if getattr(options, "style_scale", None) == 1 and longer > SMALL_STROKES:
-            scale = min(MOST_SCALE, max(2, round(longer / GOOD_STROKES)))
+            scale = min(LARGEST_STROKES, max(2, round(longer / GOOD_STROKES)))
             self._once(
                 "strokes",
                 f"Strokes will look small on {size[1]} x {size[0]} px: try --style-scale {scale}, which makes them as "

@@ -10,7 +10,9 @@ from perceptual.config.checks import Range, check
 Precision = Literal["auto", "int8", "float32"]
 Side = Annotated[int, Range(1, 100_000)]
 Share = Annotated[float, Range(0, 1)]
-StyleScale = Annotated[float, Range(0.0625, 16)]
+LARGEST_STROKES = 16
+"""The largest `--style-scale`."""
+StyleScale = Annotated[float, Range(0.0625, LARGEST_STROKES)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -154,6 +154,16 @@ def objective_of(config: LossConfig) -> tuple[TermSpec, ...]:
     return tuple(spec for spec in specs if spec is not None)
 
 
+def check_still(specs: Sequence[TermSpec]) -> None:
+    """Check that an objective for single pictures has no term that compares frames.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    if "temporal" in [spec.kind for spec in specs]:
+        raise ConfigError("The loss temporal compares frames of a video: leave it out for a picture.")
+
+
 def layers_of(specs: Sequence[TermSpec], kind: str | None = None) -> tuple[str, ...]:
     """The layers that the terms compare, as NETWORK:LAYER. kind: only terms of this kind, such as "style".
 

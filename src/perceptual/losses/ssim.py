@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from perceptual.errors import ConfigError, ImageError
+from perceptual.functional import single
 from perceptual.losses.base import PIXELS, Reduction, Term
 from perceptual.losses.networks import Features
 from perceptual.resampling import gaussian_mean
 
-HALF = (torch.float16, torch.bfloat16)
 WINDOW = 11
 """Side of the Gaussian window with sigma 1.5, in pixels."""
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -59,7 +58,7 @@ class SSIMLoss(Term):
         return f"scales={self.scales}, {super().extra_repr()}"
 
     def compare(self, output: Features, target: Features, style: Tensor | None = None) -> Tensor:
-        one, other = (x.float() if x.dtype in HALF else x for x in (output[PIXELS], target[PIXELS]))
+        one, other = single(output[PIXELS]), single(target[PIXELS])
         least, (height, width) = WINDOW << self.scales - 1, one.shape[-2:]
         if min(height, width) < least:
             raise ImageError(f"The image is {width} x {height}; SSIMLoss needs at least {least} x {least} pixels here.")

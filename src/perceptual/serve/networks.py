@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from perceptual import checkpoints
 from perceptual.apply import Model, Part, Stylizer, Upscaler
@@ -37,7 +37,8 @@ class Listed:
     scale: int = 1
 
 
-class _Style(NamedTuple):
+@dataclass(frozen=True)
+class _Style:
     """A style: the file of its network, and its name in there, or None if it has none. listed: for the list."""
 
     file: Path
@@ -114,7 +115,7 @@ class Networks:
             chosen = next(iter(styles.values())).inside if len(styles) == 1 else ",".join(shares)
             return self._load(file, lambda: Stylizer.load(file, device=self.device)), request.in_style(chosen)
         whole = sum(blend.values())
-        parts = tuple(Part(name, *styles[name][:2], blend[name] / whole) for name in sorted(styles))
+        parts = tuple(Part(name, one.file, one.inside, blend[name] / whole) for name, one in sorted(styles.items()))
         if parts not in self._blends:
             self._blends[parts] = Stylizer.join(parts, device=self.device)
             if len(self._blends) > BLENDS:

@@ -18,6 +18,7 @@ from perceptual.config import NetworkConfig, Range, TrainCommand, TrainConfig, c
 from perceptual.degradation import degrade_like_photos
 from perceptual.errors import CheckpointError, ConfigError, shown
 from perceptual.losses import PIXELS, PerceptualLoss, parse_objective, reconstruction_loss
+from perceptual.losses.language import check_still
 from perceptual.losses.networks import check_layer
 from perceptual.networks import TransformationNetwork, enlarge
 from perceptual.resampling import degrade
@@ -50,8 +51,7 @@ class UpscaleRecipe:
 
     def __post_init__(self) -> None:
         check(self)
-        if "temporal" in [spec.kind for spec in parse_objective(self.loss)]:
-            raise ConfigError("The loss temporal compares frames of a video: leave it out for pictures.")
+        check_still(parse_objective(self.loss))
         if self.degradation != "bicubic" and self.blur:
             raise ConfigError("--degradation photo blurs by itself: give --blur 0.")
 

@@ -30,7 +30,7 @@ class FrameWriter:
     def __init__(self, path: Path, video: Video, config: VideoConfig) -> None:
         self.frames, self.reached, self.sound_reached, self.damage = 0, Fraction(0), Fraction(0), 0
         self._path, self._video, self._messages = path, video, list[str]()
-        self._size, self._limit = config.size if config.enlarges else None, config.size
+        self._config = config
         if video.info.sounds and config.sound:
             self._messages.append("The sound is left out, because image files have none.")
         self._times: list[int] = []  # of the latest frames
@@ -53,8 +53,8 @@ class FrameWriter:
         """Write one frame, as many times as it is shown."""
         pixels, aspect = frame.pixels, self._video.info.aspect
         height, width = pixels.shape[-2:]
-        size = scaled_to(width, height, self._size)
-        size = square(*size, aspect, self._limit) if aspect else size
+        size = scaled_to(width, height, self._config.size if self._config.enlarges else None)
+        size = square(*size, aspect, self._config.size) if aspect else size
         if size != (width, height):
             pixels = tensor_of(FromRGB(Colours(RGB), "rgb24", size)(pixels).to_ndarray())
         self._note(frame.pts)
