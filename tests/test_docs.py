@@ -41,6 +41,7 @@ GENERATED = docs_pages.pages()
 PAGES = {path.relative_to(DOCS).as_posix(): path.read_text("utf-8") for path in sorted(DOCS.rglob("*.md"))} | GENERATED
 OUTSIDE = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in sorted(ROOT.glob("*.md"))}
 GALLERY = Path(perceptual.__file__).parent / "models" / "style" / "gallery.safetensors"
+EVERYWHERE = {"--help", "--help-all", "--json", "--quiet"}  # flags of every command
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 CODE = re.compile(r"^(?:<!-- test: (?P<note>[^\n]*) -->\n)?```(?P<kind>python|sh)\n(?P<code>.*?)^```", re.M | re.S)
 
@@ -128,14 +129,21 @@ def test_every_public_name_is_on_a_page_of_the_api() -> None:
 def test_every_flag_of_every_command_is_in_the_reference(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([*command.split(), "--help"])
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", capsys.readouterr().out)) - {
-        "--help",
-        "--help-all",
-        "--json",
-        "--quiet",
-    }
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", capsys.readouterr().out)) - EVERYWHERE
     table = "".join(line.split(" | ")[0] for line in section(command).splitlines() if line.startswith("| "))
     assert [flag for flag in sorted(flags) if f"`{flag}`" not in table] == []
+
+
+INLINE = re.findall(r"`perceptual ([a-z][^`]*)`", " ".join(" ".join((PAGES | OUTSIDE).values()).split()))
+
+
+@pytest.mark.parametrize("line", sorted(set(INLINE) - {"help COMMAND"}))
+def test_every_command_in_a_sentence_has_these_flags(line: str) -> None:
+    """A sentence may name a group of commands, such as `perceptual train --config`: then one of them has the flags."""
+    flags = {word.split("=")[0] for word in line.split() if word.startswith("--")} - EVERYWHERE
+    exact = [name for name in cli.commands() if f"{line} ".startswith(f"{name} ")]
+    meant = exact or [name for name in cli.commands() if name.startswith(f"{line.split()[0]} ")]
+    assert any(all(f"`{flag}`" in section(name) for flag in flags) for name in meant)
 
 
 def test_the_reference_has_type_range_default_and_meaning() -> None:
