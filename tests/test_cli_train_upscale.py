@@ -586,3 +586,15 @@ def test_the_supplements_figure_3_shows_pictures_of_bsd100(capsys: Capture, thre
     assert code == 0, err
     rows = told("supplement-figure3")["rows"]
     assert {(row["set"], row["image"], row["scale"]) for row in rows} == {("BSD100", str(k), 8) for k in range(4)}
+
+
+def test_an_exact_result_is_left_out_of_the_mean_psnr(capsys: Capture, sets: Path, no_sheet: None) -> None:
+    Image.new("RGB", (60, 60), (128, 128, 128)).save(sets / "Ours" / "flat.png")
+    assert evaluate(capsys, "--data", sets, "--scales", "4", "--networks", "x4.safetensors")[0] == 0
+    with open("out/figure8.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if (row["set"], row["method"]) == ("Ours", "bicubic")]
+    found = {row["image"]: float(row["psnr"]) for row in rows}
+    assert found["flat"] == float("inf")
+    (line,) = [line for line in told()["table"] if (line["set"], line["method"]) == ("Ours", "bicubic")]
+    assert float(line["PSNR"]) == pytest.approx((found["colour"] + found["grey"]) / 2, abs=0.006)
+    assert "because the result equals the original: flat (bicubic" in Path("out/figure8.md").read_text()

@@ -6,6 +6,7 @@ original by PSNR and SSIM on Y without a border of `scale` pixels (see `metrics`
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -252,16 +254,20 @@ def pair(original: Original, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The means over the images of each data set: one dictionary for each data set and method."""
+    """The means over the images of each data set: one dictionary for each data set and method.
+
+    The PSNR of a result that equals its original is infinite. It is left out of the mean where others are finite.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.set, row.method), []).append(row)
     table = []
     for (name, method), group in groups.items():
         line: dict[str, Any] = {"set": name, "images": len(group), "method": method}
-        line |= {key: sum(getattr(row, key) for row in group) / len(group) for key in ("psnr", "ssim", "seconds")}
+        line["psnr"] = mean([row.psnr for row in group if math.isfinite(row.psnr)] or [math.inf])
+        line |= {key: mean(getattr(row, key) for row in group) for key in ("ssim", "seconds")}
         for key in group[0].distances:
-            line[key] = sum(row.distances[key] for row in group) / len(group)
+            line[key] = mean(row.distances[key] for row in group)
         table.append(line)
     return table
 

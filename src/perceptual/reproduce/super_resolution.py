@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -146,9 +147,17 @@ def measure(sets: Sets, scale: int, config: EvaluateConfig, paths: Mapping[str, 
         f"PSNR and SSIM on Y without a border of {scale} pixels. Perceptual distances compare normalised features and "
         f"are 0 for equal images. The crops are {CROP} px wide and show the place with the most detail; their PSNR / "
         "SSIM is that of the whole image.",
-        [*DIFFERENCES, *_cards()],
+        [*DIFFERENCES, *_exact(rows), *_cards()],
         skipped,
     )
+
+
+def _exact(rows: Sequence[Row]) -> list[str]:
+    """A sentence about results that equal their originals, if there are any."""
+    names = sorted({f"{row.image} ({METHODS.get(row.method, row.method)})" for row in rows if math.isinf(row.psnr)})
+    if not names:
+        return []
+    return [f"Left out of the means of PSNR, because the result equals the original: {', '.join(names)}."]
 
 
 def _cards() -> list[str]:
