@@ -144,12 +144,12 @@ def test_an_optional_package_that_is_missing_has_its_extra_as_fix(
 def test_the_path_is_that_of_this_processor(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     if torch.cuda.is_available():
         pytest.skip("on a GPU there is one path")
-    monkeypatch.setattr(devices, "multiplies_bytes", lambda: True)
+    monkeypatch.setattr(fast, "reads_bytes", lambda: True)
     monkeypatch.setattr(fast, "kernels_in_use", lambda: "avx2")
     found = checks(capsys)
     assert (found["painting"]["value"], found["compiled kernels"]["value"]) == ("cpu, int8", "avx2")
     assert found["training"]["value"].endswith("the first training measures which is faster")
-    monkeypatch.setattr(devices, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr(fast, "reads_bytes", lambda: False)
     monkeypatch.setattr(devices, "bfloat16_gain", lambda: 2.0)
     monkeypatch.setattr(fast, "kernels_in_use", lambda: None)
     monkeypatch.delenv("PERCEPTUAL_KERNELS", raising=False)

@@ -25,7 +25,7 @@ from perceptual.config import NetworkConfig
 from perceptual.devices import multiplies_bytes
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
-from perceptual.fast import inference, kernels, painting
+from perceptual.fast import inference, kernels, painting, reads_bytes
 from perceptual.fast.inference import Inference
 from perceptual.fast.plan import plan
 from perceptual.functional import noise_field
@@ -41,7 +41,7 @@ ARCHITECTURES = [
 ]
 PADDINGS = ["reflect", "replicate"]
 ONE = torch.ones(1, 1)
-needs_bytes = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for 8-bit products")
+needs_bytes = pytest.mark.skipif(not reads_bytes(), reason="this processor has no instructions for 8-bit products")
 close = torch.testing.assert_close
 
 
@@ -239,8 +239,19 @@ def test_bytes_are_what_is_taken_where_there_are_instructions_for_them() -> None
     assert not any(Inference(network(ARCHITECTURES[0]), "float32").tops)
 
 
+def test_bytes_are_for_networks_that_our_convolutions_take_where_pytorch_has_none(
+    compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on processors with AVX-VNNI, but without AVX-512."""
+    monkeypatch.setattr("perceptual.fast.plan.multiplies_bytes", lambda: False)
+    ours = kernels.convolves(4, 255)
+    assert reads_bytes([4, 64]) == ours
+    assert not reads_bytes([6, 64])
+    assert Inference(network(ARCHITECTURES[0])).precision == ("int8" if ours else "float32")
+
+
 def test_elsewhere_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "multiplies_bytes", lambda: False)
+    monkeypatch.setattr(inference, "reads_bytes", lambda channels: False)
     assert Inference(network(ARCHITECTURES[0])).precision == "float32"
 
 
@@ -363,7 +374,7 @@ def test_a_stylizer_takes_the_best_of_the_processor(compiled: None, astronaut: T
     assert bands == [None]
     fast = stylizer._fast("auto")
     assert fast is not None
-    assert fast.precision == ("int8" if multiplies_bytes() else "float32")
+    assert fast.precision == ("int8" if reads_bytes() else "float32")
     with torch.no_grad():
         expected = stylizer.network(with_margin(astronaut), stylizer._weights(None)).clamp(0, 1)
     assert psnr(painted, expected[..., MARGIN:-MARGIN, MARGIN:-MARGIN]) >= 38
@@ -433,7 +444,7 @@ def test_a_network_whose_numbers_overflow_is_refused(compiled: None, side: int) 
 def test_int8_is_refused_where_there_are_no_instructions_for_it(
     tiny_style: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perceptual.apply.stylizer.multiplies_bytes", lambda: False)
+    monkeypatch.setattr(inference, "reads_bytes", lambda channels: False)
     stylizer = Stylizer.load(tiny_style, device="cpu")
     with pytest.raises(ConfigError, match="no int8 instructions"):
         stylizer.stylize(torch.rand(1, 3, 64, 64), precision="int8")

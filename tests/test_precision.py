@@ -9,15 +9,14 @@ from torch import Tensor
 
 from perceptual import images, psnr
 from perceptual.apply import Stylizer
-from perceptual.devices import multiplies_bytes
-from perceptual.fast import kernels, painting
+from perceptual.fast import kernels, painting, reads_bytes
 from perceptual.fast.inference import Inference
 from perceptual.fast.kernels import Vector
 from perceptual.fast.rounding import too_coarse
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread", "seed"),
-    pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no instructions for 8-bit products"),
+    pytest.mark.skipif(not reads_bytes(), reason="this processor has no instructions for 8-bit products"),
 ]
 
 

@@ -119,8 +119,8 @@ def _seconds_of_convolution(dtype: torch.dtype) -> float:
 
 
 def multiplies_bytes() -> bool:
-    """Whether int8 painting can run: the processor has instructions for 8-bit products (VNNI or AMX), this version of
-    PyTorch has the convolution that uses them, and that convolution adds the largest products without an error.
+    """Whether PyTorch's convolution of bytes can be used: the processor has instructions for 8-bit products (AVX-512
+    VNNI or AMX), this version of PyTorch has that convolution, and it adds the largest products without an error.
 
     The last point is computed once. With ONEDNN_MAX_CPU_ISA=AVX512_CORE, for instance, oneDNN does not use VNNI, and
     its sums of two products are cut off at 32,767.

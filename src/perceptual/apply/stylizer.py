@@ -19,7 +19,7 @@ from perceptual.apply.model import Device, Model
 from perceptual.apply.tiles import too_large, with_margin
 from perceptual.checkpoints import Card
 from perceptual.config import PaintOptions, Precision, named_weights
-from perceptual.devices import free_memory, multiplies_bytes
+from perceptual.devices import free_memory
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
 from perceptual.fast import BAND, Inference, supports
@@ -265,12 +265,11 @@ class Stylizer(Model[PaintOptions]):
         if not all(parameter.isfinite().all() for parameter in self.network.parameters()):
             raise CheckpointError(DAMAGED)
         able = self.device.type == "cpu" and supports(self.network)
-        if precision == "int8" and not (able and multiplies_bytes()):
+        fast = Inference(self.network, "float32" if precision == "float32" else None) if able else None
+        if precision == "int8" and (fast is None or fast.precision != "int8"):
             what = "This processor has no int8 instructions" if able else "This network cannot be computed in int8 here"
             raise ConfigError(f"{what}: choose --precision auto or float32.")
-        if not able:
-            return None
-        return Inference(self.network, None if precision == "auto" else precision)
+        return fast
 
     def _fits_whole(self, height: int, width: int) -> bool:
         """Whether an image can be painted in one piece, which is faster than in bands."""

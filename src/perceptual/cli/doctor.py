@@ -147,14 +147,13 @@ def _path() -> Iterator[Check]:
 
 
 def _painting(device: Any) -> Iterator[Check]:
-    from perceptual import devices
-    from perceptual.fast import kernels_in_use, prepare_kernels
+    from perceptual.fast import kernels_in_use, prepare_kernels, reads_bytes
 
     if device.type != "cpu":
         yield Check("Path", "painting", f"{device.type}, float32")
         return
     prepare_kernels(compile_here=os.environ.get("PERCEPTUAL_KERNELS") == "compile")
-    kernels, precision = kernels_in_use(), "int8" if devices.multiplies_bytes() else "float32"
+    kernels, precision = kernels_in_use(), "int8" if reads_bytes() else "float32"
     why = "" if precision == "int8" else " (the processor or this PyTorch has no exact 8-bit products)"
     yield Check("Path", "painting", f"cpu, {precision}{why}")
     if kernels:

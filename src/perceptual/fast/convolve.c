@@ -1,7 +1,7 @@
-/* Convolutions of levels on x86-64 processors with AVX-512 VNNI. They read a padded grid (rows, columns, channels) of
-   uint8 or of int16 with 12 bits. The statistics of the output are summed up while it is in registers. kernels.c includes
-   this file. */
-#define BLOCK 16       /* filters of one register */
+/* Convolutions of levels on x86-64 processors with AVX-512 VNNI or AVX-VNNI. They read a padded grid (rows, columns,
+   channels) of uint8 or of int16 with 12 bits. The statistics of the output are summed up while it is in registers.
+   kernels.c includes this file. */
+#define BLOCK 16       /* filters that are stored side by side */
 #define LARGEST 4095.0 /* level of an int16 */
 
 /* Round one block of filters to levels, see `pack`. each: (channels / unit, BLOCK, unit), the scale of each value. */
@@ -53,10 +53,57 @@ void pack(const float *ordered, const float *scale, long blocks, long taps, long
     }
 }
 
-#ifdef __x86_64__
+#if defined __x86_64__ && (defined __AVX512F__ || __GNUC__ >= 11 || __clang_major__ >= 12)
 #include <immintrin.h>
-#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define TILE VNNI static inline __attribute__((always_inline))
+
+#ifdef __AVX512F__ /* AVX-512 VNNI: 32 registers of 16 values */
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define NEEDED "avx512vnni"
+#define VALUES 16
+#define TOTALS 24 /* registers for sums of products */
+#define DOT(name, total, levels, filter) __asm__(name " %2, %1, %0" : "+v"(total) : "v"(levels), "v"(filter))
+#define V(name) _mm512_##name
+#define INTEGERS(name) _mm512_##name##_si512
+#define FLOATS(v) _mm512_castsi512_ps(v)
+typedef __m512i Integers;
+typedef __m512 Floats;
+
+/* Store the first `count` values, at least 1. */
+TILE void store(char *out, Floats v, long count) {
+    _mm512_mask_storeu_ps(out, count >= VALUES ? 0xffff : (1 << count) - 1, v);
+}
+
+/* The same for the lower halves. */
+TILE void store_halves(char *out, Integers v, long count) {
+    _mm512_mask_cvtepi32_storeu_epi16(out, count >= VALUES ? 0xffff : (1 << count) - 1, v);
+}
+#else /* AVX-VNNI: 16 registers of 8 values */
+#define VNNI __attribute__((target("avx2,fma,avxvnni")))
+#define NEEDED "avxvnni"
+#define VALUES 8
+#define TOTALS 12
+#define DOT(name, total, levels, filter) __asm__("%{vex%} " name " %2, %1, %0" : "+x"(total) : "x"(levels), "x"(filter))
+#define V(name) _mm256_##name
+#define INTEGERS(name) _mm256_##name##_si256
+#define FLOATS(v) _mm256_castsi256_ps(v)
+typedef __m256i Integers;
+typedef __m256 Floats;
+
+TILE void store(char *out, Floats v, long count) {
+    float each[VALUES];
+    _mm256_storeu_ps(count >= VALUES ? (float *)out : each, v);
+    if (count < VALUES) memcpy(out, each, count * 4);
+}
+
+TILE void store_halves(char *out, Integers v, long count) {
+    uint16_t each[VALUES];
+    v = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 8);
+    _mm_storeu_si128((__m128i *)(count >= VALUES ? out : (char *)each), _mm256_castsi256_si128(v));
+    if (count < VALUES) memcpy(out, each, count * 2);
+}
+#endif
+#define OF_BLOCK (BLOCK / VALUES) /* registers of a block */
 
 /* The numbers of a convolution, see `convolve`. */
 typedef struct {
@@ -84,101 +131,110 @@ static void add_up(Sums *s, long pixels, double *sums, float *ends) {
     }
 }
 
-/* `pixels` pixels side by side of `blocks` blocks of filters. The first `known` pixels were computed before: they are
-   left out of the sums. */
+/* `pixels` pixels side by side of the filters in `registers` registers. The first `known` pixels were computed before:
+   they are left out of the sums. */
 TILE void tile(const Geometry *g, const char *x, const char *w, long block, long left, const float *factors, const float *bias,
-               char *out, Sums *sums, const int blocks, const int pixels, long known, const int bytes, const int narrow) {
-    __m512i total[24];
+               char *out, Sums *sums, const int registers, const int pixels, long known, const int bytes, const int narrow) {
+    Integers total[TOTALS];
 #pragma GCC unroll 4
-    for (int z = 0; z < blocks; z++)
+    for (int z = 0; z < registers; z++)
 #pragma GCC unroll 24
-        for (int p = 0; p < pixels; p++) total[z * pixels + p] = _mm512_setzero_si512();
+        for (int p = 0; p < pixels; p++) total[z * pixels + p] = INTEGERS(setzero)();
     for (long k = 0; k < g->side; k++, x += g->line)
-        for (long d = 0; d < g->run; d += 4, w += 64) {
-            __m512i filter[4];
+        for (long d = 0; d < g->run; d += 4, w += 4 * BLOCK) {
+            Integers filter[4];
 #pragma GCC unroll 4
-            for (int z = 0; z < blocks; z++) filter[z] = _mm512_loadu_si512(w + z * block);
+            for (int z = 0; z < registers; z++)
+                filter[z] = INTEGERS(loadu)((const Integers *)(w + z / OF_BLOCK * block + z % OF_BLOCK * 4 * VALUES));
 #pragma GCC unroll 24
             for (int p = 0; p < pixels; p++) {
                 int level;
                 memcpy(&level, x + p * g->right + d, 4);
-                __m512i levels = _mm512_set1_epi32(level);
+                Integers levels = V(set1_epi32)(level);
 #pragma GCC unroll 4
-                for (int z = 0; z < blocks; z++)
+                for (int z = 0; z < registers; z++)
                     if (bytes)
-                        __asm__("vpdpbusd %2, %1, %0" : "+v"(total[z * pixels + p]) : "v"(levels), "v"(filter[z]));
+                        DOT("vpdpbusd", total[z * pixels + p], levels, filter[z]);
                     else
-                        __asm__("vpdpwssd %2, %1, %0" : "+v"(total[z * pixels + p]) : "v"(levels), "v"(filter[z]));
+                        DOT("vpdpwssd", total[z * pixels + p], levels, filter[z]);
             }
         }
 #pragma GCC unroll 4
-    for (int z = 0; z < blocks; z++) {
-        long rest = left - z * BLOCK;
-        __mmask16 mask = rest >= BLOCK ? 0xffff : (1 << rest) - 1;
-        __m512 factor = _mm512_loadu_ps(factors + z * BLOCK), add = _mm512_loadu_ps(bias + z * BLOCK);
-        Sums *s = sums + z;
-        __m512 pivot = _mm512_loadu_ps(s->pivot), sum = _mm512_loadu_ps(s->sum), square = _mm512_loadu_ps(s->square);
-        __m512 low = _mm512_loadu_ps(s->low), high = _mm512_loadu_ps(s->high);
+    for (int z = 0; z < registers; z++) {
+        long rest = left - z * VALUES, lane = z % OF_BLOCK * VALUES;
+        if (rest <= 0) break;
+        Floats factor = V(loadu_ps)(factors + z * VALUES), add = V(loadu_ps)(bias + z * VALUES);
+        Sums *s = sums + z / OF_BLOCK;
+        Floats pivot = V(loadu_ps)(s->pivot + lane), sum = V(loadu_ps)(s->sum + lane), square = V(loadu_ps)(s->square + lane);
+        Floats low = V(loadu_ps)(s->low + lane), high = V(loadu_ps)(s->high + lane);
 #pragma GCC unroll 24
         for (int p = 0; p < pixels; p++) {
-            __m512 v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total[z * pixels + p]), factor, add);
-            long at = p * g->filters + z * BLOCK;
+            Floats v = V(fmadd_ps)(V(cvtepi32_ps)(total[z * pixels + p]), factor, add);
+            long at = p * g->filters + z * VALUES;
             if (narrow) { /* round to the nearest bfloat16 */
-                __m512i bits = _mm512_castps_si512(v);
-                __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-                bits = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
-                _mm512_mask_cvtepi32_storeu_epi16(out + 2 * at, mask, bits);
-                v = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+                Integers bits, odd;
+                memcpy(&bits, &v, sizeof v);
+                odd = INTEGERS(and)(V(srli_epi32)(bits, 16), V(set1_epi32)(1));
+                bits = V(srli_epi32)(V(add_epi32)(V(add_epi32)(bits, V(set1_epi32)(0x7fff)), odd), 16);
+                store_halves(out + 2 * at, bits, rest);
+                v = FLOATS(V(slli_epi32)(bits, 16));
             } else
-                _mm512_mask_storeu_ps(out + 4 * at, mask, v);
+                store(out + 4 * at, v, rest);
             if (p < known) continue;
-            __m512 distance = _mm512_sub_ps(v, pivot);
-            sum = _mm512_add_ps(sum, distance);
-            square = _mm512_fmadd_ps(distance, distance, square);
-            low = _mm512_min_ps(low, v);
-            high = _mm512_max_ps(high, v);
+            Floats distance = V(sub_ps)(v, pivot);
+            sum = V(add_ps)(sum, distance);
+            square = V(fmadd_ps)(distance, distance, square);
+            low = V(min_ps)(low, v);
+            high = V(max_ps)(high, v);
         }
-        _mm512_storeu_ps(s->sum, sum);
-        _mm512_storeu_ps(s->square, square);
-        _mm512_storeu_ps(s->low, low);
-        _mm512_storeu_ps(s->high, high);
+        V(storeu_ps)(s->sum + lane, sum);
+        V(storeu_ps)(s->square + lane, square);
+        V(storeu_ps)(s->low + lane, low);
+        V(storeu_ps)(s->high + lane, high);
     }
 }
 
-/* Pixels [from, to) of a row, for `blocks` blocks of filters. */
+/* Pixels [from, to) of a row, for the filters in `registers` registers. */
 TILE void run(const Geometry *g, const char *x, const char *w, long block, long left, const float *factors, const float *bias,
-              char *out, Sums *sums, long from, long to, const int blocks, const int bytes, const int narrow) {
-    const int wide = 24 / blocks;
+              char *out, Sums *sums, long from, long to, const int registers, const int bytes, const int narrow) {
+    const int wide = TOTALS / registers;
     long value = narrow ? 2 : 4, p = from;
     for (; p + wide <= to; p += wide)
-        tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, blocks, wide, 0, bytes, narrow);
+        tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, registers, wide, 0, bytes, narrow);
     if (p < to && to - from >= wide) { /* the last pixels: a whole tile that overlaps the one before */
         long known = wide - (to - p);
         p = to - wide;
-        tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, blocks, wide, known, bytes, narrow);
+        tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, registers, wide, known, bytes, narrow);
     } else
         for (; p < to; p++)
-            tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, blocks, 1, 0, bytes, narrow);
+            tile(g, x + p * g->right, w, block, left, factors, bias, out + p * g->filters * value, sums, registers, 1, 0, bytes, narrow);
 }
 
 /* The same for constant arguments, so that the compiler makes code for each case. */
 typedef void Part(const Geometry *, const char *, const char *, long, long, const float *, const float *, char *, Sums *, long,
                   long);
-#define PART(name, blocks, bytes, narrow)                                                                              \
+#define PART(name, registers, bytes, narrow)                                                                              \
     VNNI static void name(const Geometry *g, const char *x, const char *w, long block, long left, const float *f, const float *b, \
                           char *out, Sums *s, long from, long to) {                                                    \
-        run(g, x, w, block, left, f, b, out, s, from, to, blocks, bytes, narrow);                                            \
+        run(g, x, w, block, left, f, b, out, s, from, to, registers, bytes, narrow);                                            \
     }
+#if VALUES == BLOCK
+#define MOST 4 /* blocks at once */
 #define PARTS(name, bytes, narrow) PART(name##1, 1, bytes, narrow) PART(name##2, 2, bytes, narrow) PART(name##4, 4, bytes, narrow)
+#define EACH(name) {name##1, name##2, name##4}
+#else
+#define MOST 1
+#define PARTS(name, bytes, narrow) PART(name, OF_BLOCK, bytes, narrow)
+#define EACH(name) {name}
+#endif
 PARTS(words, 0, 0)
 PARTS(narrow_words, 0, 1)
 PARTS(bytes, 1, 0)
 PARTS(narrow_bytes, 1, 1)
-static Part *const parts[2][2][3] = {{{words1, words2, words4}, {narrow_words1, narrow_words2, narrow_words4}},
-                                     {{bytes1, bytes2, bytes4}, {narrow_bytes1, narrow_bytes2, narrow_bytes4}}};
+static Part *const parts[2][2][3] = {{EACH(words), EACH(narrow_words)}, {EACH(bytes), EACH(narrow_bytes)}};
 
 /* 1 if this processor has the instructions of `convolve`. */
-long convolves(void) { return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw"); }
+long convolves(void) { return __builtin_cpu_supports(NEEDED) && (VALUES == 8 || __builtin_cpu_supports("avx512bw")); }
 
 /* Convolve a padded grid with filters of `pack`, without padding. numbers: rows, columns and
    filters of the output; in the input the bytes from one output row to the next, from one output pixel to the next, and
@@ -198,7 +254,7 @@ VNNI void convolve(const char *x, const char *weights, const float *factors, con
     for (long i = 0; i < padded * threads; i++) ends[2 * i] = 3.4e38f, ends[2 * i + 1] = -3.4e38f;
 #pragma omp parallel num_threads(threads)
     for (long b = 0, step; b < blocks; b += step) {
-        step = blocks - b >= 4 ? 4 : blocks - b >= 2 ? 2 : 1;
+        step = MOST == 1 ? 1 : blocks - b >= 4 ? 4 : blocks - b >= 2 ? 2 : 1;
         long left = g.filters - b * BLOCK;
         Part *const part = parts[g.unit == 4][g.narrow][step / 2];
         Sums sums[4] = {0};

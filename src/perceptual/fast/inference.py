@@ -5,7 +5,7 @@
 - **Folded grids** (folding.py). The layers at the picture's full size have few channels, which leaves a processor's
   vector registers half empty. There the 2 x 2 pixels of a cell become channels. Doubling and the convolution after it
   become one convolution on the small grid.
-- **int8.** Where the processor has instructions for 8-bit products (VNNI, AMX), each convolution reads uint8
+- **int8.** Where the processor has instructions for 8-bit products (VNNI or AMX), each convolution reads uint8
   activations. They are scaled by channel to the range that this picture has there, and the int8 filters carry these
   scales. An instance norm follows, and it removes any constant by channel. So zero points and biases are left out.
   Layers that lose too much in 8 bits read 12 bits (convolve.c). Other processors compute in float32.
@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perceptual.devices import multiplies_bytes
 from perceptual.events import Step, finish
 from perceptual.fast import kernels
 from perceptual.fast.painting import KEPT, Norm, Painting
-from perceptual.fast.plan import largest_level, plan
+from perceptual.fast.plan import largest_level, plan, reads_bytes
 from perceptual.fast.rounding import rectified_variance
 from perceptual.functional import mix
 from perceptual.networks import InstanceNorm, TransformationNetwork, with_noise
@@ -53,7 +52,7 @@ class Inference:
         if layers is None:
             raise ValueError("Fast inference does not support this network: call the network itself.")
         self.network, self.layers, self.smallest = network, layers, max(12, network.minimum)
-        self.precision = precision or ("int8" if multiplies_bytes() else "float32")
+        self.precision = precision or ("int8" if reads_bytes(each.weight.shape[1] for each in layers) else "float32")
         if self.precision not in ("int8", "float32"):
             raise ValueError(f"precision is {precision!r}: give int8 or float32.")
         self._norms = [layer.module.norm for layer in layers if isinstance(layer.module.norm, InstanceNorm)]

@@ -171,7 +171,7 @@ def quantise(weight: Tensor, scale: Vector) -> tuple[Tensor, Tensor]:
 
 
 def convolves(channels: int, top: int) -> bool:
-    """Whether `convolve` can read levels up to `top` of so many channels here: on processors with AVX-512 VNNI."""
+    """Whether `convolve` can read levels up to `top` of so many channels here: with AVX-512 VNNI or AVX-VNNI."""
     library = compiled()
     return library is not None and channels % UNITS[top] == 0 and bool(library.convolves())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceptual.devices import multiplies_bytes
 from perceptual.fast import kernels
 from perceptual.fast.folding import doubled_kernel, folded_kernel, transposed_kernel
 from perceptual.fast.kernels import Vector
@@ -90,6 +91,11 @@ class Convolution:
 
 _PLACES = {"first": (0, 1), "inner": (-1, 0), "last": (1, 0)}
 """Row or column of the outermost pixel in its cell, and the first tap of its filters in the window of 3 taps."""
+
+
+def reads_bytes(channels: Iterable[int] = (64,)) -> bool:
+    """Whether convolutions of so many channels can read bytes here, with exact sums: our own, or PyTorch's."""
+    return all(kernels.convolves(each, 255) for each in channels) or multiplies_bytes()
 
 
 def largest_level(convolution: Convolution, in_bytes: bool) -> int:
