@@ -125,6 +125,12 @@ def small(loss_networks: dict[str, Path], photos: Path, out: Path) -> list[objec
     return ["--out", out, "--device", "cpu", "--weights", *files, *short]
 
 
+def taken(name: str, words: list[object]) -> list[object]:
+    """The flags without those that have no effect on an experiment, and would be refused."""
+    flags = {f"--{setting}" for setting in EXPERIMENTS[name].IGNORED}
+    return [word for k, word in enumerate(words) if word not in flags and (k == 0 or words[k - 1] not in flags)]
+
+
 def numbers(out: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -206,7 +212,7 @@ def test_figure3_rebuilds_from_the_layers_within_reach_and_tells_the_others(
 def test_figure4_starts_at_five_for_every_layer_and_for_all_of_them(
     run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object]
 ) -> None:
-    rows = rows_of(run, monkeypatch, "figure4", *small)
+    rows = rows_of(run, monkeypatch, "figure4", *taken("figure4", small))
     layers = ["vgg16:relu1_2", "vgg16:relu2_2", "vgg19-distilled:relu3_3", "vgg19-distilled:relu4_3", "all 4"]
     assert [row["layers"] for row in rows] == layers
     # The noise that is measured and the start lie in memory otherwise, so that sums may go in another order.
@@ -275,7 +281,7 @@ def test_the_kth_style_has_the_kth_photograph(
 def test_table1_has_a_median_times_the_count_until_so_many_iterations_were_timed(
     run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object], network: Path, out: Path
 ) -> None:
-    words = [*small, "--network", network]
+    words = [*taken("table1", small), "--network", network]
     rows_of(run, monkeypatch, "table1", *words)
     (part,) = (out / "parts").glob("times_*.part")
     times = checkpoints.load_state(part)[1]["times"]
@@ -315,7 +321,7 @@ def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_supplement_compares_means_over_fifths_of_both_curves(
     run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object], out: Path
 ) -> None:
-    words = [*small, "--iterations", 1]
+    words = [*taken("supplement-figure2", small), "--iterations", 1]
     (row,) = rows_of(run, monkeypatch, "supplement-figure2", *words)
     assert row["step"] == 1
     assert "Trained on 3 photos: " in page(out, "supplement-figure2")
@@ -334,7 +340,7 @@ def test_the_supplement_goes_on_with_the_network_that_was_being_trained(
     run: Run, monkeypatch: pytest.MonkeyPatch, small: list[object], out: Path
 ) -> None:
     blank_figures(monkeypatch)
-    words = ["supplement-figure2", *small, "--iterations", 3]
+    words = ["supplement-figure2", *taken("supplement-figure2", small), "--iterations", 3]
     train, trained = Trainer.run, []
 
     def noted(self: Trainer, dataset: Photographs) -> Iterator[Step]:
@@ -465,6 +471,10 @@ def test_ctrl_c_at_the_last_step_still_writes_what_was_measured(
         (1, "figure5 --out x --network TINY --photos missing", "missing does not exist"),
         (1, "figure5 --out x --network TINY --paintings PHOTOS", "no painting named starry_night"),
         (1, "figure4 --out x --styles mona_lisa", "style targets for 'mona_lisa'"),
+        (1, "figure3 --out x --network TINY", "--network has no effect on figure3: leave it out."),
+        (1, "table1 --out x --network TINY --images 3", "--images has no effect on table1: leave it out."),
+        (1, "figure8 --out x --photos PHOTOS --full", "--full has no effect on figure8: leave it out."),
+        (1, "figure8 --out x --network x8_pixel", "x8_pixel enlarges 8 times: give a network for x4 to --network."),
         (1, "figure5 --out x --network TINY --images 6", "give --photos FOLDER for 6 images."),
         (1, "figure5 --out x --network TINY --images 1 2", "--images has 2 numbers for 3 sizes"),
         (2, "table1 --out x --network TINY --sizes 16", "sizes is 16; it must be a whole number from 32 to 8,192."),
@@ -515,7 +525,7 @@ UPSCALING = ("figure8", "figure9", "supplement-figure3", "supplement-figure4")
 
 @pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in UPSCALING])
 def test_without_weights_an_experiment_says_which(run: Run, network: Path, out: Path, name: str) -> None:
-    code, _, err = run(name, "--out", out, "--network", network, "--styles", "starry_night")
+    code, _, err = run(name, "--out", out, *taken(name, ["--network", network, "--styles", "starry_night"]))
     missing = "vgg16" if name in ("figure3", "figure4") else "vgg19-distilled"
     assert (code, err) == (1, f"perceptual: The weights {missing} are not on this machine.\n")
 

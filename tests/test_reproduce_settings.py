@@ -24,6 +24,7 @@ from test_cli_reproduce import (  # noqa: F401  the fixtures come with them
     run,
     shallow,
     small,
+    taken,
 )
 
 from perceptual import checkpoints, images, optimize
@@ -96,7 +97,7 @@ def test_damaged_weights_are_not_told_as_short_ones(
     photos: Path,
     name: str,
 ) -> None:
-    words = [f"vgg16={photos / '0.png'}" if str(word).startswith("vgg16=") else word for word in small]
+    words = [f"vgg16={photos / '0.png'}" if str(word).startswith("vgg16=") else word for word in taken(name, small)]
     code, _, err = run(name, *words)
     assert code == 1
     assert "is not a weights file" in err
@@ -125,8 +126,8 @@ def test_times_of_another_objective_are_taken_anew(
 ) -> None:
     loss = replace(LOSS, style_layers=("vgg19-distilled:relu4_3",), weighting="absolute")
     other = with_card(network, tmp_path / "other.safetensors", loss, references={})
-    assert run("table1", *small, "--network", network)[0] == 0
-    assert run("table1", *small, "--network", other)[0] == 0
+    assert run("table1", *taken("table1", small), "--network", network)[0] == 0
+    assert run("table1", *taken("table1", small), "--network", other)[0] == 0
     assert len(list((out / "parts").glob("times_*.part"))) == 2
 
 
@@ -139,6 +140,7 @@ def test_other_weights_make_other_parts(
     loss_networks: dict[str, Path],
     name: str,
 ) -> None:
+    small = taken(name, small)
     assert run(name, *small)[0] == 0
     count = len(list((out / "parts").iterdir()))
     other = {key: value.flip(0) for key, value in torch.load(loss_networks["vgg16"], weights_only=True).items()}
@@ -155,9 +157,9 @@ def test_another_painting_trains_the_supplement_anew(
     out: Path,
     tmp_path: Path,
 ) -> None:
-    assert run("supplement-figure2", *small)[0] == 0
+    assert run("supplement-figure2", *taken("supplement-figure2", small))[0] == 0
     images.write(tmp_path / "museum" / "wave.png", white_noise((64, 64), 3))
-    assert run("supplement-figure2", *small, "--paintings", tmp_path / "museum")[0] == 0
+    assert run("supplement-figure2", *taken("supplement-figure2", small), "--paintings", tmp_path / "museum")[0] == 0
     assert len(list((out / "parts").glob("residual_*.safetensors"))) == 2
 
 
@@ -167,7 +169,10 @@ def test_the_supplement_does_not_call_another_style_the_papers(
     small: list[object],
     out: Path,
 ) -> None:
-    assert run("supplement-figure2", *small, "--styles", "starry_night", "--iterations", 1)[0] == 0
+    assert (
+        run("supplement-figure2", *taken("supplement-figure2", small), "--styles", "starry_night", "--iterations", 1)[0]
+        == 0
+    )
     assert "1889 (the paper: The Great Wave)" in page(out, "supplement-figure2")
 
 
@@ -178,7 +183,7 @@ def test_a_second_size_is_refused_where_there_is_one(
     network: Path,
     name: str,
 ) -> None:
-    code, _, err = run(name, *small, "--network", network, "--styles", "wave", "--sizes", 32, 48, "--iterations", 1)
+    code, _, err = run(name, *taken(name, [*small, "--network", network]), "--styles", "wave", "--sizes", 32, 48)
     assert code == 1
     assert "one size" in err
 
@@ -190,7 +195,7 @@ def test_several_styles_are_refused_where_there_is_one(
     network: Path,
     name: str,
 ) -> None:
-    code, _, err = run(name, *small, "--network", network, "--styles", *STYLES)
+    code, _, err = run(name, *taken(name, [*small, "--network", network]), "--styles", *STYLES)
     assert code == 1
     assert "one style" in err
 

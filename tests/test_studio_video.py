@@ -203,6 +203,29 @@ def test_the_camera_is_painted_live_and_can_be_kept(page: Any, tmp_path: Path, m
     assert {file.suffix for file in results.iterdir()} == {".mp4", ".png"}
 
 
+SLOW_CAMERA = """() => {
+  const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+  window.tracks = [];
+  media.getUserMedia = async wanted => {
+    await new Promise(done => setTimeout(done, 700));
+    const stream = await open(wanted);
+    tracks.push(...stream.getTracks());
+    return stream;
+  };
+}"""
+
+
+def test_a_camera_that_opens_after_stop_is_closed_again(page: Any, tmp_path: Path) -> None:
+    with server(tmp_path / "out") as address:
+        opened(page, address.url, "Camera")
+        page.evaluate(SLOW_CAMERA)
+        for button in ("start", "start", "stop"):
+            page.click(f"#camera-{button}")
+        text(page, "#camera-live", "The camera is off.")
+        wait_for(lambda: page.evaluate("tracks.length") == 2)
+        wait_for(lambda: page.evaluate("tracks.every(track => track.readyState === 'ended')"))
+
+
 def test_the_command_is_shown_for_both_tabs() -> None:
     config = VideoConfig(style="wave", strength=0.5, size=320, start="1.5", sound=False)
     command, python = snippets.video(Path("a b.mp4"), config, Path("out.mp4"))
@@ -216,6 +239,9 @@ def test_the_command_is_shown_for_both_tabs() -> None:
     assert "Upscaler.at_scale(2, 'feature')" in python
     assert "settle=SteadyDetail(0.5)" in python
     compile(python, "snippet", "exec")
+    command, python = snippets.video(Path("a.mp4"), VideoConfig(upscale=2, network=Path("4x.pth")), Path("b.mp4"))
+    assert command == "perceptual video a.mp4 --upscale 2 --network 4x.pth -o b.mp4"
+    assert "model = Upscaler.load('4x.pth', scale=2)" in python
     command, python = snippets.webcam(camera.Look("wave", keep_colors=True, size=480).config("wave"))
     assert command == "perceptual webcam --style wave --keep-colors --size 480"
     compile(python, "snippet", "exec")

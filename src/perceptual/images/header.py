@@ -23,6 +23,7 @@ def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS, quick: bool = Fal
     with decoding(path), opened(path) as file:
         image = identify(file, max_pixels)
         width, height = image.size
-        upright = quick and image.format == "PNG" and "exif" not in image.info
+        upright = image.format == "TIFF"  # Pillow gives the size of the upright picture
+        upright |= quick and image.format == "PNG" and "exif" not in image.info
         turned = not upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         return (width, height) if turned else (height, width)

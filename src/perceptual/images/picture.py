@@ -8,6 +8,7 @@ and `to_kind_of` for images in memory. codecs.py knows the file formats.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,6 +171,8 @@ def encoded(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -
         raise ConfigError(f"quality is {quality}: give a number from 1 to 100.")
     if isinstance(picture, Tensor):
         picture = Picture(picture if picture.ndim == 4 else picture[None])
+    if not isinstance(picture, Picture):
+        raise ImageError(f"A {type(picture).__name__} cannot be written: give a tensor, such as images.from_any(image).")
     try:
         return _encode(picture, kind, quality)
     except (ImageError, *DAMAGE) as error:
@@ -272,7 +275,7 @@ def resize(
     shorter_side: int | None = None,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Resize (N, C, H, W) with antialiased bicubic interpolation, clamped to [0, 1].
+    """Resize (N, C, H, W), in [0, 1] or uint8 levels, with antialiased bicubic interpolation, clamped to that range.
 
     Give exactly one of the three sizes, in pixels. longer_side, shorter_side: keep the aspect ratio; no side becomes
     shorter than 1. size: (height, width). If nothing changes, `pixels` itself is returned.
@@ -289,7 +292,7 @@ def resize(
         size = scaled_size(height, width, side / (max(height, width) if longer_side else min(height, width)))
     if (height, width) == tuple(size):
         return pixels
-    return interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    return like(interpolate(unit(pixels), size=size, mode="bicubic", antialias=True).clamp(0, 1), pixels)
 
 
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
@@ -343,6 +346,10 @@ def _planes(array: Array, *, levels: bool = False) -> tuple[Tensor, Tensor | Non
 def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
     if picture.pixels.ndim != 4 or picture.pixels.shape[:2] != (1, 3) or picture.pixels.numel() == 0:
         raise ImageError(f"give one image of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
+    if not picture.pixels.is_floating_point() and picture.pixels.dtype != torch.uint8:
+        raise ImageError(f"A tensor of {picture.pixels.dtype} is not an image: give uint8, or float in [0, 1].")
+    if 8 < (high := float(picture.pixels.detach().amax())) < math.inf and picture.pixels.is_floating_point():
+        raise ImageError(f"the values go up to {high:g}: divide by 255 to bring them into [0, 1].")
     check_sides(kind, picture.height, picture.width)
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255
     array = to_array(picture.pixels, picture.alpha, top=top, on_white=not kind.alpha)

@@ -178,7 +178,7 @@ def layers_of(specs: Sequence[TermSpec], kind: str | None = None) -> tuple[str, 
 def build_terms(
     specs: Sequence[TermSpec], materials: Materials, *, relative: bool = False
 ) -> dict[str, tuple[Term, float]]:
-    """{name: (term, weight)} for `PerceptualLoss`: a term for each layer.
+    """{name: (term, weight)} for `PerceptualLoss`: a term for each layer. The weights of equal terms are added.
 
     specs: as from `parse_objective`. materials: the further inputs of the terms, such as Gram matrices. relative: the
         weight of a kind is shared among its layers, and multiplied by the kind's `relative_weight`.
@@ -192,5 +192,6 @@ def build_terms(
         share = made.relative_weight / max(1, len(spec.layers)) if relative else 1.0
         for layer in spec.layers or (None,):
             name = spec.name or (f"{spec.kind} {layer}" if layer else spec.kind)
-            terms[name] = (made.build(layer, materials), spec.weight * share)
+            term, weight = terms.get(name) or (made.build(layer, materials), 0.0)
+            terms[name] = (term, weight + spec.weight * share)
     return terms

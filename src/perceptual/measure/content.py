@@ -32,7 +32,8 @@ def content_distances(
         network.
 
     Raises:
-        ImageError: there are no weights, and the images are smaller than 11 x 11 px.
+        ImageError: the images are smaller than 11 x 11 px, or too small for the layer of the loss network.
+        WeightsError: a file in `paths` is missing, damaged, or has not the layer.
     """
     loss, layer = _loss(paths or {})
     if loss is None:
@@ -51,13 +52,14 @@ def content_distances(
 
 def _loss(paths: Mapping[str, str | Path]) -> tuple[PerceptualLoss | None, str]:
     """The content loss and its layer, in the smallest loss network that has weights here; None without weights."""
-    files = {name: Path(paths[name]) if name in paths else locate(name) for name in PRETRAINED}
-    sizes = {name: file.stat().st_size for name, file in files.items() if file is not None and file.is_file()}
+    files = {name: locate(name, paths.get(name)) for name in PRETRAINED}
+    sizes = {name: file.stat().st_size for name, file in files.items() if file is not None}
     for name in sorted(sizes, key=lambda name: (name not in paths, sizes[name])):
         layers = layer_names(name)
         for layer in (f"{name}:{each}" for each in LAYERS if each in layers):
             try:
                 return PerceptualLoss({"content": (FeatureLoss(layer), 1.0)}, paths=paths), layer
             except WeightsError:  # the file contains only the first layers
-                continue
+                if name in paths:
+                    raise
     return None, ""

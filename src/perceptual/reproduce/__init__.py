@@ -1,6 +1,7 @@
 """The experiments of the paper, one command each: figures 3 to 9, Table 1, and the supplement's figures 2 to 4.
 
-An experiment is a module with ABOUT, one line of text, and `run(lab)`, a generator of Steps that returns a Report.
+An experiment is a module with ABOUT, one line of text; IGNORED, the settings of `ReproduceConfig` without an effect on
+it; and `run(lab)`, a generator of Steps that returns a Report.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from perceptual.reproduce import (
     table1,
 )
 from perceptual.reproduce.lab import Lab
-from perceptual.reproduce.report import check_out, write
+from perceptual.reproduce.report import check_out, non_default_settings, write
 
 EXPERIMENTS: dict[str, ModuleType] = {
     "figure3": figure3,
@@ -71,13 +72,16 @@ def reproduce(
         files of these names in `out` that no earlier run of this experiment wrote.
 
     Raises:
-        ConfigError: there is no such experiment, or a setting is invalid for it.
+        ConfigError: there is no such experiment, or a setting is invalid for it or has no effect on it.
         WeightsError, CheckpointError, ImageError: a file that the experiment needs is missing or damaged.
         OutputError: a file would be replaced, or `out` cannot be written.
     """
     experiment = find_experiment(name)
     check_out(name, Path(out), overwrite=overwrite)
     config = config or ReproduceConfig()
+    changed = non_default_settings(config)
+    if unused := [each for each in experiment.IGNORED if changed.get(each)]:
+        raise ConfigError(f"--{unused[0]} has no effect on {name}: leave it out.")
     steps = experiment.run(Lab(config, Path(out), paths or {}))
     first = next(steps)  # errors in the settings are raised here, before the folder is created
     check_folder(out)

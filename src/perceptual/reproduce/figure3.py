@@ -13,6 +13,7 @@ from perceptual.reproduce.lab import Curve, Lab, Work, digest
 from perceptual.reproduce.report import Report, sheet
 
 ABOUT = "a photo reconstructed from its features, layer by layer"
+IGNORED = ("network", "styles", "paintings")
 LAYERS = ("vgg16:relu2_2", "vgg16:relu3_3", "vgg16:relu4_3", "vgg16:relu5_1", "vgg16:relu5_3")
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 

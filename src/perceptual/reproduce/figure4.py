@@ -17,6 +17,7 @@ from perceptual.reproduce.report import Report, sheet
 from perceptual.tasks.style_recipes import StyleRecipe
 
 ABOUT = "textures with the style of a painting, for each layer and for all layers"
+IGNORED = ("photos", "network", "images")
 DEFAULT, FULL = (Work(256, 1, 200),), (Work(256, 1, 500),)
 
 

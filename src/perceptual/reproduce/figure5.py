@@ -12,6 +12,7 @@ from perceptual.reproduce.lab import Lab, Work
 from perceptual.reproduce.report import Report, mean_and_deviation, new_figure
 
 ABOUT = "the objective over iterations of the baseline, and of our network (half an hour on two cores)"
+IGNORED = ()
 NETWORK = "starry_night_solo"
 DEFAULT = (Work(256, 4, 500), Work(512, 2, 120), Work(1024, 1, 50))
 FULL = tuple(Work(size, 50, 500) for size in (256, 512, 1024))

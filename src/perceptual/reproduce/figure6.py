@@ -10,6 +10,7 @@ from perceptual.reproduce.lab import Lab, Work
 from perceptual.reproduce.report import Report
 
 ABOUT = "results of both methods side by side at 256 px"
+IGNORED = ()
 DEFAULT, FULL = (Work(256, 4, 150),), (Work(256, 3, 500),)
 
 

@@ -10,6 +10,7 @@ from perceptual.reproduce.lab import Lab, Work
 from perceptual.reproduce.report import Report
 
 ABOUT = "results of both methods side by side at 512 px"
+IGNORED = ()
 DEFAULT, FULL = (Work(512, 2, 100),), (Work(512, 4, 500),)
 
 

@@ -10,6 +10,7 @@ from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report
 
 ABOUT = "super-resolution x8 with pixel loss and with feature loss"
+IGNORED = super_resolution.IGNORED
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:

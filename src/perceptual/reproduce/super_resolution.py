@@ -33,8 +33,9 @@ from perceptual.measure.super_resolution import (
     shipped_methods,
 )
 from perceptual.reproduce.lab import Lab, samples
-from perceptual.reproduce.report import Report, new_figure, non_default_settings, sheet
+from perceptual.reproduce.report import Report, new_figure, sheet
 
+IGNORED = ("styles", "paintings", "sizes", "images", "iterations", "full")
 CROP = 80  # side of a crop in the figure, in pixels of the high-resolution image
 SHOWN = 4  # number of images in the figure
 
@@ -104,13 +105,13 @@ def run(lab: Lab, scale: int, *, choose: Callable[[Sets], Sets] = lambda sets: s
     choose: selects the images to measure from the data sets.
 
     Raises:
-        ConfigError: a setting other than --photos and --network was given.
+        ConfigError: --network has another scale.
     """
     config = lab.config
-    changed = non_default_settings(config)
-    if ignored := [name for name, value in changed.items() if value and name not in ("photos", "network")]:
-        raise ConfigError(f"--{ignored[0]} has no effect on super-resolution: give only --photos and --network.")
     networks = (Path(config.network),) if config.network else ()
+    for other in own_methods(networks, device=config.device):
+        if other != scale:
+            raise ConfigError(f"{config.network} enlarges {other} times: give a network for x{scale} to --network.")
     settings = EvaluateConfig(networks=networks, device=config.device)
     return (yield from measure(choose(read(config.photos, scale)), scale, settings, lab.paths))
 

@@ -24,6 +24,7 @@ from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer, side_path
 
 ABOUT = "training loss with and without residual connections"
+IGNORED = ("network", "images")
 STYLE = "wave"
 DEFAULT, FULL = (Work(96, 1, 1000),), (Work(256, 1, 40_000),)
 BLOCKS = {"residual": "r128*5", "non-residual": "n128*5"}

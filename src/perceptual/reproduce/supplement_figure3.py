@@ -12,6 +12,7 @@ from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report
 
 ABOUT = "more examples of super-resolution x8, from BSD100"
+IGNORED = super_resolution.IGNORED
 
 
 def run(lab: Lab) -> Generator[Step, None, Report]:

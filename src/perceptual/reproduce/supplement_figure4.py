@@ -14,6 +14,7 @@ from perceptual.reproduce.lab import Lab
 from perceptual.reproduce.report import Report
 
 ABOUT = "examples of super-resolution x4 from Set5, Set14 and BSD100, with the paper's numbers"
+IGNORED = super_resolution.IGNORED
 PAPER = {  # PSNR / SSIM by set and method
     "Set5": {
         "bicubic": (30.18, 0.8737),

@@ -29,6 +29,7 @@ from perceptual.reproduce.report import Report, machine, new_figure
 from perceptual.tasks.style import Style
 
 ABOUT = "seconds per image by both methods, and the speed-up, on this computer"
+IGNORED = ("images",)
 NETWORK = "starry_night_solo"
 COUNTS = (100, 300, 500)
 PAPER = {256: (0.015, 15.86), 512: (0.05, 54.85), 1024: (0.21, 214.44)}  # seconds, Titan X: ours, 500 iterations

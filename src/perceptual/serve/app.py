@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from perceptual.apply import Stylizer
 from perceptual.config import ServeConfig, StylizeRequest, UpscaleRequest
+from perceptual.devices import choose_device
 from perceptual.errors import ConfigError
 from perceptual.serve.body import left, read_body
 from perceptual.serve.formats import MEDIA, choose_ending
@@ -65,7 +66,7 @@ class Service:
 
     def __init__(self, config: ServeConfig) -> None:
         self.config = config
-        self.networks = Networks(config.networks, device=config.device)
+        self.networks = Networks(config.networks, device=str(choose_device(config.device)))
         self.queue = Queue(config.max_queue)
         self.metrics = Metrics(lambda: self.queue.length)
         self._warm = False

@@ -219,7 +219,7 @@ class Models:
         with self._one_at_a_time():
             by_network = upscaler.upscale(pixels)
         size = (by_network.shape[-2], by_network.shape[-1])
-        return images.like(images.resize(images.unit(pixels), size=size), pixels), by_network
+        return images.resize(pixels, size=size), by_network
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of a photo after its EXIF rotation, from the file header.

@@ -54,16 +54,20 @@ def stylize(photo: Path, style: str, options: Any, out: Path) -> tuple[str, str]
     return command("stylize", photo.name, style=style, **changed, out=out.name), "\n".join(lines)
 
 
+def _upscaler(scale: float | None, loss: str, network: Path | None) -> str:
+    """The Python code that loads a network that enlarges."""
+    if network:
+        return call("Upscaler.load", repr(str(network)), scale=scale)
+    return f"Upscaler.at_scale({scale:g}, {loss!r})"
+
+
 def upscale(photo: Path, scale: float, loss: str, out: Path, *, network: Path | None = None) -> tuple[str, str]:
     """(command line, Python code) for enlarging one picture. network: the file of a network that is not shipped."""
-    load = (
-        call("Upscaler.load", repr(str(network)), scale=scale) if network else f"Upscaler.at_scale({scale:g}, {loss!r})"
-    )
     lines = [
         "from PIL import Image",
         "from perceptual import Upscaler",
         "",
-        f"large = {load}(Image.open({photo.name!r}))",
+        f"large = {_upscaler(scale, loss, network)}(Image.open({photo.name!r}))",
         f"large.save({out.name!r})",
     ]
     flags = {"scale": f"{scale:g}", "loss": None if network or loss == "auto" else loss, "network": network}
@@ -76,8 +80,9 @@ def video(clip: Path, config: VideoConfig, out: Path) -> tuple[str, str]:
     written = {name: changed[name] for name in ("size", "start", "end", "sound", "upscale") if name in changed}
     painted = {name: changed[name] for name in ("strength", "keep_colors", "style_scale") if name in changed}
     steady = "SteadyDetail" if config.enlarges else "Steady"
-    model = call("Upscaler.at_scale", f"{config.upscale:g}", repr(config.loss)) if config.upscale else None
-    model = model or call("Stylizer.load", repr(config.style), video=True)
+    model = call("Stylizer.load", repr(config.style), video=True)
+    if config.enlarges:
+        model = _upscaler(config.upscale, config.loss, config.network)
     options = "".join(f", {name}={value!r}" for name, value in painted.items())
     arguments = [repr(clip.name), repr(out.name), f"lambda frame: model.apply(frame{options})"]
     arguments += [f"settle={steady}({config.steadiness:g})"] if config.steadiness else []

@@ -13,6 +13,7 @@ from torch import Tensor
 from perceptual.apply import Model
 from perceptual.apply.files import Outcome, Work, convert_files
 from perceptual.config import StudioConfig, weight_paths
+from perceptual.devices import choose_device
 from perceptual.events import Step
 from perceptual.losses.weights import locate
 from perceptual.studio.folder import Folder
@@ -36,13 +37,14 @@ class Studio:
         """Make the studio for these settings.
 
         Raises:
-            ConfigError, WeightsError: a part of `config.weights` has no "=", an unknown name, or a missing file.
+            ConfigError, WeightsError: a part of `config.weights` has no "=", an unknown name, or a missing file, or this
+                computer has no such device.
             OutputError: the folder cannot be written to.
         """
         for name, path in weight_paths(config.weights).items():
             locate(name, path)
         folder = Folder(config.folder)
-        models = Models(folder, device=config.device, max_pixels=config.max_megapixels * 1_000_000)
+        models = Models(folder, device=str(choose_device(config.device)), max_pixels=config.max_megapixels * 1_000_000)
         return cls(config, folder, models, Jobs())
 
     def close(self) -> None:

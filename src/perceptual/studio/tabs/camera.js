@@ -6,6 +6,7 @@ const painting = root.querySelector('img');
 const status = root.querySelector('[role=status]');
 const canvas = document.createElement('canvas');
 let stream = null, side = 320, took = null, recording = null, times = [];
+let turn = 0;  // counts starts and stops: what an earlier turn opened is closed again
 
 const sleep = time => new Promise(done => setTimeout(done, time));
 const newImage = () => new Promise(done => {
@@ -34,12 +35,12 @@ function report() {
   say(`${canvas.width} x ${canvas.height} px${rate}${length}`);
 }
 
-async function paint() {
+async function paint(mine) {
   const began = performance.now();
   const longest = Math.max(video.videoWidth, video.videoHeight);
   const answer = await server.camera_frame({ client: props.value, picture: picture(), longest, took });
+  if (mine !== turn) return;
   if (answer.error) throw new Error(answer.error);
-  if (!stream) return;
   painting.src = answer.picture;
   took = (performance.now() - began) / 1000;
   side = answer.side;
@@ -48,16 +49,17 @@ async function paint() {
   report();
 }
 
-async function run() {
-  while (stream) {
+async function run(mine) {
+  while (mine === turn) {
     await newImage();
-    if (!stream || !root.isConnected) break;
+    if (mine !== turn || !root.isConnected) break;
     if (!video.videoWidth || (root.offsetParent === null && recording === null)) await sleep(200);
-    else await paint();
+    else await paint(mine);
   }
 }
 
 function stop(text) {
+  turn++;
   if (stream) stream.getTracks().forEach(track => track.stop());
   if (recording !== null) trigger('ended');
   stream = video.srcObject = recording = took = null;
@@ -68,19 +70,22 @@ function stop(text) {
 async function start() {
   if (stream) return;
   if (!navigator.mediaDevices) return say('The browser gives its camera only to pages of this computer and over https.');
+  const mine = ++turn;
   say('Waiting for the camera ...');
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } }, audio: false });
-    video.srcObject = stream;
+    const opened = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 } }, audio: false });
+    if (mine !== turn) return opened.getTracks().forEach(track => track.stop());
+    stream = video.srcObject = opened;
     await video.play();
     video.style.aspectRatio = painting.style.aspectRatio = `${video.videoWidth} / ${video.videoHeight}`;
   } catch (error) {
+    if (mine !== turn) return;
     return stop('The browser did not open a camera: connect one and allow its use.');
   }
   try {
-    await run();
+    await run(mine);
   } catch (error) {
-    stop(error.message || 'The page is not reached any more: start perceptual studio again.');
+    if (mine === turn) stop(error.message || 'The page is not reached any more: start perceptual studio again.');
   }
 }
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from perceptual import checkpoints, images
 from perceptual.errors import ConfigError
+from perceptual.apply import output_name
 from perceptual.studio import snippets
 from perceptual.studio.folder import UPSCALERS, paths_of
 from perceptual.studio.shown import PRIVATE, explained
@@ -160,7 +161,7 @@ class _Work:
         """The command line and the Python code for the current settings."""
         path = Path(photo) if photo else Path("small.jpg")
         factor = SCALES[scale]
-        out, own = Path(f"{path.stem}_x{factor}{path.suffix}"), self.studio.folder.own_upscalers().get(loss)
+        out, own = Path(output_name(path, f"_x{factor}", "").name), self.studio.folder.own_upscalers().get(loss)
         return snippets.upscale(path, factor, LOSSES.get(loss, loss), out, network=own)
 
     def enlarge(self, files: list[str] | None, scale: str, loss: str) -> None:

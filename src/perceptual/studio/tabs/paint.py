@@ -10,6 +10,7 @@ import gradio as gr
 
 from perceptual import images
 from perceptual.errors import ConfigError
+from perceptual.apply import output_name
 from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
 from perceptual.studio.models import PAINTED_SIDE, Paint
@@ -138,23 +139,23 @@ class _Work:
             return []
         return [(images.to_array(painted), name) for name, painted in self.studio.models.wall(Path(photo))]
 
-    def preview(self, photo: str | None, style: str, *values: Any) -> Any:
+    def preview(self, photo: str | None, style: str, kind: str, *values: Any) -> Any:
         """(photo, painting), command line, and Python code."""
-        code = self.snippets(photo, style, *values)
+        code = self.snippets(photo, style, kind, *values)
         if not photo:
             return gr.skip(), *code
         painted = self.studio.models.preview(Path(photo), choice_of(style, list(values)))
         levels = self.studio.models.photo(Path(photo), PAINTED_SIDE)
         if levels.shape != painted.shape:
-            levels = images.resize(images.unit(levels), size=(painted.shape[-2], painted.shape[-1]))
+            levels = images.resize(levels, size=(painted.shape[-2], painted.shape[-1]))
         return (self.studio.folder.show(levels), self.studio.folder.show(painted)), *code
 
-    def snippets(self, photo: str | None, style: str, *values: Any) -> tuple[str, str]:
+    def snippets(self, photo: str | None, style: str, kind: str, *values: Any) -> tuple[str, str]:
         """The command line and the Python code for the current settings."""
         choice = choice_of(style, list(values))
         path = Path(photo) if photo else Path("photo.jpg")
         options = choice.options(*(self.studio.models.size(path) if photo else (512, 768)))
-        out = Path(f"{path.stem}_painted{path.suffix}")
+        out = Path(output_name(path, "_painted", FORMATS.get(kind, "")).name)
         return snippets.stylize(path, self.studio.models.text(choice.styles), options, out)
 
     def paint(self, files: list[str] | None, style: str, kind: str, *values: Any) -> None:
@@ -189,6 +190,7 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     """Connect the components with their handlers."""
     work = _Work(studio)
     choice = [parts.style, *parts.sliders, *parts.blend]
+    wanted = [parts.style, parts.kind, *choice[1:]]
     live: dict[str, Any] = {**PRIVATE, "trigger_mode": "always_last", "queue": False}
 
     def pick(event: gr.SelectData) -> Any:
@@ -198,11 +200,11 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **PRIVATE)
     parts.wall.select(pick, None, parts.style, **PRIVATE)
     gr.on(
-        [component.change for component in [parts.shown_photo, *choice]],
+        [component.change for component in [parts.shown_photo, *wanted]],
         explained(work.preview),
-        [parts.shown_photo, *choice],
+        [parts.shown_photo, *wanted],
         [parts.compare, *parts.code],
         **live,
     )
-    paint.click(explained(work.paint), [parts.photos, parts.style, parts.kind, *choice[1:]], None, **PRIVATE)
+    paint.click(explained(work.paint), [parts.photos, *wanted], None, **PRIVATE)
     keep.click(explained(work.keep), [parts.versions, parts.shown_photo, *choice], parts.versions, **PRIVATE)
