@@ -59,6 +59,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} /{'/'.join(path)}")
         if self.hub.broken:
             return self.reply(self.hub.broken)
+        if path[:2] == ["api", "models"] and len(path) == 4 and (repo := "/".join(path[2:4])) in self.hub.repos:
+            return self.reply(200, json.dumps({"id": repo, "private": repo in self.hub.private}).encode())
         if path[:2] == ["api", "models"]:
             return self.tree("/".join(path[2:4]), path[5] if len(path) > 5 else "main")
         if path[0] == "api":  # of no importance here

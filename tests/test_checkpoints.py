@@ -322,7 +322,7 @@ def test_a_state_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     save_state(path, {"x": torch.rand(100)}, {"step": 1})
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    assert_refused(path, load_state, says="damaged")
+    assert_refused(path, load_state, says="damaged: delete it and train again")
 
 
 @pytest.mark.parametrize("place", ["fsync", "replace"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import assert_one_sentence
 from PIL import Image
 from test_cli import run
 from torch import Tensor
@@ -209,7 +211,7 @@ MADE_UP = "--weights vgg16=vgg.safetensors"
         (1, "texture painting.png -o x.png --layers relu1_1 fire2", "no layer 'fire2'"),
         (2, f"texture painting.png -o x.png --init content --layers relu1_1 {MADE_UP}", "--init"),
         (
-            1,
+            2,
             "style photo.png painting.png -o x.png --loss pixel=1 --style-weight 7",
             "leave --style-weight out",
         ),
@@ -396,3 +398,18 @@ def test_a_name_too_long_for_the_files_beside_is_said_before_the_work(
     code, _, err = run(capsys, "optimize", "invert", "photo.png", "-o", f"{'x' * 245}.png", *words)
     assert (code, err.count("\n")) == (1, 1)
     assert "the name is too long" in err
+
+
+def test_a_folder_in_place_of_the_log_is_refused_before_the_work(capsys: Capture, tmp_path: Path) -> None:
+    Path("x.png.jsonl").mkdir()
+    code, out, err = run(capsys, "optimize", "invert", "photo.png", "-o", "x.png", "--overwrite", "--layer", "relu1_1")
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, "x.png.jsonl is a folder")
+
+
+def test_two_pictures_of_one_name_do_not_lock_each_other(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as locks:
+        for ending in ("png", "jpg", "safetensors"):
+            locks.enter_context(files.one_run(tmp_path / f"same.{ending}"))
+        names = sorted(path.name for path in tmp_path.glob(".same*"))
+    assert names == [".same.jpg.lock", ".same.lock", ".same.png.lock"]

@@ -71,6 +71,11 @@ def test_a_url_of_another_kind_is_refused() -> None:
         cluster.as_url("gopher://host/a.jpg")
 
 
+def test_a_url_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"s3:// names no bucket: write s3://bucket/folder\."):
+        cluster.as_url("s3://")
+
+
 def test_a_file_that_is_named_like_a_url_is_a_file() -> None:
     Path("s3:").mkdir()
     Path("s3:/a.jpg").write_bytes(b"")
@@ -111,6 +116,11 @@ def test_one_file_goes_to_the_name_or_the_folder_that_is_given(memory: Any) -> N
     folder = plan(memory, [], ["memory://in/a.jpg"], "memory://out.d", ending=".webp")  # as a bucket may be named
     assert single.pairs == [("memory://in/a.jpg", "memory://out/b.png")]
     assert folder.pairs == [("memory://in/a.jpg", "memory://out.d/a.webp")]
+
+
+def test_a_file_that_is_named_is_always_replaced(memory: Any) -> None:
+    found = plan(memory, ["in/a.jpg", "out/b.png"], ["memory://in/a.jpg"], "memory://out/b.png")
+    assert (len(found.pairs), found.done) == (1, [])
 
 
 def test_paths_and_urls_mix(memory: Any) -> None:
@@ -157,6 +167,8 @@ def test_the_second_input_of_an_output_fails(memory: Any) -> None:
         (["memory://in/a.jpg"], "memory://in/a.jpg", OutputError, "would replace the input"),
         (["memory://in/a.gif"], "memory://in/", OutputError, "would replace the input"),
         (["memory://in/a.jpg"], "memory://out/a.doc", OutputError, "a.doc"),
+        (["memory://in"], "memory://out/a.jpg", OutputError, "3 images cannot be written to one file, memory://out/a"),
+        (["memory://in"], "result.jpg", OutputError, "3 images cannot be written to one file, result.jpg"),
         (["memory://in/**"], "memory://in", ImageError, "All given files are in the output folder"),
     ],
 )

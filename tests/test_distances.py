@@ -485,3 +485,17 @@ def test_a_film_without_temporal_error_is_one_sentence(
     with pytest.raises(ImageError, match=message) as caught:
         temporal_error(frames, paintings)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("motion", "message"),
+    [
+        ([places(0).permute(2, 0, 1)], r"shape \(2, 64, 80\): give \(H, W, 2\)"),
+        ([], "more frames than motions"),
+        ([places(0)] * 2, "more motions than frames"),
+    ],
+)
+def test_a_motion_that_does_not_fit_the_film_is_refused(motion: list[Tensor], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        temporal_error(STILL[:2], STILL[:2], motion=motion)
+    assert temporal_error(STILL[:2], STILL[:2], motion=[places(0).numpy()]) == 0  # type: ignore[list-item]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -242,6 +243,19 @@ def test_a_file_that_differs_is_refused_and_none_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_too_large_for_float16_are_refused_and_no_file_is_left(tmp_path: Path, tiny_style: Path) -> None:
+    network, card = checkpoints.load(tiny_style)
+    with torch.no_grad():
+        network.layers[0].conv.weight.mul_(1e6)  # the norm after it divides by it again
+    checkpoints.save(tmp_path / "large.safetensors", network, card)
+    exact = export.export_onnx(str(tmp_path / "large.safetensors"), tmp_path / "a.onnx")
+    assert min(parity.decibels for parity in exact.parities) > 60
+    with pytest.raises(OutputError, match="overflows in float16"):
+        export.export_onnx(str(tmp_path / "large.safetensors"), tmp_path / "b.onnx", precision="float16")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "large.safetensors"]
+    assert str(Parity((7, 5), -math.inf, math.inf)) == "5 x 7 px: wrong shape, or values that are not numbers"
+
+
 def test_a_result_that_is_no_number_is_refused() -> None:
     with pytest.raises(OutputError):
         export.check("n", [Parity((7, 5), float("nan"), float("nan"))])
@@ -258,6 +272,10 @@ def test_a_result_that_is_no_number_is_refused() -> None:
     (2, ["gallery", "--web", "site", "--precision", "int8"], ["page"]),
     (1, ["wave", "--precision", "int8", "--calibrate", "missing.jpg"], ["missing.jpg"]),
     (1, ["damaged.safetensors"], ["damaged.safetensors"]),
+    (1, ["other.pth"], ["other.pth is a network of another program", "perceptual convert"]),
+    (1, ["x" * 300 + ".safetensors"], ["x.safetensors"]),
+    (2, ["hf://user/a:0.5,wave:0.5"], ["blend", "--out"]),
+    (1, ["wave", "--web", "file"], ["Cannot write to the folder file"]),
     (1, ["wave", "-o", "file/wave.onnx"], ["file/wave.onnx"]),
     (1, ["wave", "-o", "folder.onnx"], ["folder.onnx is a folder"]),
 ])  # fmt: skip
@@ -267,6 +285,7 @@ def test_mistakes_give_one_sentence(
     monkeypatch.chdir(tmp_path)
     Path("damaged.safetensors").write_bytes(b"no network")
     Path("file").write_bytes(b"")
+    torch.save({"weight": torch.ones(1)}, "other.pth")
     Path("folder.onnx").mkdir()
     before = sorted(os.listdir())
     code, out, err = run(capsys, "export", *words)

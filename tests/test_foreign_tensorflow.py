@@ -103,7 +103,24 @@ def test_convert_writes_a_style_file_that_paints_the_same(tmp_path: Path, made: 
     assert torch.equal(first, second)
 
 
+def test_a_checkpoint_with_its_step_in_the_name_is_read(tmp_path: Path) -> None:
+    """TensorFlow's Saver adds the step: model.ckpt-40000."""
+    path = saved(tmp_path / "wreck.ckpt", lengstrom_state((4, 6, 8), 1))
+    named = path.rename(tmp_path / "wreck.ckpt-40000")
+    assert Stylizer.load(named, device="cpu").styles == ("wreck",)
+    assert cli.main(["convert", str(named), "-o", str(tmp_path / "a.safetensors")]) == 0
+
+
 # --- files that are refused
+
+
+@pytest.mark.parametrize("ending", [".meta", ".data-00000-of-00001"])
+def test_a_part_of_a_checkpoint_names_the_file_to_give(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"a.ckpt{ending}").write_bytes(b"numbers")
+    (tmp_path / "a.ckpt.index").write_bytes(b"")
+    assert "give a.ckpt.index" in refusal(tmp_path / f"a.ckpt{ending}")
+    with pytest.raises(CheckpointError, match=r"for that checkpoint of TensorFlow give .*a\.ckpt\.index"):
+        checkpoints.find_network(str(tmp_path / "a.ckpt"), task="style")
 
 
 def test_a_missing_file_of_numbers_is_named(tmp_path: Path) -> None:

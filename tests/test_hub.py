@@ -190,6 +190,20 @@ def test_a_network_comes_back_as_it_was_pushed(
     assert back(photograph).tobytes() == model(photograph).tobytes()
 
 
+def test_a_private_upload_to_a_public_repository_is_refused(
+    hub: Hub, tiny_style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    model = Stylizer.load(tiny_style, device="cpu")
+    model.push_to_hub("user/new", message="first")
+    with pytest.raises(OutputError, match="user/new is public: make it private on its page"):
+        model.push_to_hub("user/new", private=True)
+    assert len(hub.repos["user/new"]) == 1
+    hub.private.add("user/new")
+    model.push_to_hub("user/new", private=True)
+    assert len(hub.repos["user/new"]) == 2
+
+
 def test_a_saved_folder_loads_like_a_repository(tiny_style: Path) -> None:
     path = Stylizer.load(tiny_style).save_pretrained("folder", repo="user/new")
     assert sorted(each.name for each in Path("folder").iterdir()) == ["README.md", "model.safetensors"]

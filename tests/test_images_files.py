@@ -8,6 +8,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -20,7 +21,7 @@ from PIL import Image
 from test_images import CAT, P3, RGB8, RGB16, RNG, SRGB, folder, levels, png, rich_exif, saved, stored  # noqa: F401  (fixtures)
 
 from perceptual.errors import ConfigError, ImageError, OutputError
-from perceptual.images import Picture, from_any, open_rgb, read, write
+from perceptual.images import Picture, from_any, open_rgb, read, size_of, write
 
 # --- damage and writing
 
@@ -204,6 +205,37 @@ def test_alpha_of_another_size_is_fitted(folder: Path) -> None:
     assert again[0, 0, 0, 0] == 0
     assert again[0, 0, 0, -1] == 1
     assert bool((again[0, 0, 0].diff() >= 0).all())
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (torch.full((1, 3, 4, 4), 128.0), "go up to 128: divide by 255"),
+        (torch.full((1, 3, 4, 4), 1, dtype=torch.int32), "A tensor of torch.int32 is not an image"),
+        (np.zeros((4, 4, 3), np.int64), "An array of int64 is not an image"),
+        ("photo.jpg", "A str is not an image"),
+    ],
+)
+def test_pixels_of_another_kind_are_not_written(tmp_path: Path, pixels: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        write(tmp_path / "a.png", pixels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_arrays_and_pillow_images_are_written_too(tmp_path: Path) -> None:
+    array = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    for k, picture in enumerate((array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1))):
+        write(tmp_path / f"{k}.png", picture)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"{k}.png")), array)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+def test_the_size_of_a_turned_picture_is_that_of_its_pixels(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / f"a{ending}", exif=exif)
+    assert size_of(tmp_path / f"a{ending}") == (60, 40)
+    assert read(tmp_path / f"a{ending}").pixels.shape == (1, 3, 60, 40)
 
 
 def test_values_are_clamped_and_rounded_half_up(folder: Path) -> None:

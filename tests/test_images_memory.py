@@ -234,6 +234,13 @@ def test_resize_by_side() -> None:
     assert torch.equal(pixels, before)
 
 
+def test_levels_are_resized_as_levels() -> None:
+    levels = torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)
+    small = images.resize(levels, size=(10, 15))
+    assert small.dtype == torch.uint8
+    assert torch.equal(small, images.like(images.resize(levels.float() / 255, size=(10, 15)), levels))
+
+
 def test_resize_is_antialiased_and_clamped() -> None:
     stripes = torch.tensor([0.0, 1.0]).repeat(32).expand(1, 3, 64, 64)
     assert (resize(stripes, longer_side=8) - 0.5).abs().max() < 0.1

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from perceptual.errors import ConfigError, WeightsError
+from perceptual.errors import ConfigError, ImageError, WeightsError
 from perceptual.functional import reduced
 from perceptual.losses.architectures import ARCHITECTURES, Fire
 from perceptual.losses.networks import (
@@ -428,3 +428,20 @@ def test_in_bfloat16_the_features_are_nearly_the_same(vgg_file: Path, image: Ten
     after = network(image)["relu2_1"]
     assert after.dtype == torch.bfloat16
     torch.testing.assert_close(after.float(), before, rtol=0.05, atol=0.02 * before.abs().max().item())
+
+
+def test_a_picture_too_small_to_be_reduced_is_refused_by_its_own_size(vgg_file: Path) -> None:
+    networks = LossNetworks(["vgg16:relu2_1@8"], paths={"vgg16": vgg_file})
+    assert networks(torch.rand(1, 3, 16, 17))["vgg16:relu2_1@8"].shape[-2:] == (1, 1)
+    for side in (3, 15):
+        message = f"An image of 20 x {side} px is too small .* each side must have at least 16 px"
+        with pytest.raises(ImageError, match=message):
+            networks(torch.rand(1, 3, side, 20))
+
+
+def test_a_layer_that_was_not_asked_for_at_first_is_an_error(vgg_file: Path, image: Tensor) -> None:
+    with pytest.raises(ConfigError, match="made without the layer relu2_1; it has relu1_1"):
+        LossNetwork("vgg16", ["relu1_1"], path=vgg_file)(image, ["relu2_1"])
+    networks = LossNetworks(["vgg16:relu1_1"], paths={"vgg16": vgg_file})
+    with pytest.raises(ConfigError, match="no 'squeezenet1_1' among these loss networks: vgg16"):
+        networks(image, ["squeezenet1_1:relu1"])

@@ -216,3 +216,29 @@ def test_the_loss_grid_needs_a_network_that_enlarges() -> None:
     assert reconstruction_loss("grid=1", 2)(pictures(1), pictures(1))["total"] == 0
     assert GridLoss(1)(pictures(1), pictures(1)) == 0
     assert TotalVariation()(pictures(1)) > 0
+
+
+# --- targets
+
+
+def test_a_goal_of_another_size_is_refused() -> None:
+    loss = objective()
+    with pytest.raises(ConfigError, match="from an image of another size"):
+        loss(pictures(1), loss.goal(torch.rand(1, 3, 48, 40)))
+
+
+def test_a_goal_made_in_inference_mode_serves_training() -> None:
+    loss = objective()
+    with torch.inference_mode():
+        goal = loss.goal(pictures(1, seed=1).clone())
+    output = pictures(1).requires_grad_()
+    loss(output, goal)["total"].backward()
+    assert output.grad is not None
+    close(loss(output, goal)["total"], loss(output, pictures(1, seed=1))["total"])
+
+
+@pytest.mark.parametrize("text", ["feature@{0}=1,feature@{0}+{1}=2", "feature@{0}+{1}=2,feature@{0}=1"])
+def test_weights_of_a_layer_that_is_named_twice_are_added(text: str) -> None:
+    layers = "small:shallow", "small:deep"
+    loss = reconstruction_loss(text.format(*layers), 4, own_networks=OWN)
+    assert loss.weights == {"feature small:shallow": 3.0, "feature small:deep": 2.0}

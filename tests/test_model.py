@@ -299,3 +299,11 @@ def test_work_that_is_left_costs_nothing_more(model: Denoiser, monkeypatch: pyte
         pass
     work.close()
     assert len(seen) == 2
+
+
+def test_values_that_are_not_numbers_are_blamed_on_the_picture(tiny_style: Path) -> None:
+    stylizer = Stylizer.load(tiny_style, device="cpu")
+    picture = torch.rand(1, 3, 40, 60)
+    picture[0, 0, 3, 4] = float("nan")
+    with pytest.raises(ImageError, match=r"The image has values that are not numbers \(NaN\)"):
+        stylizer.apply(picture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import threading
 import time
 import zipfile
@@ -27,13 +28,13 @@ from perceptual.checkpoints import read_card, shipped
 from perceptual.config import PaintOptions, StudioConfig
 from perceptual.errors import CheckpointError, ConfigError, ImageError, OutputError
 from perceptual.events import Step
-from perceptual.studio import snippets
+from perceptual.studio import learning, snippets
 from perceptual.studio.folder import Folder, plain_name
 from perceptual.studio.guard import COOKIE, Guard
 from perceptual.studio.jobs import Job, Jobs
 from perceptual.studio.models import Models, Paint
 from perceptual.studio.studio import Studio
-from perceptual.studio.tabs import enlarge, own_style, video
+from perceptual.studio.tabs import enlarge, own_style, paint, video
 from perceptual.studio.tabs.paint import choice_of
 
 TOKEN = "a secret of 24 letters ."
@@ -229,6 +230,23 @@ def test_a_style_of_another_program_is_added_as_a_file_of_ours(tmp_path: Path) -
     assert "pytorch/examples" in read_card(file).about
 
 
+def test_an_own_style_does_not_take_the_name_of_a_shipped_one(tmp_path: Path, tiny_style: Path) -> None:
+    studio = Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu"))
+    work = own_style._Work(studio)
+    shutil.copy(tiny_style, tmp_path / "wave.safetensors")
+    shutil.copy(tiny_style, studio.folder.style("mine"))
+    (studio.folder.styles / "half.state").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="There is a style 'wave' already"):
+        work.add(str(tmp_path / "wave.safetensors"))
+    with pytest.raises(ConfigError, match="There is a style 'wave' already"):
+        work.rename("mine", "wave")
+    with pytest.raises(ConfigError, match="Write the new name first"):
+        work.rename("mine", " ")
+    assert learning._free(studio.folder, "wave").stem == "wave_2"
+    assert [name for name, _ in work.rename("mine", "other").choices] == ["half", "other"]  # unfinished ones stay
+    assert [name for name, _ in work.delete("other", True)[0].choices] == ["half"]
+
+
 def test_own_styles_are_renamed_and_deleted_with_their_files(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for ending in (".safetensors", ".state", ".painting.jpg"):
@@ -413,6 +431,20 @@ def test_a_style_that_is_gone_is_named(tmp_path: Path) -> None:
     models = Models(Folder(tmp_path), device="cpu")
     with pytest.raises(ConfigError, match="no style 'gone' any more"):
         models.stylizer({"gone": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "out"),
+    [("o.heic", "As the photo", "o_painted.png"), ("o.jpg", "PNG", "o_painted.png"), ("o.gif", "", "o_painted.png")],
+)
+def test_the_command_of_a_painting_writes_what_the_page_writes(tmp_path: Path, name: str, kind: str, out: str) -> None:
+    work = paint._Work(Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu")))
+    work.studio.models.size = lambda path: (40, 60)  # type: ignore[method-assign]
+    shell, python = work.snippets(str(tmp_path / name), "wave", kind, 1, 1, False, 0)
+    assert shlex.split(shell)[-2:] == ["-o", out]
+    assert f"painting.save({out!r})" in python
+    if not kind.startswith("PNG"):
+        assert shlex.split(enlarge._Work(work.studio).snippets(name, "2 times", "Automatic")[0])[-1] == "o_x2.png"
 
 
 def test_the_command_of_a_painting_parses(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,7 +273,16 @@ def test_tensorboard_logs_are_written_when_wanted(tmp_path: Path, photographs: P
     pytest.importorskip("tensorboard")
     trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
     list(trainer.run(Photographs(photographs, 32)))
-    assert list((tmp_path / "net.tensorboard").rglob("events*"))
+    assert len(list((tmp_path / "net.tensorboard").rglob("events*"))) == 1
+    again = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
+    again.begin(overwrite=True)
+    list(again.run(Photographs(photographs, 32)))
+    assert len(list((tmp_path / "net.tensorboard").rglob("events*"))) == 1  # not mixed with the run before
+    shutil.rmtree(tmp_path / "net.tensorboard")
+    (tmp_path / "net.tensorboard").write_text("a file")
+    third = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
+    with pytest.raises(OutputError, match=r"Cannot write .*net\.tensorboard: "):
+        list(third.run(Photographs(photographs, 32)))
 
 
 def test_cosine_falls_from_the_learning_rate_to_zero() -> None:

@@ -219,6 +219,13 @@ def test_whole_download(server: Server, tiny: str, cache: Path, monkeypatch: pyt
     assert load(tiny).sha256 == SHA
 
 
+def test_a_damaged_file_is_not_taken_for_a_download(tiny: str, cache: Path) -> None:
+    cache.mkdir()
+    (cache / FILE).write_bytes(BODY[:-1])
+    with pytest.raises(WeightsError, match=f"{FILE} does not have the hash of {tiny}: delete it"):
+        list(fetch(tiny))
+
+
 def test_an_unknown_length_is_none(server: Server, tiny: str, cache: Path) -> None:
     server.length = False
     assert [step.total for step in fetch(tiny)][:1] == [None]

@@ -19,6 +19,21 @@ from perceptual.errors import OutputError, PerceptualError, WeightsError
 
 _LEFTOVER = re.compile(r"\..{0,40}-perceptual-[a-z0-9_]{8}", re.DOTALL)
 _cleaned: set[str] = set()
+_FOLDERS = (".previews", ".tensorboard")
+"""Endings of folders beside a result."""
+UNUSABLE = {
+    errno.ENOSPC: "the disk is full; free some space, or write to another disk.",
+    errno.EDQUOT: "the disk quota is used up; free some space, or write to another disk.",
+    errno.EACCES: "permission is denied; choose a folder that you may write to.",
+    errno.EPERM: "permission is denied; choose a folder that you may write to.",
+    errno.EROFS: "that disk is read-only; choose another folder.",
+    errno.ENOENT: "a folder in its path, or in that of its link, is missing; choose another path.",
+    errno.ENOTDIR: "part of its path is a file, not a folder; choose another path.",
+    errno.EEXIST: "part of its path is a file, not a folder; choose another path.",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",
+    errno.ELOOP: "its links form a circle; choose another path.",
+}
+"""Number of an OSError -> what went wrong and what to do, as the end of a sentence."""
 
 
 @contextlib.contextmanager
@@ -61,7 +76,7 @@ def write_beside(path: str | Path) -> Iterator[Path]:
     except PerceptualError:
         raise
     except OSError as error:
-        raise OutputError(f"Cannot write {name}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write {name}: {explain(error)}") from error
 
 
 def _followed(path: Path) -> Path:
@@ -174,7 +189,7 @@ def check_folder(folder: str | Path) -> None:
         with _hidden_folder(Path(folder) / "proof") as hidden:
             (hidden / "proof").write_bytes(b"proof")
     except OSError as error:
-        raise OutputError(f"Cannot write to the folder {folder}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write to the folder {folder}: {explain(error)}") from error
 
 
 def exists(path: str | Path) -> bool:
@@ -188,7 +203,7 @@ def exists(path: str | Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write {path}: {explain(error)}") from error
     return True
 
 
@@ -198,10 +213,14 @@ def check_new(out: str | Path, sides: Iterable[Path], *, overwrite: bool) -> Non
     out: the result. sides: files that are written beside it. overwrite: existing files may be replaced.
 
     Raises:
-        OutputError: `out` is a folder, or one of the files exists and `overwrite` is False, or as in `exists`.
+        OutputError: `out` or another file is a folder, or one of the files exists and `overwrite` is False, or as in
+            `exists`.
     """
     if os.path.isdir(out):
         raise OutputError(f"{out} is a folder: give the name of a file to write.")
+    sides = list(sides)
+    if wrong := [path for path in sides if path.suffix not in _FOLDERS and os.path.isdir(path)]:
+        raise OutputError(f"{wrong[0]} is a folder: delete it, or choose another --out.")
     there = [path for path in (out, *sides) if exists(path)]
     if there and not overwrite:
         raise OutputError(f"{there[0]} exists: choose another --out, or add --overwrite.")
@@ -232,12 +251,15 @@ def remove_previews(folder: Path) -> None:
 def one_run(out: str | Path) -> Iterator[None]:
     """Lock a result, so that no second process writes it or the files beside it at the same time.
 
+    A network is locked with all files of its name, because a.safetensors has a.state and a.jsonl beside it.
+
     Raises:
         OutputError: another process holds the lock, or the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
-    path = Path(out).with_name(f".{Path(out).stem[:200]}.lock")
+    name = Path(out).stem if Path(out).suffix == ".safetensors" else Path(out).name
+    path = Path(out).with_name(f".{name[:200]}.lock")
     lock = FileLock(path, is_singleton=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +267,7 @@ def one_run(out: str | Path) -> Iterator[None]:
     except Timeout as error:
         raise OutputError(f"Another process is writing {out}: wait until it ends, or choose another --out.") from error
     except OSError as error:
-        raise OutputError(f"Cannot write {out}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write {out}: {explain(error)}") from error
     try:
         yield
     finally:
@@ -265,24 +287,12 @@ def append_line(path: str | Path, line: str) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
     except OSError as error:
-        raise OutputError(f"Cannot write {path}: {_explain(error)}") from error
+        raise OutputError(f"Cannot write {path}: {explain(error)}") from error
 
 
-def _explain(error: OSError) -> str:
+def explain(error: OSError) -> str:
     """What went wrong and what to do, as the end of a sentence."""
-    reasons = {
-        errno.ENOSPC: "the disk is full; free some space, or write to another disk.",
-        errno.EDQUOT: "the disk quota is used up; free some space, or write to another disk.",
-        errno.EACCES: "permission is denied; choose a folder that you may write to.",
-        errno.EPERM: "permission is denied; choose a folder that you may write to.",
-        errno.EROFS: "that disk is read-only; choose another folder.",
-        errno.ENOENT: "a folder in its path, or in that of its link, is missing; choose another path.",
-        errno.ENOTDIR: "part of its path is a file, not a folder; choose another path.",
-        errno.EEXIST: "part of its path is a file, not a folder; choose another path.",
-        errno.ENAMETOOLONG: "the name is too long; choose a shorter one.",
-        errno.ELOOP: "its links form a circle; choose another path.",
-    }
-    return reasons.get(error.errno or 0, f"{(error.strerror or str(error)).lower()}; choose another path.")
+    return UNUSABLE.get(error.errno or 0, f"{(error.strerror or str(error)).lower()}; choose another path.")
 
 
 def sha256_of(path: str | Path) -> str:

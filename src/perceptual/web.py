@@ -26,7 +26,7 @@ def listen(host: str, port: int, *, further: int = 0) -> socket.socket:
     """A listening socket. port: 0 for any free one. further: number of further ports to try if this one is used.
 
     Raises:
-        ConfigError: no port is free, or the host is not an address of this computer.
+        ConfigError: no port is free or allowed, or the host is not an address of this computer.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for each in range(port, min(port + further, 65_535) + 1) if port else (0,):
@@ -37,7 +37,9 @@ def listen(host: str, port: int, *, further: int = 0) -> socket.socket:
             listening.listen(128)
         except OSError as error:
             listening.close()
-            if isinstance(error, socket.gaierror) or error.errno not in (98, 13, 48, 10048, 10013):
+            if isinstance(error, PermissionError):
+                raise ConfigError(f"This user may not open the port {each}: choose one above 1023.") from error
+            if isinstance(error, socket.gaierror) or error.errno not in (98, 48, 10048):
                 raise ConfigError(f"{host} is not an address of this computer: choose another --host.") from error
         else:
             return listening
@@ -92,6 +94,14 @@ def host_name(host: str) -> str:
     """The name in a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def origin_of(origin: str) -> str:
+    """The host and port of an Origin header; "" if it is no address."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

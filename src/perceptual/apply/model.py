@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
@@ -147,7 +147,7 @@ class Model(Generic[Options]):
         fresh = self.device.type != "cpu"  # on a CPU the result may be the image itself
         computed = pixels.float() if pixels.is_floating_point() else pixels  # the networks are in float32
         for pictures in torch.split(computed, self.together(pixels, chosen)):
-            for step in self.picture(pictures, chosen):
+            for step in _blaming(self.picture(pictures, chosen), pictures):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
                 if step.result is None:
@@ -239,3 +239,13 @@ class Model(Generic[Options]):
             made: Tensor = self.network(x, *style)
         bounds = made.aminmax()  # one pass; `isfinite().all()` takes five
         return made.clamp_(0, 1), *bounds
+
+
+def _blaming(steps: Iterator[Step], pictures: Tensor) -> Iterator[Step]:
+    """The steps of a network. If its result is not finite, the error says whether the pictures were finite."""
+    try:
+        yield from steps
+    except CheckpointError as error:
+        if pictures.is_floating_point() and not pictures.isfinite().all():
+            raise ImageError("The image has values that are not numbers (NaN): replace them first.") from error
+        raise

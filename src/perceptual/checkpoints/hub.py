@@ -155,10 +155,10 @@ def explained(place: Place, kind: type[CheckpointError] | type[OutputError]) -> 
     except PerceptualError:
         raise
     except (errors.HFValidationError, OSError, unreachable, ValueError) as error:
-        raise kind(_sentence(error, place)) from error
+        raise kind(_sentence(error, place, kind)) from error
 
 
-def _sentence(error: Exception, place: Place) -> str:
+def _sentence(error: Exception, place: Place, kind: type[Exception]) -> str:
     """What went wrong and what to do."""
     from huggingface_hub import constants, errors
 
@@ -176,6 +176,8 @@ def _sentence(error: Exception, place: Place) -> str:
         return f"There is no repository {repo} that you can see: check the name, or log in with `hf auth login`."
     if status is not None:
         return f"The hub answered with an error (HTTP {status}) for {repo}: try again later."
+    if isinstance(error, errors.OfflineModeIsEnabled) and kind is OutputError:
+        return "HF_HUB_OFFLINE is set, so nothing can be uploaded: unset it."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)) and constants.HF_HUB_OFFLINE:
         return f"{repo} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or give a file."
     if isinstance(error, errors.LocalEntryNotFoundError):

@@ -103,7 +103,8 @@ def push(path: str | Path, repo: str, *, private: bool = False, message: str = "
 
     Raises:
         ConfigError: huggingface_hub is not installed. CheckpointError: the file is not a network of perceptual.
-        OutputError: there is no token, the hub cannot be reached, or it refuses.
+        OutputError: there is no token, the hub cannot be reached, it refuses, or the repository exists and is public
+            although `private` is set.
     """
     card, hub = read_card(path), library()
     network, _ = checkpoint_file.load(path)
@@ -124,6 +125,8 @@ def push_folder(hub: ModuleType, folder: Path, place: Place, *, private: bool, m
         if hub.get_token() is None:
             raise OutputError("There is no token for the hub: log in with `hf auth login`, or set HF_TOKEN.")
         api = hub.HfApi(library_name="perceptual")
+        if private and api.repo_exists(place.repo) and not api.repo_info(place.repo).private:
+            raise OutputError(f"{place.repo} is public: make it private on its page, or leave --private out.")
         api.create_repo(place.repo, private=private or None, exist_ok=True)
         files = [
             hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name))

@@ -117,6 +117,8 @@ def _advice(name: str, task: str) -> str:
             return f"that is the name of a network for `{command}`"
     if os.path.isdir(os.path.expanduser(name)):
         return "that is a folder; give a trained network in it"
+    if os.path.isfile(os.path.expanduser(index := f"{name}.index")):
+        return f"for that checkpoint of TensorFlow give {index}"
     if os.sep in name or re.fullmatch(r"\.[A-Za-z]\w*", Path(name).suffix):
         return "there is no file of that name; check the folder and the spelling"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,17 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, damaged, or not a state file.
     """
-    text = metadata(path).get(STATE_KEY)
+    try:
+        text = metadata(path).get(STATE_KEY)
+        info = json.loads("{}" if text is None else text)
+        tensors = read(path)
+    except (CheckpointError, ValueError, RecursionError) as error:
+        known = isinstance(error, CheckpointError) and Path(path).suffix != ".state"  # another kind of file
+        if known or not os.path.isfile(path) or isinstance(error.__cause__, PermissionError):
+            raise
+        raise CheckpointError(f"{path} is damaged: delete it and train again.") from error
     if text is None:
         raise CheckpointError(f"{path} is not the state of a training run: --resume needs the file that training left.")
-    try:
-        info = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged: delete it and train again.") from error
     if not isinstance(info, dict):
         raise CheckpointError(f"{path} is damaged: delete it and train again.")
-    return read(path), info
+    return tensors, info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -20,17 +21,26 @@ FOREIGN = _READ | frozenset(_UNREAD.split())
 """File endings of networks that other programs write."""
 
 
+_PART = re.compile(r"(.+)\.(?:meta|data-\d+-of-\d+)")
+
+
+def ending_of(path: str | Path) -> str:
+    """The ending of a file in lower case. TensorFlow adds the step to it: that of model.ckpt-40000 is .ckpt."""
+    return re.sub(r"(?<=^\.ckpt)-\d+$", "", Path(path).suffix.lower())
+
+
 def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and text metadata. The metadata is sorted, so equal contents give equal bytes.
 
     Raises:
         OutputError: the file cannot be written. An existing file with this name is not changed.
     """
+    metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
     data = safetensors.torch.save(state, metadata)
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes the metadata in random order
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     text += b" " * (-len(text) % 8)
     with write_beside(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
@@ -48,8 +58,14 @@ def metadata(path: str | Path) -> dict[str, str]:
     try:
         with safetensors.safe_open(str(path), "pt") as file:
             return file.metadata() or {}
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: permission is denied; change its permissions.") from error
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"{path} has a name that is not UTF-8: rename it and its folders.") from error
     except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
-        suffix = Path(path).suffix.lower()
+        suffix = ending_of(path)
+        if part := _PART.fullmatch(Path(path).name):
+            raise CheckpointError(f"{path} is one part of a checkpoint of TensorFlow: give {part[1]}.index.") from error
         if suffix in FOREIGN - _READ:
             raise CheckpointError(
                 f"{path} is a network in a format that perceptual cannot read ({suffix}): give the .safetensors file "
@@ -58,7 +74,7 @@ def metadata(path: str | Path) -> dict[str, str]:
         if suffix in FOREIGN:
             raise CheckpointError(
                 f"{path} is a checkpoint of another program and has no card: use it with `perceptual stylize` or "
-                "`upscale`, or turn it into a style file by `perceptual convert`."
+                "`upscale`, or turn a style network into a style file by `perceptual convert`."
             ) from error
         raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
 

@@ -49,6 +49,7 @@ try:  # Ctrl-C while these modules load prints one line, not a traceback
     from perceptual.cli.weights import fetch, weights
     from perceptual.config import to_dict
     from perceptual.errors import PerceptualError
+    from perceptual.files import UNUSABLE, explain
     from perceptual.memory import keep_memory
 except KeyboardInterrupt:
     sys.stderr.write("perceptual: stopped.\n")
@@ -166,11 +167,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments: words after `perceptual`; those of the process if None. A PerceptualError is printed on stderr as one
     sentence. Other exceptions are bugs and are raised. With --json, the results are printed as one JSON document.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = [_with_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     be_quiet("--quiet" in words)
     results.begin(wanted="--json" in words and not {"-h", "--help", "--help-all"} & set(words))
     code = _guarded(lambda: _run([word for word in words if word not in ("--quiet", "--json")]))
     return _guarded(lambda: show_document(code))
+
+
+def _with_home(word: str) -> str:
+    """The word with the user's folder for a leading ~, also in --out=~/file, which a shell leaves as it is."""
+    flag, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{sign}{os.path.expanduser(value)}" if value.startswith("~") else word
 
 
 def _guarded(work: Callable[[], int]) -> int:
@@ -193,6 +200,11 @@ def _guarded(work: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of the output has ended, as in `perceptual styles | head -1`
         drop_stdout()
     except OSError as error:
+        if error.filename is not None and error.errno in UNUSABLE:
+            denied = "permission is denied; change its permissions, or choose another path."
+            reason = denied if isinstance(error, PermissionError) else explain(error)
+            fail(f"Cannot use {os.fsdecode(error.filename)}: {reason}")
+            return FAILED
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
             raise
         drop_stdout()  # an OSError without a file name comes from printing

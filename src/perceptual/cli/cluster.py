@@ -92,6 +92,11 @@ def _follow(work: Results, report: _Report, stopping: list[int]) -> None:
             break
 
 
+def only_first(source: object, count: int) -> str:
+    """The sentence about a file of several pictures."""
+    return f"{source} holds {count} pictures: only the first is used; `perceptual video` does all."
+
+
 class _Report:
     """Prints what became of each file, and at the end how many there were and which failed."""
 
@@ -112,6 +117,8 @@ class _Report:
             self.skipped += 1
         else:
             self.written += 1
+            if result.frames > 1 and not result.facts:
+                say(only_first(result.source, result.frames))
             tell(result.target)
         if result.warning:
             self.failures.append(result.warning)

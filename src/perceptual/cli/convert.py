@@ -13,7 +13,7 @@ import tyro
 from perceptual.cli.help import parse
 from perceptual.cli.terminal import tell
 from perceptual.errors import ConfigError, OutputError
-from perceptual.files import check_no_input
+from perceptual.files import check_no_input, exists
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,13 @@ def convert(arguments: Sequence[str]) -> int:
     """perceptual convert: read a network of another program and write it as a style file. Returns the exit code."""
     config = parse(_Convert, arguments, "convert")
     source = Path(os.path.expanduser(config.input))
+    if not source.name:
+        raise ConfigError("Name the file of the network to convert, such as candy.pth.")
     out = Path(os.path.expanduser(config.out or source.with_suffix(".safetensors")))
     if out.suffix.lower() != ".safetensors":
         raise OutputError(f"{out} does not end in .safetensors: give -o such a name.")
     check_no_input(out, [source])
-    if out.exists() and not config.overwrite:
+    if exists(out) and not config.overwrite:
         raise OutputError(f"{out} exists: add --overwrite, or choose another -o.")
     from perceptual.checkpoints import find_network, is_foreign, load, save
 

@@ -68,8 +68,10 @@ def export(arguments: Sequence[str]) -> int:
 def _page(network: str, folder: Path, given: Path | None) -> int:
     """Write a page, after a download of ONNX Runtime Web if it is not on this computer."""
     from perceptual.export import export_page, find, runtime
+    from perceptual.files import check_folder
 
-    find(network)  # a wrong name is found before the download
+    find(network)  # a wrong name or folder is found before the download
+    check_folder(folder)
     if given is None and runtime.at_hand() is None:
         say(f"The page needs {runtime.PACKAGE.file} (33 MB). It is downloaded once, from {runtime.PACKAGE.url}.")
         for _ in with_bar(runtime.fetch(), "downloading onnxruntime-web"):
@@ -92,9 +94,9 @@ def _target(config: _Export) -> Path:
         return config.out
     from perceptual.checkpoints import is_hub_name, parse_hub_name
 
-    if is_hub_name(config.network):
+    if is_hub_name(config.network) and "," not in config.network:
         place = parse_hub_name(config.network)
-        return Path(Path(place.file or place.repo).stem + ".onnx")
+        return Path(Path(place.file or place.repo).name.removesuffix(".safetensors") + ".onnx")
     if re.search(r"[:,]", config.network) and not os.path.isfile(config.network):
         raise WrongCommandLine("A blend of styles has no name of its own: give --out, such as --out blend.onnx.")
     return Path(Path(config.network).stem + ".onnx")

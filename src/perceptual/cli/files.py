@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from perceptual.cli import results
-from perceptual.cli.cluster import entry_of, is_far, run_far
+from perceptual.cli.cluster import entry_of, is_far, only_first, run_far
 from perceptual.cli.help import WrongCommandLine
 from perceptual.cli.terminal import FAILED, complain, say, tell
 from perceptual.config import SaveConfig
@@ -142,7 +142,7 @@ def _report(outcomes: Iterable[Outcome], total: int, files: Files) -> int:
         else:
             written, skipped = written + (not outcome.skipped), skipped + outcome.skipped
             if (count := outcome.frames) > 1:
-                say(f"{source} holds {count} pictures: only the first is used; `perceptual video` does all.")
+                say(only_first(source, count))
             if not is_stdout(files):
                 tell(f"{outcome.target}" + (" (exists, skipped)" if outcome.skipped else ""))
     say(f"{written} written, {skipped} skipped, {len(failures)} failed in {time.monotonic() - began:.1f} s.")

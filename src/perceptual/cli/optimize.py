@@ -102,7 +102,9 @@ def optimize_style(arguments: Sequence[str]) -> int:
     from perceptual.losses.language import check_alone
 
     if config.loss.loss:
-        check_alone(lambda setting: getattr(config.loss, setting) != getattr(BASELINE_LOSS, setting))
+        typed = {word.partition("=")[0] for word in arguments}
+        with words():
+            check_alone(lambda setting: f"--{setting.replace('_', '-')}" in typed)
     photograph, painting = images.read(config.content), images.read(config.style).pixels
     paths = _check(config, layers_of(objective_of(config.loss)), (config.content, config.style))
     run = optimize.optimize_style(photograph.pixels, painting, loss=config.loss, config=config, paths=paths)

@@ -26,7 +26,7 @@ def read(path: str | Path, task: str, known: Any) -> dict[str, Any]:
         ConfigError: no file, no TOML, a file of another task, or an unknown setting.
     """
     try:
-        values = tomllib.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
+        values = tomllib.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0].rstrip(".").lower()
         raise ConfigError(f"--config {path} cannot be read ({reason}): give a TOML file of a run.") from error

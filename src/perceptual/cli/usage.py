@@ -42,13 +42,18 @@ def sentence(printed: str, flags: Sequence[Flag], arguments: Sequence[str]) -> s
     return text
 
 
+NAMES = {"--from", "--search", "--recipe", "--style", "--network"}
+"""Flags with a name or a path as their value. An empty one has no meaning."""
+
+
 def empty_path(flags: Sequence[Flag], arguments: Sequence[str]) -> str | None:
-    """One sentence if a path is empty, as in `-o "$UNSET"`: it would mean the current folder. Else None."""
-    paths = {word for flag in flags if flag.kind == "path" for word in flag.words}
+    """One sentence if a path or a name is empty, as in `-o "$UNSET"`: it would mean the current folder, or be ignored.
+    Else None."""
+    paths = {word for flag in flags if flag.kind == "path" for word in flag.words} | NAMES
     for word, following in itertools.zip_longest(arguments, arguments[1:]):
         name, equals, value = word.partition("=")
         if _plain(name) in paths and (following == "" if not equals else not value):
-            return f"The path of {name} is empty: give a name."
+            return f"The value of {name} is empty: give a name."
     return None
 
 

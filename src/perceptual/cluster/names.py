@@ -24,7 +24,7 @@ def as_url(name: str | Path) -> str | None:
     A Path shortens s3://bucket to s3:/bucket; such a name is a URL too, unless there is a file of that name.
 
     Raises:
-        ConfigError: a URL of an unknown kind.
+        ConfigError: a URL of an unknown kind, or without a bucket.
     """
     found = _URL.fullmatch(str(name))
     if found is None or os.path.lexists(name):
@@ -32,6 +32,8 @@ def as_url(name: str | Path) -> str | None:
     scheme, rest = found[1].lower(), found[2]
     if scheme == "file":
         return None
+    if scheme != "memory" and not rest.strip("/"):
+        raise ConfigError(f"{name} names no bucket: write {scheme}://bucket/folder.")
     if scheme not in SCHEMES:
         raise ConfigError(f"{scheme}:// is not supported: give a path, or a URL that begins with s3://.")
     return f"{scheme}://{rest}"

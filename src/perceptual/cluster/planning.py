@@ -62,7 +62,8 @@ def plan(inputs: Sequence[str], out: str | None, naming: Naming, *, overwrite: b
         ending, else a folder, which gets the same subfolders as the inputs. overwrite: make outputs again that exist.
 
     Raises:
-        ImageError: an input matches no file. OutputError: no `out`, or an output would replace an input.
+        ImageError: an input matches no file. OutputError: no `out`, it names one file for several inputs, or an output
+            would replace an input.
     """
     if out is None:
         raise OutputError("There is no place for the results: give a folder or an s3:// URL with -o.")
@@ -74,8 +75,9 @@ def plan(inputs: Sequence[str], out: str | None, naming: Naming, *, overwrite: b
             raise OutputError(f"-o names the file {out}: leave --suffix and --format out, or give a folder to -o.")
         if naming.outputs is None:
             images.check_ending(Path(base))
-        pairs = [(next(iter(found)), base)]
+        pairs, overwrite = [(next(iter(found)), base)], True  # a file that -o names is always replaced
     else:
+        _check_is_folder(base, out, len(found))
         base = base.rstrip("/")
         known = {entry for entry in map(_whole, inputs) if entry in found}
         pairs = [
@@ -115,6 +117,15 @@ def _existing(targets: Sequence[str], base: str) -> set[str]:
     if len(targets) <= FEW:
         return {target for target in targets if is_there(target)}
     return {f"{base}/{name}" for name in list_below(base)}.intersection(targets)
+
+
+def _check_is_folder(base: str, out: str, count: int) -> None:
+    """Raise an OutputError if `out` names a picture, or is a file here, and so is no folder for several outputs."""
+    named = _is_name_of_file(base) and PurePosixPath(base).suffix.lower() in images.WRITABLE_SUFFIXES
+    if named and not out.endswith("/"):
+        raise OutputError(f"{count} images cannot be written to one file, {out}: give a folder to write to.")
+    if not as_url(base) and os.path.isfile(base):
+        raise OutputError(f"{out} is a file: give a folder to write to.")
 
 
 def _is_name_of_file(base: str) -> bool:

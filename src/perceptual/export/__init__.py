@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from perceptual.export.graph import Graph, Input, find, to_onnx
-from perceptual.export.parity import LEAST, Parity, check, compare, seconds
+from perceptual.export.parity import LEAST, Parity, check, check_finite, compare, seconds
 from perceptual.export.precision import calibration_pictures, to_float16, to_int8
 from perceptual.export.web import export_page
 from perceptual.files import write_beside
@@ -67,8 +67,8 @@ def export_onnx(
     Raises:
         ConfigError: a package is missing. CheckpointError: there is no such network. ImageError: a photo for int8
             cannot be read.
-        OutputError: the file cannot be written, or a float32 file differs from PyTorch by a PSNR below 60
-            dB.
+        OutputError: the file cannot be written, a float32 file differs from PyTorch by a PSNR below 60 dB, or the
+            network overflows in the precision.
     """
     source = find(name)
     photos = calibration_pictures(calibrate) if precision == "int8" else []
@@ -81,6 +81,7 @@ def export_onnx(
         if precision != "float32":
             made, kept = (to_float16(model), kept) if precision == "float16" else to_int8(model, graph, photos)
             parities = compare(graph, made)
+            check_finite(name, parities, precision)
             one, other = seconds(graph, exact, made)
             slower = other / one
         temporary.write_bytes(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -62,21 +63,24 @@ def find(name: str) -> Source:
     """Load what `name` says: a shipped style, blend, network or upscaler, or a trained file.
 
     Raises:
-        CheckpointError: there is no such network, or its file is damaged.
+        CheckpointError: there is no such network, or its file is damaged or of another program.
     """
-    path = Path(name).expanduser()
+    path = checkpoints.find_network(name, task="style") if checkpoints.is_hub_name(name) else Path(name).expanduser()
+    if os.path.isfile(path) and checkpoints.is_foreign(path):
+        raise CheckpointError(f"{path} is a network of another program: turn a style network into a style file by "
+                              "`perceptual convert` first; one that enlarges cannot be exported.")  # fmt: skip
     upscalers = shipped.networks("upscale")
-    if name in upscalers or (path.is_file() and checkpoints.read_card(path).task != "style"):
+    if name in upscalers or (os.path.isfile(path) and checkpoints.read_card(path).task != "style"):
         task = "upscale" if name in upscalers else checkpoints.read_card(path).task
         if task == "upscale":
-            return Source(name, Upscaler.load(name, device="cpu"), {})
+            return Source(name, Upscaler.load(name if name in upscalers else path, device="cpu"), {})
         return Source(name, Model(*checkpoints.load(path, task=task), device="cpu", copy=False), {})
     known = [*shipped.gallery(), *shipped.networks("style"), *upscalers]
     if ":" not in name and "," not in name and not path.suffix and not checkpoints.written_as(name, known):
         hint = checkpoints.guess(name, known)
         raise CheckpointError(f"There is no network {name!r}{hint}: give a trained file, or one of {', '.join(known)}.")
     model = Stylizer.load(name, device="cpu")
-    whole = model.network.styles > 1 and (name in shipped.networks("style") or path.is_file())
+    whole = model.network.styles > 1 and (name in shipped.networks("style") or os.path.isfile(path))
     return Source(name, model, None if whole else model.blend)
 
 

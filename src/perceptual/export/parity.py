@@ -32,8 +32,9 @@ ROUNDS = 5
 class Parity:
     """How far a file is from PyTorch for one picture.
 
-    size: height and width in pixels. decibels: PSNR for a range of 0 to 1, infinite if the results are equal. levels:
-    the largest difference of a value, in levels of 0..255.
+    size: height and width in pixels. decibels: PSNR for a range of 0 to 1; infinite if the results are equal, and minus
+    infinity if the shape is wrong or values are not finite. levels: the largest difference of a value, in levels of
+    0..255.
     """
 
     size: tuple[int, int]
@@ -42,6 +43,8 @@ class Parity:
 
     def __str__(self) -> str:
         height, width = self.size
+        if self.decibels == -math.inf:
+            return f"{width} x {height} px: wrong shape, or values that are not numbers"
         near = "equal" if math.isinf(self.decibels) else f"{self.decibels:.1f} dB"
         return f"{width} x {height} px: {near}, at most {self.levels:.2g} levels of 255"
 
@@ -113,6 +116,16 @@ def seconds(graph: Graph, *models: bytes) -> list[float]:
             each.run(None, inputs)
             times.append(time.perf_counter() - began)
     return [statistics.median(times[1:]) for times in taken]
+
+
+def check_finite(name: str, parities: Sequence[Parity], precision: str) -> None:
+    """Refuse a smaller file whose results are not numbers.
+
+    Raises:
+        OutputError: the network overflows in this precision.
+    """
+    if any(parity.decibels == -math.inf for parity in parities):
+        raise OutputError(f"{name} overflows in {precision}, so no file was written: choose --precision float32.")
 
 
 def check(name: str, parities: Sequence[Parity]) -> None:

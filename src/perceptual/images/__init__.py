@@ -5,14 +5,12 @@ stay uint8, from 0 to 255.
 """
 
 from perceptual.images.bytes import Header, as_bytes, as_jpeg, header_of, read_bytes, through_jpeg
+from perceptual.images.codecs import WRITABLE_SUFFIXES, check_ending, check_size
 from perceptual.images.header import size_of
 from perceptual.images.picture import (
     MAX_PIXELS,
-    WRITABLE_SUFFIXES,
     Picture,
     alpha_of,
-    check_ending,
-    check_size,
     from_any,
     is_grey,
     like,

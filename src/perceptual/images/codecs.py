@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from perceptual.errors import ImageError
+from perceptual.errors import ImageError, OutputError
 from perceptual.functional import Array
-from perceptual.images.damage import DAMAGE, HEADER_DAMAGE
+from perceptual.images.damage import DAMAGE, HEADER_DAMAGE, decoding
 from perceptual.images.deep import as_stored, deep_colour, deep_grey, encode_png16, encode_tiff
 from perceptual.images.profiles import convert, is_srgb, to_srgb, transform_of
 from perceptual.images.xmp import ITXT, xmp_of
@@ -67,6 +67,7 @@ WRITABLE = {
     ".tiff": _TIFF,
     ".bmp": Format("BMP", alpha=False, icc=False),
 }
+WRITABLE_SUFFIXES = frozenset(WRITABLE)
 # No EPS: Pillow would run Ghostscript.
 _READABLE = "JPEG PNG WEBP TIFF GIF BMP DIB PPM AVIF HEIF JPEG2000 ICO QOI PSD PCX TGA"
 _PICTURE_BRANDS = (b"hei", b"hev", b"mif", b"msf", b"avi")  # of HEIC and AVIF: such files are built like MP4
@@ -232,6 +233,28 @@ def check_sides(kind: Format, height: int, width: int) -> None:
     """
     if max(height, width) > kind.longest_side:
         raise ImageError(f"{kind.name} allows at most {kind.longest_side} pixels a side, not {width} x {height}.")
+
+
+def check_size(path: str | Path, height: int, width: int) -> None:
+    """Check before the work that the format of `path` allows an image of this size, in pixels.
+
+    Raises:
+        ImageError: a side is longer than the format allows.
+    """
+    kind = WRITABLE.get(Path(path).suffix.lower())
+    if kind is not None:
+        with decoding(f"{path} cannot be written:"):
+            check_sides(kind, height, width)
+
+
+def check_ending(path: Path) -> None:
+    """Check before the work that the ending of a file name is that of a format that can be written.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if path.suffix.lower() not in WRITABLE_SUFFIXES:
+        raise OutputError(f"{path} has no ending that can be written: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
 def encode(array: Array, kind: Format, described: Description, *, quality: int) -> bytes:

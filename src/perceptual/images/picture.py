@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from perceptual.devices import free_memory
-from perceptual.errors import ConfigError, ImageError, OutputError
+from perceptual.errors import ConfigError, ImageError
 from perceptual.files import write_beside
 from perceptual.functional import Array, bleed
 from perceptual.images.codecs import WRITABLE, Description, Format, check_sides, encode, identify, layers, opened
@@ -30,7 +30,6 @@ from perceptual.images.damage import DAMAGE, decoding
 Kind = TypeVar("Kind")
 
 MAX_PIXELS = 400_000_000
-WRITABLE_SUFFIXES = frozenset(WRITABLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +142,10 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
         return Image.fromarray(np.ascontiguousarray(array))
 
 
-def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> None:
+def write(path: str | Path, picture: object, *, quality: int = 95) -> None:
     """Write one image, in the format that the ending of `path` names. An existing file is replaced only on success.
 
-    picture: a Picture, or a tensor (1, 3, H, W) or (3, H, W) in [0, 1]. 16 bits stay 16 in PNG and TIFF, and become 8
+    picture: a Picture, a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or what `from_any` takes. 16 bits stay 16 in PNG and TIFF, and become 8
         in other formats. Profile, EXIF data, XMP and alpha are kept if the format has them. JPEG and BMP have no alpha:
         there the image is put on a white background.
     quality: 1 to 100, for JPEG and WebP.
@@ -162,7 +161,7 @@ def write(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> 
         temporary.write_bytes(data)
 
 
-def encoded(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -> bytes:
+def encoded(path: str | Path, picture: object, *, quality: int = 95) -> bytes:
     """What `write` writes to a file with the ending of `path`, as bytes. The arguments and errors are the same."""
     kind = WRITABLE.get(Path(path).suffix.lower())
     if kind is None:
@@ -171,8 +170,8 @@ def encoded(path: str | Path, picture: Picture | Tensor, *, quality: int = 95) -
         raise ConfigError(f"quality is {quality}: give a number from 1 to 100.")
     if isinstance(picture, Tensor):
         picture = Picture(picture if picture.ndim == 4 else picture[None])
-    if not isinstance(picture, Picture):
-        raise ImageError(f"A {type(picture).__name__} cannot be written: give a tensor, such as images.from_any(image).")
+    elif not isinstance(picture, Picture):
+        picture = Picture(from_any(picture))
     try:
         return _encode(picture, kind, quality)
     except (ImageError, *DAMAGE) as error:
@@ -298,28 +297,6 @@ def resize(
 def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
     """(height, width) times `scale`, rounded, and at least 1 pixel each."""
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def check_size(path: str | Path, height: int, width: int) -> None:
-    """Check before the work that the format of `path` allows an image of this size, in pixels.
-
-    Raises:
-        ImageError: a side is longer than the format allows.
-    """
-    kind = WRITABLE.get(Path(path).suffix.lower())
-    if kind is not None:
-        with decoding(f"{path} cannot be written:"):
-            check_sides(kind, height, width)
-
-
-def check_ending(path: Path) -> None:
-    """Check before the work that the ending of a file name is that of a format that can be written.
-
-    Raises:
-        OutputError: it is not.
-    """
-    if path.suffix.lower() not in WRITABLE_SUFFIXES:
-        raise OutputError(f"{path} has no ending that can be written: choose {', '.join(sorted(WRITABLE_SUFFIXES))}.")
 
 
 def _picture(

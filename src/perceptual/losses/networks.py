@@ -123,15 +123,19 @@ class LossNetwork(nn.Module):
         """
         check_image(image)
         wanted = self.layers if layers is None else tuple(layers)
+        self.check_size(image, wanted)
+        x = image.flip(1) if self.reverse else image
+        return self._through_stages(((x * self.scale - self.mean) / self.std).to(self.dtype), wanted)
+
+    def check_size(self, image: Tensor, layers: Sequence[str], scale: int = 1) -> None:
+        """Raise an ImageError if an image, reduced by `scale`, is too small for these layers."""
         height, width = image.shape[-2:]
-        needed = max([1, *[self.smallest.get(layer, 1) for layer in wanted]])
+        needed = scale * max([1, *[self.smallest.get(layer, 1) for layer in layers]])
         if min(height, width) < needed:
             raise ImageError(
                 f"An image of {width} x {height} px is too small for the layers of {self.name}: each side must have at "
                 f"least {needed} px; give a larger image, or choose earlier layers."
             )
-        x = image.flip(1) if self.reverse else image
-        return self._through_stages(((x * self.scale - self.mean) / self.std).to(self.dtype), wanted)
 
     def _through_stages(self, x: Tensor, layers: Sequence[str]) -> Features:
         wanted = set(layers)
@@ -143,6 +147,11 @@ class LossNetwork(nn.Module):
             if name in wanted:
                 features[name] = x
                 wanted.discard(name)
+        if wanted:
+            raise ConfigError(
+                f"The loss network {self.name} was made without the layer {min(wanted)}; it has "
+                f"{', '.join(self.layers)}."
+            )
         return features
 
 
@@ -235,6 +244,10 @@ class LossNetworks(nn.Module):
             network, name = split_layer(full)
             wanted.setdefault(scale, {}).setdefault(network, []).append(name)
         for scale, by_network in wanted.items():
+            if missing := [name for name in by_network if name not in self.networks]:
+                raise ConfigError(f"There is no {missing[0]!r} among these loss networks: {', '.join(self.networks)}.")
+            for network, names in by_network.items():
+                self.networks[network].check_size(image, names, scale)  # type: ignore[operator]
             small, suffix = reduced(image, scale), f"@{scale}" if scale > 1 else ""
             for network, names in by_network.items():
                 found = self.networks[network](small, names)

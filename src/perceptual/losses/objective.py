@@ -148,7 +148,9 @@ class PerceptualLoss(nn.Module):
     def goal(self, target: Tensor) -> Features:
         """The features of a target (N, 3, H, W), RGB [0, 1], that the terms need. Keep them to reuse one target."""
         self._check(target, "target", PICTURES)
-        return self.features(target.detach(), self.target_layers)
+        with torch.inference_mode(False), torch.no_grad():  # training cannot use tensors of the inference mode
+            target = target.clone() if target.is_inference() else target.detach()
+            return self.features(target, self.target_layers)
 
     def forward(
         self,
@@ -178,6 +180,9 @@ class PerceptualLoss(nn.Module):
         check_style(style, len(output), max([len(term.reference) for _, term in self.named_terms()]))
         goal = self._goal_for(output, target)
         seen = {**self.features(output, self.layers), **(beside or {})}
+        for layer in goal if isinstance(target, dict) else ():
+            if layer in seen and seen[layer].shape[-2:] != goal[layer].shape[-2:]:
+                raise ConfigError("The target was made from an image of another size: make it anew by `goal`.")
         values: dict[str, Tensor] = {}
         total = output.new_zeros((), dtype=torch.float32)
         for name, term in self.named_terms():

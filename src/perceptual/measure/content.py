@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -26,24 +27,28 @@ def content_distances(
 
     The distance is the feature reconstruction loss (paper, eq. 2) in the smallest loss network with weights on this
     computer. It is divided by the loss of the photo turned by 180 degrees, so 0 is the photo itself and 1 is as far as
-    the turned photo. Without weights, the distance is 1 - SSIM of luma. Nothing is downloaded.
+    the turned photo. Without weights, and for images too small for the layer, the distance is 1 - SSIM of luma. Nothing
+    is downloaded.
 
     photograph, paintings: (1, 3, H, W) in [0, 1], all of the same size. paths: weight files by name of the loss
         network.
 
     Raises:
-        ImageError: the images are smaller than 11 x 11 px, or too small for the layer of the loss network.
+        ImageError: the images are smaller than 11 x 11 px and SSIM is needed.
         WeightsError: a file in `paths` is missing, damaged, or has not the layer.
     """
     loss, layer = _loss(paths or {})
-    if loss is None:
+    goal = None
+    if loss is not None:
+        with suppress(ImageError):  # too small for the layer
+            goal = loss.goal(photograph)
+    if loss is None or goal is None:
         height, width = photograph.shape[-2:]
         if min(height, width) < 11:  # the window of SSIM
             raise ImageError(f"Styles cannot be compared on {width} x {height} px: each side must have at least 11 px.")
         found = {name: 1 - ssim(painting, photograph) for name, painting in paintings.items()}
         measure = "1 - SSIM of luma"
     else:
-        goal = loss.goal(photograph)
         turned = float(loss(photograph.flip(2, 3), goal)["content"]) or 1.0
         found = {name: float(loss(painting, goal)["content"]) / turned for name, painting in paintings.items()}
         measure = f"content distance at {layer}"

@@ -8,7 +8,7 @@ values of several images are averaged.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -150,9 +150,9 @@ def temporal_error(
 
     Raises:
         ImageError: an argument is not an image or is a batch of several images, the sizes differ, there are fewer than
-            two frames, or no pixel is visible in two frames.
+            two frames, or no pixel is visible in two frames; or the motion has another shape or length.
     """
-    flow, given = Flow(), None if motion is None else _known(motion)
+    flow, given = Flow(), None if motion is None else iter(motion)
     before: Tensor | None = None
     errors = []
     for count, (frame, painting) in enumerate(itertools.zip_longest(frames, paintings), 1):
@@ -160,17 +160,17 @@ def temporal_error(
             raise ImageError("The numbers of frames and paintings differ: give one painting for each frame.")
         pixels, painted = (_frame_levels(image, count) for image in (frame, painting))
         _check_sizes(pixels, painted)
-        found = flow(pixels) if given is None else next(given)
+        found = flow(pixels) if given is None else _known(next(given, None), pixels) if count > 1 else None
         if found is not None and before is not None:
             places, trust = found
             _check_sizes(painted, before)
-            if places.shape != (*painted.shape[-2:], 2):
-                raise ImageError(f"The motion has the shape {places.shape}: give (H, W, 2) for frames of H x W px.")
             seen = torch.from_numpy(trust > 0.99)
             difference = (painted.float() - carry(before, places).float())[0, :, seen]
             if difference.numel():
                 errors.append(float(difference.square().mean().sqrt()))
         before = painted
+    if given is not None and next(given, None) is not None:
+        raise ImageError("There are more motions than frames: give one for every frame except the first.")
     if not errors:
         raise ImageError("No pixel is visible in two frames: give at least two frames of one video, of one size.")
     return sum(errors) / len(errors)
@@ -184,13 +184,14 @@ def _frame_levels(image: object, count: int) -> Tensor:
     return pixels
 
 
-def _known(motion: Iterable[Tensor]) -> Iterator[tuple[Array, Array] | None]:
-    """The results that `Flow` would give for a video of known motion."""
-    yield None
-    for places in motion:
-        array = places.float().cpu().numpy()
-        yield array, visible(array)
-    raise ImageError("There are more frames than motions: give one motion for every frame except the first.")
+def _known(motion: Tensor | None, frame: Tensor) -> tuple[Array, Array]:
+    """The result that `Flow` would give for a frame of known motion."""
+    if motion is None:
+        raise ImageError("There are more frames than motions: give one motion for every frame except the first.")
+    array = torch.as_tensor(motion).float().cpu().numpy()
+    if array.shape != (*frame.shape[-2:], 2):
+        raise ImageError(f"The motion has the shape {array.shape}: give (H, W, 2) for frames of H x W px.")
+    return array, visible(array)
 
 
 def _levels(output: object, target: object, *, border: int, color: Color) -> tuple[Tensor, Tensor]:

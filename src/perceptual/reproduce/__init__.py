@@ -7,9 +7,11 @@ it; and `run(lab)`, a generator of Steps that returns a Report.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from perceptual.checkpoints import gallery, written_as
 from perceptual.config import ReproduceConfig
 from perceptual.errors import ConfigError
 from perceptual.events import Step
@@ -79,6 +81,7 @@ def reproduce(
     experiment = find_experiment(name)
     check_out(name, Path(out), overwrite=overwrite)
     config = config or ReproduceConfig()
+    config = replace(config, styles=tuple(written_as(style, gallery()) or style for style in config.styles))
     changed = non_default_settings(config)
     if unused := [each for each in experiment.IGNORED if changed.get(each)]:
         raise ConfigError(f"--{unused[0]} has no effect on {name}: leave it out.")

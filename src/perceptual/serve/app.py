@@ -129,6 +129,7 @@ def application(service: Service) -> App:
         summary="Paints photos and enlarges pictures.",
         docs_url=None,  # these pages load scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # an unknown path is an error, with JSON as its body
     )
     _add_pictures(app, service)
     _add_lists(app, service)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
 from perceptual.serve.body import drain, too_large
 from perceptual.serve.metrics import Metrics
 from perceptual.serve.refusals import Refused
-from perceptual.web import LOCAL, App, Message, Receive, Scope, Send, headers_of, host_name, same_token
+from perceptual.web import LOCAL, App, Message, Receive, Scope, Send, headers_of, host_name, origin_of, same_token
 
 OPEN = "/health"
 """Paths that begin with this need no token."""
@@ -74,7 +73,7 @@ class Guard:
             if host_name(own) not in LOCAL:
                 return Refused(403, "site", "This name is not an address of this service: use 127.0.0.1.")
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != own:
+            if origin is not None and origin_of(origin) != own:
                 return Refused(403, "site", "Requests from other sites are refused.")
         if self.token is not None and not path.startswith(OPEN):
             kind, _, given = headers.get("authorization", "").partition(" ")

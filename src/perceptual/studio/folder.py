@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from perceptual import images
+from perceptual.checkpoints import gallery
 from perceptual.errors import ConfigError, OutputError
 from perceptual.files import check_folder, write_beside
 
@@ -106,14 +107,16 @@ class Folder:
         """Rename a style of the user and all its files. Returns the new name.
 
         Raises:
-            ConfigError: there is no such style, or the new name is used already.
+            ConfigError: there is no such style, or the new name is empty or used already.
         """
         source, target = self.style(old), self.style(new)
         if not source.is_file():
             raise ConfigError(f"There is no own style {old!r}: choose one from the list.")
+        if not new.strip():
+            raise ConfigError("Write the new name first.")
         if target == source:
             return target.stem
-        if any(
+        if target.stem in gallery() or any(
             os.path.lexists(target.with_name(target.stem + each.name[len(source.stem) :])) for each in self._files(old)
         ):
             raise ConfigError(f"There is a style {target.stem!r} already: choose another name.")

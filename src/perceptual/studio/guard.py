@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from perceptual.web import (
     LOCAL,
@@ -15,6 +15,7 @@ from perceptual.web import (
     Send,
     headers_of,
     host_name,
+    origin_of,
     same_token,
     with_headers,
 )
@@ -77,7 +78,7 @@ class Guard:
         if not self._is_own(host):
             return 403, "This name is not an address of this page: open the address that the command printed."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers["host"]:
+        if origin is not None and origin_of(origin) != headers["host"]:
             return 403, "Requests from other sites are refused."
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return 403, "Requests from other sites are refused."

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from perceptual import images
+from perceptual import checkpoints, images
 from perceptual.checkpoints import Card
 from perceptual.config import Range, StudioConfig, check, from_dict, weight_paths
 from perceptual.errors import ConfigError, OutputError
@@ -146,9 +146,9 @@ def choice_of(out: Path) -> Choice:
 
 
 def _free(folder: Folder, name: str) -> Path:
-    """The file of a new style: NAME, or NAME_2 and so on if the name is used already."""
+    """The file of a new style: NAME, or NAME_2 and so on if the name is used already, also by a shipped style."""
     first = folder.style(name).stem
-    taken, count = {path.name.partition(".")[0] for path in folder.styles.iterdir()}, 1
+    taken, count = {*checkpoints.gallery(), *(path.name.partition(".")[0] for path in folder.styles.iterdir())}, 1
     while (stem := first if count == 1 else f"{first}_{count}") in taken:
         count += 1
     return folder.style(stem)

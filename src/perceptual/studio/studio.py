@@ -37,8 +37,8 @@ class Studio:
         """Make the studio for these settings.
 
         Raises:
-            ConfigError, WeightsError: a part of `config.weights` has no "=", an unknown name, or a missing file, or this
-                computer has no such device.
+            ConfigError, WeightsError: a part of `config.weights` has no "=", an unknown name, or a missing file; or
+                this computer has no such device.
             OutputError: the folder cannot be written to.
         """
         for name, path in weight_paths(config.weights).items():

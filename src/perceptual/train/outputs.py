@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from perceptual import images
-from perceptual.errors import TrainingError
+from perceptual.errors import OutputError, TrainingError
 from perceptual.events import Step
-from perceptual.files import check_new, exists
+from perceptual.files import check_new, exists, explain
 
 
 def side_path(out: str | Path, suffix: str) -> Path:
@@ -49,3 +51,19 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     if exists(out) and resume and not begun:
         raise TrainingError(f"{out} is finished, so there is nothing to resume: leave --resume out.")
     check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
+
+
+def start_tensorboard(accelerator: Any, folder: Path, *, new: bool) -> None:
+    """Start the log for TensorBoard, if `accelerator` has one. new: delete the log of an earlier run first.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    if not accelerator.log_with:
+        return
+    try:
+        if new and accelerator.is_main_process and exists(folder):
+            shutil.rmtree(folder)
+        accelerator.init_trackers("")
+    except OSError as error:
+        raise OutputError(f"Cannot write {folder}: {explain(error)}") from error

@@ -36,8 +36,8 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
     """Parse the text of --search: "tv_weight=1e-6,1e-5" -> ("tv_weight", (1e-6, 1e-5)).
 
     Raises:
-        ConfigError: the name is not in WEIGHTS, there are fewer than two values, a value is given twice, or a value is
-            not a number from 0 to 1e12.
+        ConfigError: the name is not in WEIGHTS, there are fewer than two values, a value is given twice (also
+            when six digits are the same, as in the names of the files), or is not a number from 0 to 1e12.
     """
     name, _, numbers = text.partition("=")
     name = name.strip().replace("-", "_")
@@ -45,11 +45,11 @@ def parse_search(text: str) -> tuple[str, tuple[float, ...]]:
         values = tuple(float(number) for number in numbers.split(","))
     except ValueError:
         values = ()
-    good = len(set(values)) == len(values) > 1 and all(0 <= value <= 1e12 for value in values)
+    good = len({f"{value:g}" for value in values}) == len(values) > 1 and all(0 <= value <= 1e12 for value in values)
     if name not in WEIGHTS or not good:
         raise ConfigError(
-            f"--search is {shown(text)}: give one of {', '.join(WEIGHTS)} and two or more numbers from 0 to 1e+12, "
-            "such as tv_weight=1e-6,1e-5,1e-4."
+            f"--search is {shown(text)}: give one of {', '.join(WEIGHTS)} and two or more different numbers from 0 to "
+            "1e+12, such as tv_weight=1e-6,1e-5,1e-4."
         )
     return name, values
 

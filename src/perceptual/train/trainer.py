@@ -38,7 +38,7 @@ from perceptual.networks import TransformationNetwork
 from perceptual.tasks.base import Task
 from perceptual.train.divergence import Divergence
 from perceptual.train.graph import StepGraph
-from perceptual.train.outputs import check_out, side_path
+from perceptual.train.outputs import check_out, side_path, start_tensorboard
 from perceptual.train.processes import join
 from perceptual.train.schedule import learning_rate
 from perceptual.train.state import RunState, check_same, cut_log, damaged, matching, read_state, slots
@@ -71,8 +71,6 @@ class Trainer:
         self.task, self.config, self.out, self.step = task, config, Path(out), 0
         self.accelerator = self._accelerator(choose_device(device), tensorboard)
         self.device = self.accelerator.device
-        if tensorboard:
-            self.accelerator.init_trackers("")
         channels_last(task.network.to(self.device))
         task.loss.to(self.device)
         if self.accelerator.mixed_precision == "bf16" and task.loss.networks is not None:
@@ -234,8 +232,7 @@ class Trainer:
 
     def run(self, dataset: Photographs, stopping: Sized = ()) -> Generator[Step, None, None]:
         """Train to the last step and write the checkpoint. A generator that yields a Step after each optimiser step.
-
-        Closing the generator also saves, at the last complete step.
+        Closing it also saves, at the last complete step.
 
         stopping: as soon as it is not empty in some process, all processes stop after the same step, and process 0
             saves. `processes.stopped` is then True.
@@ -246,6 +243,7 @@ class Trainer:
             PerceptualError: another process failed with this error.
         """
         config, first = self.config, self.processes.index * self.share
+        start_tensorboard(self.accelerator, side_path(self.out, ".tensorboard"), new=not self.step)
         stream = batches(dataset, config, start=self.step, first=first, count=self.share, device=self.device)
         self.network.train()
         self.watch.begin(self.result.state_dict())

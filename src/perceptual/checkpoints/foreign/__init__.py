@@ -15,7 +15,7 @@ from perceptual.checkpoints.foreign.tensorflow import is_tensorflow, read_tensor
 from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
 from perceptual.checkpoints.foreign.torch7 import read_t7
 from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
-from perceptual.checkpoints.tensors import FOREIGN, metadata
+from perceptual.checkpoints.tensors import FOREIGN, ending_of, metadata
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.files import sha256_of
 from perceptual.networks import TransformationNetwork
@@ -32,7 +32,7 @@ READ = (
 
 def is_foreign(path: str | Path) -> bool:
     """Whether a file exists and is to be read by `load_foreign`: it is a network, but not one of perceptual."""
-    suffix = Path(path).suffix.lower()
+    suffix = ending_of(path)
     if suffix not in FOREIGN | {".safetensors"} or not os.path.isfile(path):
         return False
     try:
@@ -51,7 +51,7 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
         CheckpointError: the format is unknown, the file is damaged, or it wants to run code.
     """
     path = Path(path)
-    if path.suffix.lower() not in PICKLES | {".safetensors", ".t7"}:
+    if ending_of(path) not in PICKLES | {".safetensors", ".t7"}:
         raise CheckpointError(
             f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
         )
@@ -96,7 +96,7 @@ def _upscaler(path: Path, network: ForeignNetwork) -> tuple[TransformationNetwor
 
 def _style(path: Path, network: TransformationNetwork, program: str) -> tuple[TransformationNetwork, Card]:
     """A style network with its card. The style has the name of the file; several get numbers."""
-    name = path.name.lower().removesuffix(".index").removesuffix(".ckpt")
+    name = re.sub(r"\.ckpt(-\d+)?$", "", path.name.lower().removesuffix(".index"))
     style = re.sub(r"\W+", "_", Path(name).stem if name == path.name.lower() else name).strip("_") or "style"
     styles = (style,) if network.styles == 1 else tuple(f"{style}_{k}" for k in range(network.styles))
     card = Card(

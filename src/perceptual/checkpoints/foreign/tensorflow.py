@@ -30,10 +30,17 @@ class _CompressedError(ValueError):
 
 
 def is_tensorflow(path: Path) -> bool:
-    """Whether a file ends as a version 1 file or an .index file does."""
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - len(MAGIC)))
-        return file.read() == MAGIC
+    """Whether a file ends as a version 1 file or an .index file does.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - len(MAGIC)))
+            return file.read() == MAGIC
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.") from error
 
 
 def read_tensorflow(path: Path) -> dict[str, Tensor]:

@@ -135,7 +135,7 @@ def load(name: str, path: str | Path | None = None) -> LoadedWeights:
 
 
 def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
-    """Download weights to a folder, by default the cache. Does nothing if the file exists already.
+    """Download weights to a folder, by default the cache. If the file exists already, only its hash is checked.
 
     Yields a Step every TICK bytes; its index and total are bytes. If the download is stopped, by Ctrl-C or by closing
     the generator, the received bytes stay in FILE.part, and the next call continues from there. If another process is
@@ -143,14 +143,18 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
     smaller file with only the first layers.
 
     Raises:
-        WeightsError: the name is unknown, the file cannot be downloaded, there is no connection, or the server sends
-            another file.
+        WeightsError: the name is unknown, the file that exists has another hash, the file cannot be downloaded, there
+            is no connection, or the server sends another file.
         OutputError: the folder cannot be written to.
     """
     entry = _entry(name)
     remote = [known for known in entry.files if known.url]
     place = cache_folder() if folder is None else Path(os.path.expanduser(folder))
-    if find(remote or entry.files, () if folder is None else (place,)):
+    if found := find(remote or entry.files, () if folder is None else (place,)):
+        if all(known.sha256 for known in entry.files):
+            digest = sha256_of(found)
+            if not any(digest.startswith(known.sha256) for known in entry.files):
+                raise WeightsError(f"{found} does not have the hash of {name}: delete it, and run the command again.")
         return
     if not remote:
         raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")

@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from perceptual import checkpoints, images
-from perceptual.errors import ConfigError
 from perceptual.apply import output_name
+from perceptual.errors import ConfigError
 from perceptual.studio import snippets
 from perceptual.studio.folder import UPSCALERS, paths_of
 from perceptual.studio.shown import PRIVATE, explained

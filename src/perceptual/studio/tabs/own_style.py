@@ -115,9 +115,12 @@ class _Work:
 
     def state(self) -> Sequence[Any]:
         """The list of the user's styles, and a message if weights are missing."""
-        choices = sorted({*self.studio.folder.own_styles(), *self.studio.folder.unfinished()})
         missing = missing_weights(self.studio.config)
-        return [gr.Dropdown(choices=choices), _needs(missing), gr.Button(visible=bool(missing))]
+        return [gr.Dropdown(choices=self._names()), _needs(missing), gr.Button(visible=bool(missing))]
+
+    def _names(self) -> list[str]:
+        """The user's styles, finished or not."""
+        return sorted({*self.studio.folder.own_styles(), *self.studio.folder.unfinished()})
 
     def named(self, painting: str | None) -> str:
         """A name for the style, from the file name of the painting."""
@@ -190,7 +193,7 @@ class _Work:
         """Rename the chosen style."""
         self._idle(name)
         renamed = self.studio.folder.rename(name or "", new)
-        return gr.Dropdown(choices=sorted(self.studio.folder.own_styles()), value=renamed)
+        return gr.Dropdown(choices=self._names(), value=renamed)
 
     def delete(self, name: str | None, sure: bool) -> Sequence[Any]:
         """Delete the chosen style."""
@@ -198,7 +201,7 @@ class _Work:
             raise ConfigError(f"Tick 'Yes, delete it for ever' first: {name} cannot be restored.")
         self._idle(name)
         self.studio.folder.delete(name or "")
-        return gr.Dropdown(choices=sorted(self.studio.folder.own_styles()), value=None), False
+        return gr.Dropdown(choices=self._names(), value=None), False
 
     def add(self, path: str | None) -> Sequence[Any]:
         """Add a style file of another computer, or a network of another program. It is checked first."""
@@ -207,14 +210,14 @@ class _Work:
         network, card = checkpoints.load(path, task="style")
         folder = self.studio.folder
         target = folder.style(Path(path).stem)
-        if target.exists():
+        if target.exists() or target.stem in checkpoints.gallery():
             raise ConfigError(f"There is a style {target.stem!r} already: rename one of them.")
         if checkpoints.is_foreign(path):
             checkpoints.save(target, network, card)
         else:
             with write_beside(target) as temporary:
                 shutil.copyfile(path, temporary)
-        return gr.Dropdown(choices=sorted(folder.own_styles()), value=target.stem), None
+        return gr.Dropdown(choices=self._names(), value=target.stem), None
 
     def _idle(self, name: str | None) -> None:
         """Raise a ConfigError if a job trains this style."""

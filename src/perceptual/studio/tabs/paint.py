@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from perceptual import images
-from perceptual.errors import ConfigError
 from perceptual.apply import output_name
+from perceptual.errors import ConfigError
 from perceptual.studio import snippets
 from perceptual.studio.folder import paths_of
 from perceptual.studio.models import PAINTED_SIDE, Paint
