@@ -145,9 +145,9 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
 def write(path: str | Path, picture: object, *, quality: int = 95) -> None:
     """Write one image, in the format that the ending of `path` names. An existing file is replaced only on success.
 
-    picture: a Picture, a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or what `from_any` takes. 16 bits stay 16 in PNG and TIFF, and become 8
-        in other formats. Profile, EXIF data, XMP and alpha are kept if the format has them. JPEG and BMP have no alpha:
-        there the image is put on a white background.
+    picture: a Picture, a tensor (1, 3, H, W) or (3, H, W) in [0, 1], or what `from_any` takes. 16 bits stay 16 in PNG
+        and TIFF, and become 8 in other formats. Profile, EXIF data, XMP and alpha are kept if the format has them. JPEG
+        and BMP have no alpha: there the image is put on a white background.
     quality: 1 to 100, for JPEG and WebP.
 
     Raises:
