@@ -40,8 +40,8 @@ def main(folder: str, networks: list[Path]) -> None:
                 top, left = ((side - 256) // 2 // scale * scale for side in high.shape[-2:])
                 square = (..., slice(top, top + 256), slice(left, left + 256))
                 gain = psnr(matched, high, border=scale) - psnr(large, high, border=scale)
-                far = distances["vgg16"](large.clamp(0, 1), high)
-                nearer = distances["vgg16"](matched.clamp(0, 1), high) - far
+                far = float(distances["vgg16"](large.clamp(0, 1), high))
+                nearer = float(distances["vgg16"](matched.clamp(0, 1), high)) - far
                 own = checkerboard(high[square], periods)
                 rows.append(
                     (checkerboard(large[square], periods), own, psnr(large, high, border=scale), gain, far, nearer)
