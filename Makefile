@@ -4,7 +4,7 @@
 # make docs    install everything, and build the documentation in site/; warnings are errors
 # make wheel   build a wheel in dist/, install it in a fresh environment, and try it
 # make processors    run the tests of numbers with the instructions of older processors
-# make fuzz          run 10,000 damaged pictures, networks, states and arguments
+# make fuzz          run 12,000 damaged pictures, networks, states and arguments
 # make fuzz-hour     run damaged inputs for an hour
 # make oldest        run tests with the oldest versions of packages that pyproject.toml allows
 # make newest        run the tests of pictures with the newest Pillow

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from artefacts import checkerboard, rings
+from artefacts import checkerboard, edge
 
 from perceptual.data import Photographs
 from perceptual.tasks.style import Style, read_paintings
@@ -40,7 +40,7 @@ steps, size = (int(sys.argv[k]) if len(sys.argv) > k else default for k, default
 files = sorted(Path(paintings).iterdir())
 seen = Photographs(val, 256, crop="squash")
 photographs = [seen[k][0][None] for k in range(min(24, len(seen)))]
-own_rings = torch.stack([rings(p) for p in photographs])
+own_edges = torch.stack([edge(p) for p in photographs])
 print(f"{len(files)} paintings, {steps} steps at {size} px; measured on {len(photographs)} photographs at 256 px")
 print("| network | objective | checkerboard | frame: luma | seconds per step | seconds per picture |")
 print("| --- | --- | --- | --- | --- | --- |")
@@ -65,8 +65,8 @@ for name, (architecture, padding) in VARIANTS.items():
             small = torch.nn.functional.interpolate(photograph, size=(size, size), mode="area")
             totals.append(task.loss(task.network(small, style), small, style)["total"].item())
             checks.append(checkerboard(painted))
-            frames.append(rings(painted))
-    ratio = (torch.stack(frames) / own_rings).log().median(0).values[:, 0]
+            frames.append(edge(painted))
+    ratio = (torch.stack(frames) / own_edges).log().median(0).values[::2]  # luma
     step = median(later - earlier for earlier, later in itertools.pairwise(clock))
     print(
         f"| {name} | {sum(totals) / len(totals):.3f} | {sum(checks) / len(checks):.2f} "

@@ -1,7 +1,7 @@
 """Damaged pictures, networks, states and arguments: each ends as it should or in one sentence, never in a traceback.
 
 The inputs are a function of a seed, so a failure can be repeated: the test's message names the number of the input.
-`make test` tries a few of each kind, `make fuzz` 10,000 in all, and `make fuzz-hour` as many as an hour has time for.
+`make test` tries a few of each kind, `make fuzz` 12,000 in all, and `make fuzz-hour` as many as an hour has time for.
 PERCEPTUAL_FUZZ sets how many of each kind, such as 2000, or for how long in all, such as 300s.
 """
 
