@@ -32,7 +32,8 @@ import torch
 from PIL import Image
 
 from perceptual import Stylizer, keep_memory
-from perceptual.apply import Outcome, convert_files
+from perceptual.apply import Outcome
+from perceptual.apply.files import Work, convert_files
 from perceptual.cache import processor
 from perceptual.cluster import Convert, Naming, on_ray, plan, work_here
 from perceptual.config import EngineConfig
@@ -50,7 +51,7 @@ def start(style: str) -> Convert:
     prepare_kernels(compile_here=os.environ.get("PERCEPTUAL_KERNELS") == "compile")
 
     def convert(source: Path, target: Path) -> Outcome:
-        made = next(convert_files([(source, target)], stylizer.stylize))
+        made = next(convert_files([(source, target)], Work(stylizer.stylize)))
         return replace(made, facts={os.getpid(): time.process_time()})
 
     return convert

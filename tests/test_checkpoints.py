@@ -325,6 +325,34 @@ def test_a_state_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     assert_refused(path, load_state, says="damaged: delete it and train again")
 
 
+@pytest.mark.skipif(not hasattr(os, "seteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_file_that_may_not_be_read_is_not_called_damaged(path: Path) -> None:
+    state = path.with_name("x.state")
+    save_state(state, {"x": torch.rand(3)}, {"step": 1})
+    try:
+        for each in (path, state):
+            each.chmod(0)
+        for folder in path.parents[:-1]:
+            if folder != Path("/tmp"):
+                folder.chmod(folder.stat().st_mode | 0o055)
+        os.seteuid(65534)
+        assert_refused(path, load, read_card, says=r"cannot be read \(permission denied\): change its permissions")
+        assert_refused(state, load_state, says=r"cannot be read \(permission denied\): change its permissions")
+    finally:
+        os.seteuid(0)
+
+
+def test_a_name_that_is_not_utf8_is_not_called_damaged(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    save_state(folder / "x.state", {"x": torch.rand(3)}, {"step": 1})
+    with pytest.raises(CheckpointError, match="a name that is not UTF-8: rename it, or its folder"):
+        load_state(folder / "x.state")
+    config = NetworkConfig("c3s1-3", norm="none", padding="zero")
+    save(tmp_path / "a.safetensors", TransformationNetwork(config), Card("style", config, about="from caf\udce9.jpg"))
+    assert read_card(tmp_path / "a.safetensors").about == "from caf?.jpg"
+
+
 @pytest.mark.parametrize("place", ["fsync", "replace"])
 def test_a_save_that_fails_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     def refuse(*_: object) -> None:

@@ -406,3 +406,30 @@ def test_other_work_is_seen_by_the_threads_that_run(tmp_path: Path, text: str, b
     (tmp_path / "loadavg").write_text(text)
     assert cli.others_run(tmp_path / "loadavg") == busy
     assert not cli.others_run(tmp_path / "nowhere")
+
+
+def test_the_home_folder_is_found_in_every_argument(
+    capsys: pytest.CaptureFixture[str], pictures: Path, tiny_style: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(pictures))
+    monkeypatch.chdir(pictures)
+    for word in ("--out=~/made/1.png", "-o=~/made/2.png"):
+        code, _, err = run(capsys, "stylize", "~/1.png", "--style", tiny_style, word)
+        assert code == 0, err
+    code, _, err = run(capsys, "optimize", "invert", "~/none.png", "--out=~/x.png")
+    assert (code, str(pictures / "none.png") in err) == (1, True)
+    assert sorted(path.name for path in (pictures / "made").iterdir()) == ["1.png", "2.png"]
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize(("number", "says"), [(13, "permission is denied"), (2, "it is missing"), (36, "too long")])
+def test_a_file_that_cannot_be_used_is_one_sentence_in_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    def fail(words: object) -> int:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    code, out, err = run(capsys, "doctor")
+    assert (code, out) == (1, "")
+    assert_one_sentence(err, "Cannot use some/file", says)

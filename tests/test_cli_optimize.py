@@ -212,7 +212,7 @@ MADE_UP = "--weights vgg16=vgg.safetensors"
         (2, f"texture painting.png -o x.png --init content --layers relu1_1 {MADE_UP}", "--init"),
         (
             2,
-            "style photo.png painting.png -o x.png --loss pixel=1 --style-weight 7",
+            "style photo.png painting.png -o x.png --loss pixel=1 --style_weight 7",
             "leave --style-weight out",
         ),
         (1, f"texture painting.png -o photo.png/x.png --layers relu1_1 {MADE_UP}", "a file, not a folder"),

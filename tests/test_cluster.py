@@ -74,6 +74,8 @@ def test_a_url_of_another_kind_is_refused() -> None:
 def test_a_url_without_a_bucket_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"s3:// names no bucket: write s3://bucket/folder\."):
         cluster.as_url("s3://")
+    with pytest.raises(ConfigError, match=r"^gs:// is not supported"):
+        cluster.as_url("gs://")
 
 
 def test_a_file_that_is_named_like_a_url_is_a_file() -> None:
@@ -167,8 +169,9 @@ def test_the_second_input_of_an_output_fails(memory: Any) -> None:
         (["memory://in/a.jpg"], "memory://in/a.jpg", OutputError, "would replace the input"),
         (["memory://in/a.gif"], "memory://in/", OutputError, "would replace the input"),
         (["memory://in/a.jpg"], "memory://out/a.doc", OutputError, "a.doc"),
-        (["memory://in"], "memory://out/a.jpg", OutputError, "3 images cannot be written to one file, memory://out/a"),
-        (["memory://in"], "result.jpg", OutputError, "3 images cannot be written to one file, result.jpg"),
+        (["memory://in"], "memory://out/a.jpg", OutputError, "3 files cannot be written to one file, memory://out/a"),
+        (["memory://in"], "memory://out/a.heic", OutputError, "3 files cannot be written to one file"),
+        (["memory://in"], "result.jpg", OutputError, "3 files cannot be written to one file, result.jpg"),
         (["memory://in/**"], "memory://in", ImageError, "All given files are in the output folder"),
     ],
 )

@@ -227,6 +227,12 @@ def test_arrays_and_pillow_images_are_written_too(tmp_path: Path) -> None:
     for k, picture in enumerate((array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1))):
         write(tmp_path / f"{k}.png", picture)
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"{k}.png")), array)
+    clear = Image.fromarray(array).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    write(tmp_path / "clear.png", clear)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "clear.png"))[..., 3], np.asarray(clear)[..., 3])
+    with pytest.raises(ImageError, match="give an array with alpha as Picture"):
+        write(tmp_path / "d.png", np.asarray(clear))
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])

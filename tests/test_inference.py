@@ -445,6 +445,7 @@ def test_int8_is_refused_where_there_are_no_instructions_for_it(
     tiny_style: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference, "reads_bytes", lambda channels: False)
+    monkeypatch.setattr("perceptual.apply.stylizer.reads_bytes", lambda: False)
     stylizer = Stylizer.load(tiny_style, device="cpu")
     with pytest.raises(ConfigError, match="no int8 instructions"):
         stylizer.stylize(torch.rand(1, 3, 64, 64), precision="int8")

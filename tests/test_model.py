@@ -303,7 +303,8 @@ def test_work_that_is_left_costs_nothing_more(model: Denoiser, monkeypatch: pyte
 
 def test_values_that_are_not_numbers_are_blamed_on_the_picture(tiny_style: Path) -> None:
     stylizer = Stylizer.load(tiny_style, device="cpu")
-    picture = torch.rand(1, 3, 40, 60)
-    picture[0, 0, 3, 4] = float("nan")
-    with pytest.raises(ImageError, match=r"The image has values that are not numbers \(NaN\)"):
-        stylizer.apply(picture)
+    for side, value in ((40, float("nan")), (200, float("nan")), (40, float("inf"))):
+        picture = torch.rand(1, 3, side, side)
+        picture[0, 0, 3, 4] = value
+        with pytest.raises(ImageError, match=r"The image has values that are not finite \(NaN or infinity\)"):
+            stylizer.apply(picture)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -272,17 +271,25 @@ def test_previews_come_at_intervals_and_are_written_as_one_sheet(tmp_path: Path,
 def test_tensorboard_logs_are_written_when_wanted(tmp_path: Path, photographs: Path) -> None:
     pytest.importorskip("tensorboard")
     trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
+    trainer.begin()
     list(trainer.run(Photographs(photographs, 32)))
     assert len(list((tmp_path / "net.tensorboard").rglob("events*"))) == 1
     again = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
     again.begin(overwrite=True)
     list(again.run(Photographs(photographs, 32)))
     assert len(list((tmp_path / "net.tensorboard").rglob("events*"))) == 1  # not mixed with the run before
-    shutil.rmtree(tmp_path / "net.tensorboard")
-    (tmp_path / "net.tensorboard").write_text("a file")
-    third = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors", tensorboard=True)
-    with pytest.raises(OutputError, match=r"Cannot write .*net\.tensorboard: "):
-        list(third.run(Photographs(photographs, 32)))
+    (tmp_path / "other.tensorboard").mkdir()
+    (tmp_path / "other.tensorboard" / "keep.txt").write_text("mine")
+    third = Trainer(make_task(), CONFIG, tmp_path / "other.safetensors", tensorboard=True)
+    with pytest.raises(OutputError, match="add --overwrite"):
+        third.begin()
+    third.begin(overwrite=True)
+    assert (tmp_path / "other.tensorboard" / "keep.txt").read_text() == "mine"
+    (tmp_path / "file.tensorboard").write_text("a file")
+    fourth = Trainer(make_task(), CONFIG, tmp_path / "file.safetensors", tensorboard=True)
+    with pytest.raises(OutputError, match=r"Cannot write .*file\.tensorboard: "):
+        fourth.begin(overwrite=True)
+    assert not (tmp_path / "file.state").exists()  # nothing was begun
 
 
 def test_cosine_falls_from_the_learning_rate_to_zero() -> None:

@@ -222,7 +222,7 @@ def test_whole_download(server: Server, tiny: str, cache: Path, monkeypatch: pyt
 def test_a_damaged_file_is_not_taken_for_a_download(tiny: str, cache: Path) -> None:
     cache.mkdir()
     (cache / FILE).write_bytes(BODY[:-1])
-    with pytest.raises(WeightsError, match=f"{FILE} does not have the hash of {tiny}: delete it"):
+    with pytest.raises(WeightsError, match=f"{FILE} is not the file of {tiny}: delete it"):
         list(fetch(tiny))
 
 

@@ -37,9 +37,9 @@ def listen(host: str, port: int, *, further: int = 0) -> socket.socket:
             listening.listen(128)
         except OSError as error:
             listening.close()
-            if isinstance(error, PermissionError):
+            if isinstance(error, PermissionError) and each < 1024:
                 raise ConfigError(f"This user may not open the port {each}: choose one above 1023.") from error
-            if isinstance(error, socket.gaierror) or error.errno not in (98, 48, 10048):
+            if isinstance(error, socket.gaierror) or error.errno not in (98, 13, 48, 10048, 10013):
                 raise ConfigError(f"{host} is not an address of this computer: choose another --host.") from error
         else:
             return listening

@@ -110,12 +110,18 @@ def _refuse_existing(there: Sequence[Path]) -> None:
         )
 
 
+def not_one_file(count: int, out: object) -> OutputError:
+    """The error for inputs that need a folder of outputs, where `out` names a file."""
+    what = f"{count} files" if count > 1 else "What is found in a folder"
+    return OutputError(f"{what} cannot be written to one file, {out}: give a folder to write to.")
+
+
 def _in_folder(
     found: Sequence[finding.Found], inputs: list[str], out: Path, *, folder: bool, mark: str, ending: str
 ) -> list[tuple[Path, Path]]:
     """The pairs of `plan_outputs` for a folder. folder: whether `out` is one, or was written as one."""
     if out.suffix.lower() in finding.IMAGE_SUFFIXES and not folder:
-        raise OutputError(f"{len(found)} images cannot be written to one file, {out}: give a folder to write to.")
+        raise not_one_file(len(found), out)
     if os.path.isfile(out):
         raise OutputError(f"{out} is a file: give a folder to write to.")
     named = {os.path.abspath(entry) for entry in inputs if os.path.isfile(entry)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial
@@ -102,7 +102,8 @@ class Model(Generic[Options]):
     def push_to_hub(self, repo: str, *, private: bool = False, message: str = "") -> str:
         """Upload the network to the Hugging Face hub, with a model card; returns the address of the commit.
 
-        repo: "user/name"; it is made if it does not exist. private: make a new repository private. message: of the
+        repo: "user/name"; it is made if it does not exist. private: make a new repository private (one that
+            exists must be so already). message: of the
         commit. The token is that of HF_TOKEN or of `hf auth login`.
 
         Raises:
@@ -146,8 +147,10 @@ class Model(Generic[Options]):
         chosen, made, total, done = self.options(options, **changes), list[Tensor](), len(pixels), 0
         fresh = self.device.type != "cpu"  # on a CPU the result may be the image itself
         computed = pixels.float() if pixels.is_floating_point() else pixels  # the networks are in float32
+        if computed.is_floating_point() and not computed.isfinite().all():
+            raise ImageError("The image has values that are not finite (NaN or infinity): replace them first.")
         for pictures in torch.split(computed, self.together(pixels, chosen)):
-            for step in _blaming(self.picture(pictures, chosen), pictures):
+            for step in self.picture(pictures, chosen):
                 pieces = step.total or 1
                 total = len(pixels) * pieces
                 if step.result is None:
@@ -239,13 +242,3 @@ class Model(Generic[Options]):
             made: Tensor = self.network(x, *style)
         bounds = made.aminmax()  # one pass; `isfinite().all()` takes five
         return made.clamp_(0, 1), *bounds
-
-
-def _blaming(steps: Iterator[Step], pictures: Tensor) -> Iterator[Step]:
-    """The steps of a network. If its result is not finite, the error says whether the pictures were finite."""
-    try:
-        yield from steps
-    except CheckpointError as error:
-        if pictures.is_floating_point() and not pictures.isfinite().all():
-            raise ImageError("The image has values that are not numbers (NaN): replace them first.") from error
-        raise

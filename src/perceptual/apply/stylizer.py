@@ -22,7 +22,7 @@ from perceptual.config import PaintOptions, Precision, named_weights
 from perceptual.devices import free_memory
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.events import Step
-from perceptual.fast import BAND, Inference, supports
+from perceptual.fast import BAND, Inference, reads_bytes, supports
 from perceptual.functional import crossfade, luma, noise_field
 from perceptual.gpu import half_precision, send
 from perceptual.networks import DAMAGED, TransformationNetwork
@@ -267,7 +267,8 @@ class Stylizer(Model[PaintOptions]):
         able = self.device.type == "cpu" and supports(self.network)
         fast = Inference(self.network, "float32" if precision == "float32" else None) if able else None
         if precision == "int8" and (fast is None or fast.precision != "int8"):
-            what = "This processor has no int8 instructions" if able else "This network cannot be computed in int8 here"
+            what = "This network cannot be computed in int8 here" if reads_bytes() or not able else ""
+            what = what or "This processor has no int8 instructions"
             raise ConfigError(f"{what}: choose --precision auto or float32.")
         return fast
 

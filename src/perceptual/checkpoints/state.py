@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from perceptual.checkpoints.tensors import metadata, read, write
+from perceptual.checkpoints.tensors import UnreadableError, metadata, read, write
 from perceptual.errors import CheckpointError
 
 STATE_KEY = "perceptual_state"
@@ -39,8 +39,8 @@ def load_state(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         info = json.loads("{}" if text is None else text)
         tensors = read(path)
     except (CheckpointError, ValueError, RecursionError) as error:
-        known = isinstance(error, CheckpointError) and Path(path).suffix != ".state"  # another kind of file
-        if known or not os.path.isfile(path) or isinstance(error.__cause__, PermissionError):
+        another = isinstance(error, CheckpointError) and Path(path).suffix != ".state"  # another kind of file
+        if another or not os.path.isfile(path) or isinstance(error, UnreadableError):
             raise
         raise CheckpointError(f"{path} is damaged: delete it and train again.") from error
     if text is None:

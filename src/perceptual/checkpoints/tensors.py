@@ -22,6 +22,11 @@ FOREIGN = _READ | frozenset(_UNREAD.split())
 
 
 _PART = re.compile(r"(.+)\.(?:meta|data-\d+-of-\d+)")
+"""The names of the files beside the .index file of TensorFlow, such as model.ckpt.data-00000-of-00001."""
+
+
+class UnreadableError(CheckpointError):
+    """A file may be whole, but cannot be read here."""
 
 
 def ending_of(path: str | Path) -> str:
@@ -35,12 +40,12 @@ def write(path: str | Path, state: dict[str, Tensor], metadata: dict[str, str]) 
     Raises:
         OutputError: the file cannot be written. An existing file with this name is not changed.
     """
-    metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}
+    metadata = {key: value.encode("utf-8", "replace").decode() for key, value in metadata.items()}  # e.g. file names
     data = safetensors.torch.save(state, metadata)
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(metadata.items()))  # safetensors writes the metadata in random order
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with write_beside(path) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
@@ -55,17 +60,15 @@ def metadata(path: str | Path) -> dict[str, str]:
     """
     if not os.path.isfile(path):
         raise CheckpointError(f"There is no file {path}: check the name.")
+    _check_readable(path)
     try:
         with safetensors.safe_open(str(path), "pt") as file:
             return file.metadata() or {}
-    except PermissionError as error:
-        raise CheckpointError(f"{path} cannot be read: permission is denied; change its permissions.") from error
-    except UnicodeEncodeError as error:
-        raise CheckpointError(f"{path} has a name that is not UTF-8: rename it and its folders.") from error
     except (safetensors.SafetensorError, OSError, struct.error, ValueError) as error:
         suffix = ending_of(path)
         if part := _PART.fullmatch(Path(path).name):
-            raise CheckpointError(f"{path} is one part of a checkpoint of TensorFlow: give {part[1]}.index.") from error
+            raise CheckpointError(f"{path} is one part of a checkpoint of TensorFlow: give "
+                                  f"{Path(path).with_name(part[1])}.index.") from error  # fmt: skip
         if suffix in FOREIGN - _READ:
             raise CheckpointError(
                 f"{path} is a network in a format that perceptual cannot read ({suffix}): give the .safetensors file "
@@ -77,6 +80,19 @@ def metadata(path: str | Path) -> dict[str, str]:
                 "`upscale`, or turn a style network into a style file by `perceptual convert`."
             ) from error
         raise CheckpointError(f"{path} is damaged or not a safetensors file: get it again.") from error
+
+
+def _check_readable(path: str | Path) -> None:
+    """Check what safetensors would report as damage: a name that is not UTF-8, and a file that may not be read."""
+    try:
+        os.fsencode(path).decode()
+        with open(path, "rb"):
+            pass
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"{path} has a name that is not UTF-8: rename it, or its folder.") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UnreadableError(f"{path} cannot be read ({reason}): change its permissions.") from error
 
 
 def read(path: str | Path) -> dict[str, Tensor]:

@@ -165,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     arguments: words after `perceptual`; those of the process if None. A PerceptualError is printed on stderr as one
-    sentence. Other exceptions are bugs and are raised. With --json, the results are printed as one JSON document.
+    sentence, and so is an OSError about a file that cannot be used. Other exceptions are bugs and are raised. With
+    --json, the results are printed as one JSON document.
     """
     words = [_with_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     be_quiet("--quiet" in words)
@@ -203,6 +204,7 @@ def _guarded(work: Callable[[], int]) -> int:
         if error.filename is not None and error.errno in UNUSABLE:
             denied = "permission is denied; change its permissions, or choose another path."
             reason = denied if isinstance(error, PermissionError) else explain(error)
+            reason = "it is missing; check its name." if isinstance(error, FileNotFoundError) else reason
             fail(f"Cannot use {os.fsdecode(error.filename)}: {reason}")
             return FAILED
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):

@@ -92,9 +92,10 @@ def _target(config: _Export) -> Path:
     """The file to write: --out, or a name made from that of the network."""
     if config.out is not None:
         return config.out
+    from perceptual.apply import parse_blend
     from perceptual.checkpoints import is_hub_name, parse_hub_name
 
-    if is_hub_name(config.network) and "," not in config.network:
+    if is_hub_name(config.network) and parse_blend(config.network) == {config.network: 1.0}:
         place = parse_hub_name(config.network)
         return Path(Path(place.file or place.repo).name.removesuffix(".safetensors") + ".onnx")
     if re.search(r"[:,]", config.network) and not os.path.isfile(config.network):

@@ -14,6 +14,7 @@ import tyro
 from perceptual.cli import results
 from perceptual.cli.help import parse, words
 from perceptual.cli.terminal import INTERRUPTED, say, stop_on_signal, with_bar
+from perceptual.cli.usage import plain_flag
 from perceptual.cli.weights import fetch_missing
 from perceptual.config import BASELINE_LOSS, INVERT_TV, LossConfig, OptimizeConfig, Weight, weight_paths
 from perceptual.errors import ConfigError, OutputError
@@ -102,7 +103,7 @@ def optimize_style(arguments: Sequence[str]) -> int:
     from perceptual.losses.language import check_alone
 
     if config.loss.loss:
-        typed = {word.partition("=")[0] for word in arguments}
+        typed = set(map(plain_flag, arguments))
         with words():
             check_alone(lambda setting: f"--{setting.replace('_', '-')}" in typed)
     photograph, painting = images.read(config.content), images.read(config.style).pixels

@@ -27,7 +27,7 @@ class _Push:
     repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
     """The repository on the hub."""
     private: bool = False
-    """Make a new repository private."""
+    """Make a new repository private. One that exists must be private already."""
     message: str = ""
     """The message of the commit."""
 

@@ -20,7 +20,7 @@ def sentence(printed: str, flags: Sequence[Flag], arguments: Sequence[str]) -> s
     known = {word: flag for flag in flags for word in (*flag.words, *([] if flag.words else [flag.value]))}
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     for word in before:
-        if word.startswith("--") and _plain(word) not in {*known, "--"}:
+        if word.startswith("--") and plain_flag(word) not in {*known, "--"}:
             return _no_option(word, known)
     if found := re.match(r"Unrecognized options: (.*?)(, |; |$)", text):
         return _too_many(found[1], known, arguments)
@@ -52,12 +52,12 @@ def empty_path(flags: Sequence[Flag], arguments: Sequence[str]) -> str | None:
     paths = {word for flag in flags if flag.kind == "path" for word in flag.words} | NAMES
     for word, following in itertools.zip_longest(arguments, arguments[1:]):
         name, equals, value = word.partition("=")
-        if _plain(name) in paths and (following == "" if not equals else not value):
+        if plain_flag(name) in paths and (following == "" if not equals else not value):
             return f"The value of {name} is empty: give a name."
     return None
 
 
-def _plain(word: str) -> str:
+def plain_flag(word: str) -> str:
     """A flag without its value and in tyro's spelling: --style_scale=2 is --style-scale."""
     return word.partition("=")[0].replace("_", "-")
 
@@ -65,9 +65,9 @@ def _plain(word: str) -> str:
 def _no_option(word: str, known: dict[str, Flag]) -> str:
     """The sentence about a flag that the command does not have."""
     bare = [name.lstrip("-") for name in known if name.startswith("--")]
-    close = difflib.get_close_matches(_plain(word).lstrip("-"), bare, n=1)
+    close = difflib.get_close_matches(plain_flag(word).lstrip("-"), bare, n=1)
     file = f" For the file of this name write ./{word}." if os.path.exists(word) else ""
-    return f"There is no option {_plain(word)}{f' (did you mean --{close[0]}?)' if close else ''}.{file}"
+    return f"There is no option {plain_flag(word)}{f' (did you mean --{close[0]}?)' if close else ''}.{file}"
 
 
 def _too_many(word: str, known: dict[str, Flag], arguments: Sequence[str]) -> str:
@@ -75,7 +75,7 @@ def _too_many(word: str, known: dict[str, Flag], arguments: Sequence[str]) -> st
     if word.startswith("-"):
         return _no_option(word, known)
     previous = arguments[arguments.index(word) - 1] if word in arguments[1:] else ""
-    switch = known.get(_plain(previous))
+    switch = known.get(plain_flag(previous))
     if switch is not None and not switch.value:
         return f"{previous} takes no value: leave {word!r} out."
     return f"{word!r} is one word too many: leave it out."
@@ -98,7 +98,7 @@ def _kind(flag: Flag) -> str:
 def _given(flag: Flag, arguments: Sequence[str]) -> str:
     """The value that a flag has in the words of a command; of a list, all of them."""
     for index in reversed(range(len(arguments))):
-        if _plain(arguments[index]) in flag.words:
+        if plain_flag(arguments[index]) in flag.words:
             _, equals, value = arguments[index].partition("=")
             rest = arguments[index + 1 :]
             end = next((k for k, word in enumerate(rest) if re.match(r"-\D", word)), len(rest))
@@ -109,7 +109,7 @@ def _given(flag: Flag, arguments: Sequence[str]) -> str:
 def _is_given(flag: Flag, printed: str, arguments: Sequence[str]) -> bool:
     """Whether a required flag is among the words, or a positional argument is not among those that tyro misses."""
     if flag.words:
-        return any(_plain(word) in flag.words for word in arguments)
+        return any(plain_flag(word) in flag.words for word in arguments)
     return flag.value not in {line.strip("│ ") for line in printed.splitlines()}
 
 

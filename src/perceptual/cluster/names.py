@@ -32,10 +32,10 @@ def as_url(name: str | Path) -> str | None:
     scheme, rest = found[1].lower(), found[2]
     if scheme == "file":
         return None
-    if scheme != "memory" and not rest.strip("/"):
-        raise ConfigError(f"{name} names no bucket: write {scheme}://bucket/folder.")
     if scheme not in SCHEMES:
         raise ConfigError(f"{scheme}:// is not supported: give a path, or a URL that begins with s3://.")
+    if scheme != "memory" and not rest.strip("/"):
+        raise ConfigError(f"{name} names no bucket: write {scheme}://bucket/folder.")
     return f"{scheme}://{rest}"
 
 

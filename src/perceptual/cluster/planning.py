@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from perceptual import images
 from perceptual.apply import Outcome, output_name
+from perceptual.apply.files import not_one_file
 from perceptual.cluster.names import as_url, check_bucket, is_file, is_there, key_of, list_below
 from perceptual.errors import ImageError, OutputError
 from perceptual.images import finding
@@ -77,7 +78,7 @@ def plan(inputs: Sequence[str], out: str | None, naming: Naming, *, overwrite: b
             images.check_ending(Path(base))
         pairs, overwrite = [(next(iter(found)), base)], True  # a file that -o names is always replaced
     else:
-        _check_is_folder(base, out, len(found))
+        _check_is_folder(base, out, len(found), naming)
         base = base.rstrip("/")
         known = {entry for entry in map(_whole, inputs) if entry in found}
         pairs = [
@@ -119,11 +120,11 @@ def _existing(targets: Sequence[str], base: str) -> set[str]:
     return {f"{base}/{name}" for name in list_below(base)}.intersection(targets)
 
 
-def _check_is_folder(base: str, out: str, count: int) -> None:
-    """Raise an OutputError if `out` names a picture, or is a file here, and so is no folder for several outputs."""
-    named = _is_name_of_file(base) and PurePosixPath(base).suffix.lower() in images.WRITABLE_SUFFIXES
-    if named and not out.endswith("/"):
-        raise OutputError(f"{count} images cannot be written to one file, {out}: give a folder to write to.")
+def _check_is_folder(base: str, out: str, count: int, naming: Naming) -> None:
+    """Raise an OutputError if `out` has the ending of a result, or is a file here, and so is no folder."""
+    endings = IMAGE_SUFFIXES if naming.outputs is None else naming.outputs[0]
+    if _is_name_of_file(base) and PurePosixPath(base).suffix.lower() in endings and not out.endswith("/"):
+        raise not_one_file(count, out)
     if not as_url(base) and os.path.isfile(base):
         raise OutputError(f"{out} is a file: give a folder to write to.")
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from perceptual import checkpoints
-from perceptual.apply import Model, Stylizer, Upscaler
+from perceptual.apply import Model, Stylizer, Upscaler, parse_blend
 from perceptual.apply.stylizer import MARGIN
 from perceptual.apply.tiles import EDGE
 from perceptual.checkpoints import Card, shipped
@@ -65,7 +65,8 @@ def find(name: str) -> Source:
     Raises:
         CheckpointError: there is no such network, or its file is damaged or of another program.
     """
-    path = checkpoints.find_network(name, task="style") if checkpoints.is_hub_name(name) else Path(name).expanduser()
+    far = checkpoints.is_hub_name(name) and parse_blend(name) == {name: 1.0}
+    path = checkpoints.find_network(name, task="style") if far else Path(name).expanduser()
     if os.path.isfile(path) and checkpoints.is_foreign(path):
         raise CheckpointError(f"{path} is a network of another program: turn a style network into a style file by "
                               "`perceptual convert` first; one that enlarges cannot be exported.")  # fmt: skip

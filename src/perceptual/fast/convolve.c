@@ -53,13 +53,16 @@ void pack(const float *ordered, const float *scale, long blocks, long taps, long
     }
 }
 
-#if defined __x86_64__ && (defined __AVX512F__ || __GNUC__ >= 11 || __clang_major__ >= 12)
+#if defined __x86_64__ && !defined NO_AVX_VNNI && (__GNUC__ >= 11 || __clang_major__ >= 12)
+#define AVX_VNNI /* the compiler knows it */
+#endif
+#if defined __AVX512F__ || defined AVX_VNNI
+#include <cpuid.h>
 #include <immintrin.h>
 #define TILE VNNI static inline __attribute__((always_inline))
 
 #ifdef __AVX512F__ /* AVX-512 VNNI: 32 registers of 16 values */
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
-#define NEEDED "avx512vnni"
 #define VALUES 16
 #define TOTALS 24 /* registers for sums of products */
 #define DOT(name, total, levels, filter) __asm__(name " %2, %1, %0" : "+v"(total) : "v"(levels), "v"(filter))
@@ -80,7 +83,6 @@ TILE void store_halves(char *out, Integers v, long count) {
 }
 #else /* AVX-VNNI: 16 registers of 8 values */
 #define VNNI __attribute__((target("avx2,fma,avxvnni")))
-#define NEEDED "avxvnni"
 #define VALUES 8
 #define TOTALS 12
 #define DOT(name, total, levels, filter) __asm__("%{vex%} " name " %2, %1, %0" : "+x"(total) : "x"(levels), "x"(filter))
@@ -234,7 +236,14 @@ PARTS(narrow_bytes, 1, 1)
 static Part *const parts[2][2][3] = {{EACH(words), EACH(narrow_words)}, {EACH(bytes), EACH(narrow_bytes)}};
 
 /* 1 if this processor has the instructions of `convolve`. */
-long convolves(void) { return __builtin_cpu_supports(NEEDED) && (VALUES == 8 || __builtin_cpu_supports("avx512bw")); }
+long convolves(void) {
+#ifdef __AVX512F__
+    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw");
+#else
+    unsigned a, b, c, d; /* clang has no name for AVX-VNNI here: it is bit 4 of this leaf */
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
+#endif
+}
 
 /* Convolve a padded grid with filters of `pack`, without padding. numbers: rows, columns and
    filters of the output; in the input the bytes from one output row to the next, from one output pixel to the next, and

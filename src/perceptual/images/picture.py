@@ -30,6 +30,8 @@ from perceptual.images.damage import DAMAGE, decoding
 Kind = TypeVar("Kind")
 
 MAX_PIXELS = 400_000_000
+_LEVELS = 8.0
+"""Floats above this are levels of 0..255 by mistake. Results of networks may be a little outside [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +173,9 @@ def encoded(path: str | Path, picture: object, *, quality: int = 95) -> bytes:
     if isinstance(picture, Tensor):
         picture = Picture(picture if picture.ndim == 4 else picture[None])
     elif not isinstance(picture, Picture):
-        picture = Picture(from_any(picture))
+        if isinstance(picture, np.ndarray) and picture.shape[-1:] == (4,):
+            raise ImageError(f"{path}: give an array with alpha as Picture(pixels, alpha), or as a Pillow image.")
+        picture = Picture(from_any(picture), alpha_of(picture))
     try:
         return _encode(picture, kind, quality)
     except (ImageError, *DAMAGE) as error:
@@ -325,7 +329,7 @@ def _encode(picture: Picture, kind: Format, quality: int) -> bytes:
         raise ImageError(f"give one image of shape (1, 3, H, W), not {tuple(picture.pixels.shape)}.")
     if not picture.pixels.is_floating_point() and picture.pixels.dtype != torch.uint8:
         raise ImageError(f"A tensor of {picture.pixels.dtype} is not an image: give uint8, or float in [0, 1].")
-    if 8 < (high := float(picture.pixels.detach().amax())) < math.inf and picture.pixels.is_floating_point():
+    if _LEVELS < (high := float(picture.pixels.detach().amax())) < math.inf and picture.pixels.is_floating_point():
         raise ImageError(f"the values go up to {high:g}: divide by 255 to bring them into [0, 1].")
     check_sides(kind, picture.height, picture.width)
     top = 65535 if picture.bit_depth == 16 and kind.deep else 255

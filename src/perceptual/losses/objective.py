@@ -144,7 +144,6 @@ class PerceptualLoss(nn.Module):
         check_image(image)
         return features_of(self.networks, image, layers)
 
-    @torch.no_grad()
     def goal(self, target: Tensor) -> Features:
         """The features of a target (N, 3, H, W), RGB [0, 1], that the terms need. Keep them to reuse one target."""
         self._check(target, "target", PICTURES)

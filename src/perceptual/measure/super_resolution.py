@@ -264,7 +264,7 @@ def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
     table = []
     for (name, method), group in groups.items():
         line: dict[str, Any] = {"set": name, "images": len(group), "method": method}
-        line["psnr"] = mean([row.psnr for row in group if math.isfinite(row.psnr)] or [math.inf])
+        line["psnr"] = mean([row.psnr for row in group if not math.isinf(row.psnr)] or [math.inf])
         line |= {key: mean(getattr(row, key) for row in group) for key in ("ssim", "seconds")}
         for key in group[0].distances:
             line[key] = mean(row.distances[key] for row in group)

@@ -114,7 +114,13 @@ class Service:
         return lambda: (self.networks.upscaler(name, options), options.options)
 
     def _warm_up(self) -> None:
-        """Load the gallery and paint a small picture, so that the first request is quick."""
+        """Load the gallery and paint a small picture, so that the first request is quick. An error is logged."""
+        try:
+            self._paint_once()
+        except Exception:
+            log.exception("the gallery could not be loaded, so the service is not ready")
+
+    def _paint_once(self) -> None:
         model, options = self.networks.stylizer({StylizeRequest.style: 1.0}, StylizeRequest())
         assert isinstance(model, Stylizer)
         model.stylize(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), options)

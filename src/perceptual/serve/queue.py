@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -15,8 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from perceptual.serve.refusals import Refused, gone
-
-log = logging.getLogger("perceptual.serve")
 
 T = TypeVar("T")
 
@@ -111,15 +108,8 @@ class Queue:
             closed.cancel()
 
     def soon(self, work: Callable[[], object]) -> None:
-        """Do some work in the thread, without a limit and without a result. An error is logged."""
-
-        def logged() -> None:
-            try:
-                work()
-            except Exception:
-                log.exception("the networks could not be loaded before the first request")
-
-        self._thread.submit(logged)
+        """Do some work in the thread, without a limit and without a result."""
+        self._thread.submit(work)
 
     def stop(self) -> None:
         """Accept no further request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,8 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
     out: the checkpoint to write. resume, overwrite: as in `Trainer.begin`.
 
     Raises:
-        OutputError: `out` is a folder or exists, or there is a log or a preview folder next to it without a state file.
+        OutputError: `out` is a folder or exists, or there is a log or a folder of previews or of TensorBoard beside it
+            without a state file.
         TrainingError: there is an unfinished run, or --resume was given for a finished one.
     """
     state = side_path(out, ".state")
@@ -50,11 +50,12 @@ def check_out(out: Path, *, resume: bool, overwrite: bool) -> None:
         )
     if exists(out) and resume and not begun:
         raise TrainingError(f"{out} is finished, so there is nothing to resume: leave --resume out.")
-    check_new(out, [side_path(out, ".jsonl"), side_path(out, ".previews")], overwrite=overwrite or begun)
+    sides = [side_path(out, suffix) for suffix in (".jsonl", ".previews", ".tensorboard")]
+    check_new(out, sides, overwrite=overwrite or begun)
 
 
 def start_tensorboard(accelerator: Any, folder: Path, *, new: bool) -> None:
-    """Start the log for TensorBoard, if `accelerator` has one. new: delete the log of an earlier run first.
+    """Start the log for TensorBoard, if `accelerator` has one. new: delete the files of an earlier run in it first.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -62,8 +63,8 @@ def start_tensorboard(accelerator: Any, folder: Path, *, new: bool) -> None:
     if not accelerator.log_with:
         return
     try:
-        if new and accelerator.is_main_process and exists(folder):
-            shutil.rmtree(folder)
+        for path in folder.glob("events.out.tfevents.*") if new and accelerator.is_main_process else ():
+            path.unlink()
         accelerator.init_trackers("")
     except OSError as error:
         raise OutputError(f"Cannot write {folder}: {explain(error)}") from error

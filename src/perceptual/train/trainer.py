@@ -188,7 +188,9 @@ class Trainer:
         """Lock the output, and read and check the state to continue from; None for a new run. In process 0 only."""
         self._lock.enter_context(one_run(self.out))
         check_out(self.out, resume=resume, overwrite=overwrite)
-        if resume and exists(self.state_path):
+        going_on = resume and exists(self.state_path)
+        start_tensorboard(self.accelerator, side_path(self.out, ".tensorboard"), new=not going_on)
+        if going_on:
             tensors, state = read_state(self.state_path)
             check_same(self.state_path, state.identity, self.identity(), self.task.photographs)
             return tensors, state
@@ -243,7 +245,6 @@ class Trainer:
             PerceptualError: another process failed with this error.
         """
         config, first = self.config, self.processes.index * self.share
-        start_tensorboard(self.accelerator, side_path(self.out, ".tensorboard"), new=not self.step)
         stream = batches(dataset, config, start=self.step, first=first, count=self.share, device=self.device)
         self.network.train()
         self.watch.begin(self.result.state_dict())

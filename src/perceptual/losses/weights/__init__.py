@@ -151,10 +151,12 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Iterator[Step]:
     remote = [known for known in entry.files if known.url]
     place = cache_folder() if folder is None else Path(os.path.expanduser(folder))
     if found := find(remote or entry.files, () if folder is None else (place,)):
-        if all(known.sha256 for known in entry.files):
-            digest = sha256_of(found)
-            if not any(digest.startswith(known.sha256) for known in entry.files):
-                raise WeightsError(f"{found} does not have the hash of {name}: delete it, and run the command again.")
+        digest = sha256_of(found)
+        if not any(known.sha256 and digest.startswith(known.sha256) for known in entry.files):
+            known_hashes = all(known.sha256 for known in entry.files)
+            state = {} if known_hashes else network_state(read_tensors(found), entry.network)
+            if not state or not any(_genuine(known, digest, state) for known in entry.files):
+                raise WeightsError(f"{found} is not the file of {name}: delete it, and run the command again.")
         return
     if not remote:
         raise WeightsError(f"The weights {name} are not on this machine. {how_to_get(name)}")

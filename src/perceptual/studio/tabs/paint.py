@@ -200,11 +200,12 @@ def _connect(studio: Studio, parts: _Parts, paint: gr.Button, keep: gr.Button) -
     parts.shown_photo.change(explained(work.wall), parts.shown_photo, parts.wall, **PRIVATE)
     parts.wall.select(pick, None, parts.style, **PRIVATE)
     gr.on(
-        [component.change for component in [parts.shown_photo, *wanted]],
+        [component.change for component in [parts.shown_photo, *choice]],
         explained(work.preview),
         [parts.shown_photo, *wanted],
         [parts.compare, *parts.code],
         **live,
     )
+    parts.kind.change(explained(work.snippets), [parts.shown_photo, *wanted], parts.code, **live)
     paint.click(explained(work.paint), [parts.photos, *wanted], None, **PRIVATE)
     keep.click(explained(work.keep), [parts.versions, parts.shown_photo, *choice], parts.versions, **PRIVATE)
