@@ -98,9 +98,9 @@ def build(folder: Path) -> list[Path]:
         return []
     with tempfile.TemporaryDirectory() as work:
         for variant, flags in variants().items():
-            name, old = library_name(variant), "-DNO_AVX_VNNI"  # for an assembler that does not know AVX-VNNI
+            name, plain = library_name(variant), "-DNO_AVX_VNNI"  # for an assembler that does not know AVX-VNNI
             made = compile_library(compiler, (*FLAGS, *flags), name, cwd=work)
-            if not made and not compile_library(compiler, (*FLAGS, *flags, old), name, cwd=work):
+            if not made and not compile_library(compiler, (*FLAGS, *flags, plain), name, cwd=work):
                 return []
         built = [folder / library_name(variant) for variant in variants()]
         for path in built:
