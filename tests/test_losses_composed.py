@@ -22,10 +22,13 @@ from perceptual.losses import (
     PerceptualLoss,
     PixelLoss,
     StyleLoss,
+    TermSpec,
     TextureLoss,
     TotalVariation,
     reconstruction_loss,
 )
+from perceptual.losses.base import Materials
+from perceptual.losses.language import build_terms
 
 close = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
 
@@ -242,3 +245,9 @@ def test_weights_of_a_layer_that_is_named_twice_are_added(text: str) -> None:
     layers = "small:shallow", "small:deep"
     loss = reconstruction_loss(text.format(*layers), 4, own_networks=OWN)
     assert loss.weights == {"feature small:shallow": 3.0, "feature small:deep": 2.0}
+
+
+def test_one_name_for_two_terms_is_refused() -> None:
+    specs = [TermSpec("feature", ("small:shallow",), 1.0, "mine"), TermSpec("feature", ("small:deep",), 1.0, "mine")]
+    with pytest.raises(ConfigError, match="Two different terms are called mine"):
+        build_terms(specs, Materials())

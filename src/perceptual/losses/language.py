@@ -184,14 +184,17 @@ def build_terms(
         weight of a kind is shared among its layers, and multiplied by the kind's `relative_weight`.
 
     Raises:
-        ConfigError: an unknown layer, or `materials` does not have the inputs of a term.
+        ConfigError: an unknown layer, one name for different terms, or `materials` does not have the inputs of a term.
     """
     terms: dict[str, tuple[Term, float]] = {}
+    made_of: dict[str, tuple[str, str | None]] = {}
     for spec in specs:
         made = TERMS[spec.kind]
         share = made.relative_weight / max(1, len(spec.layers)) if relative else 1.0
         for layer in spec.layers or (None,):
             name = spec.name or (f"{spec.kind} {layer}" if layer else spec.kind)
+            if made_of.setdefault(name, (spec.kind, layer)) != (spec.kind, layer):
+                raise ConfigError(f"Two different terms are called {shown(name)}: give each a name of its own.")
             term, weight = terms.get(name) or (made.build(layer, materials), 0.0)
             terms[name] = (term, weight + spec.weight * share)
     return terms
