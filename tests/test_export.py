@@ -275,7 +275,6 @@ def test_a_result_that_is_no_number_is_refused() -> None:
     (1, ["other.pth"], ["other.pth is a network of another program", "perceptual convert"]),
     (1, ["x" * 300 + ".safetensors"], ["x.safetensors"]),
     (2, ["hf://user/a:0.5,wave:0.5"], ["blend", "--out"]),
-    (1, ["hf://user/a:0.5,wave:0.5", "-o", "a.onnx"], ["user/a"]),
     (1, ["wave", "--web", "file"], ["Cannot write to the folder file"]),
     (1, ["wave", "-o", "file/wave.onnx"], ["file/wave.onnx"]),
     (1, ["wave", "-o", "folder.onnx"], ["folder.onnx is a folder"]),

@@ -172,6 +172,16 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         Stylizer.from_pretrained(STYLE)
 
 
+def test_networks_and_blends_on_the_hub_are_found_for_export() -> None:
+    pytest.importorskip("onnx")
+    from perceptual.export.graph import find
+
+    assert isinstance(find(f"hf://{LARGE}/x2.safetensors").model, Upscaler)
+    whole, blend = find(f"hf://{STYLE}"), find(f"hf://{STYLE}:0.5")
+    assert whole.several
+    assert blend.shares is not None
+
+
 # --- uploads
 
 

@@ -249,5 +249,5 @@ def test_weights_of_a_layer_that_is_named_twice_are_added(text: str) -> None:
 
 def test_one_name_for_two_terms_is_refused() -> None:
     specs = [TermSpec("feature", ("small:shallow",), 1.0, "mine"), TermSpec("feature", ("small:deep",), 1.0, "mine")]
-    with pytest.raises(ConfigError, match="Two different terms are called .*mine"):
+    with pytest.raises(ConfigError, match=r"Two different terms are called .*mine"):
         build_terms(specs, Materials())

@@ -71,7 +71,7 @@ def _page(network: str, folder: Path, given: Path | None) -> int:
     from perceptual.files import check_folder
 
     find(network)  # a wrong name or folder is found before the download
-    check_folder(folder)
+    check_folder(next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each)))
     if given is None and runtime.at_hand() is None:
         say(f"The page needs {runtime.PACKAGE.file} (33 MB). It is downloaded once, from {runtime.PACKAGE.url}.")
         for _ in with_bar(runtime.fetch(), "downloading onnxruntime-web"):
