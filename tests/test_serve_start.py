@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from test_serve import ask, png, port, serving_here
@@ -13,7 +15,7 @@ from test_serve import ask, png, port, serving_here
 from perceptual.config import ServeConfig, StudioConfig
 from perceptual.errors import ConfigError
 from perceptual.serve.app import Service
-from perceptual.web import listen
+from perceptual.web import _server, listen
 
 __all__ = ["port"]
 
@@ -64,3 +66,11 @@ def test_a_port_that_only_the_administrator_may_open_is_named(monkeypatch: pytes
     monkeypatch.setattr(socket.socket, "bind", bind)
     with pytest.raises(ConfigError, match="This user may not open the port 81: choose one above 1023"):
         listen("127.0.0.1", 81)
+
+
+def test_connections_that_are_left_at_the_end_are_closed() -> None:
+    server, connection = _server(AsyncMock(), 0), Mock()
+    server.servers, server.lifespan = [], AsyncMock()
+    server.server_state.connections.add(connection)  # a browser opened it after the others were told to end
+    asyncio.run(server.shutdown())
+    connection.transport.abort.assert_called_once_with()

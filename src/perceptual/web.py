@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import socket
@@ -64,10 +65,7 @@ def serving(
     Raises:
         OutputError: the server did not start.
     """
-    import uvicorn
-
-    settings = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=wait)
-    server = uvicorn.Server(settings)
+    server = _server(app, wait)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server", daemon=True)
     thread.start()
     try:
@@ -83,6 +81,20 @@ def serving(
     finally:
         server.should_exit = True
         thread.join(None if wait is None else wait + 7)
+
+
+def _server(app: App, wait: int | None) -> Any:
+    """The server of uvicorn. At its end it also closes connections that a browser opened at the last moment."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().shutdown(sockets)
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0.01)  # until the transports are closed
+
+    return Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=wait))
 
 
 def same_token(text: str, token: str) -> bool:
