@@ -434,17 +434,20 @@ def test_a_style_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "out"),
-    [("o.heic", "As the photo", "o_painted.png"), ("o.jpg", "PNG", "o_painted.png"), ("o.gif", "", "o_painted.png")],
+    ("name", "kind", "out", "large"),
+    [
+        ("o.heic", "As the photo", "o_painted.png", "o_x2.png"),
+        ("o.jpg", "PNG", "o_painted.png", "o_x2.jpg"),
+        ("o.gif", "", "o_painted.png", "o_x2.png"),
+    ],
 )
-def test_the_command_of_a_painting_writes_what_the_page_writes(tmp_path: Path, name: str, kind: str, out: str) -> None:
+def test_the_commands_write_what_the_page_writes(tmp_path: Path, name: str, kind: str, out: str, large: str) -> None:
     work = paint._Work(Studio.open(StudioConfig(folder=tmp_path / "studio", device="cpu")))
     work.studio.models.size = lambda path: (40, 60)  # type: ignore[method-assign]
     shell, python = work.snippets(str(tmp_path / name), "wave", kind, 1, 1, False, 0)
     assert shlex.split(shell)[-2:] == ["-o", out]
     assert f"painting.save({out!r})" in python
-    if not kind.startswith("PNG"):
-        assert shlex.split(enlarge._Work(work.studio).snippets(name, "2 times", "Automatic")[0])[-1] == "o_x2.png"
+    assert shlex.split(enlarge._Work(work.studio).snippets(name, "2 times", "Automatic")[0])[-1] == large
 
 
 def test_the_command_of_a_painting_parses(tmp_path: Path) -> None:

@@ -267,8 +267,10 @@ class Stylizer(Model[PaintOptions]):
         able = self.device.type == "cpu" and supports(self.network)
         fast = Inference(self.network, "float32" if precision == "float32" else None) if able else None
         if precision == "int8" and (fast is None or fast.precision != "int8"):
-            what = "This network cannot be computed in int8 here" if reads_bytes() or not able else ""
-            what = what or "This processor has no int8 instructions"
+            lacking = able and not reads_bytes()
+            what = (
+                "This processor has no int8 instructions" if lacking else "This network cannot be computed in int8 here"
+            )
             raise ConfigError(f"{what}: choose --precision auto or float32.")
         return fast
 

@@ -91,8 +91,13 @@ def _check_readable(path: str | Path) -> None:
     except UnicodeDecodeError as error:
         raise UnreadableError(f"{path} has a name that is not UTF-8: rename it, or its folder.") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UnreadableError(f"{path} cannot be read ({reason}): change its permissions.") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError) -> UnreadableError:
+    """The error for a file that cannot be opened."""
+    reason = (error.strerror or str(error)).lower()
+    return UnreadableError(f"{path} cannot be read ({reason}): change its permissions.")
 
 
 def read(path: str | Path) -> dict[str, Tensor]:

@@ -202,10 +202,11 @@ def _guarded(work: Callable[[], int]) -> int:
         drop_stdout()
     except OSError as error:
         if error.filename is not None and error.errno in UNUSABLE:
-            denied = "permission is denied; change its permissions, or choose another path."
-            reason = denied if isinstance(error, PermissionError) else explain(error)
-            reason = "it is missing; check its name." if isinstance(error, FileNotFoundError) else reason
-            fail(f"Cannot use {os.fsdecode(error.filename)}: {reason}")
+            reasons: dict[type[OSError], str] = {
+                PermissionError: "permission is denied; change its permissions, or choose another path.",
+                FileNotFoundError: "it is missing; check its name.",
+            }
+            fail(f"Cannot use {os.fsdecode(error.filename)}: {reasons.get(type(error)) or explain(error)}")
             return FAILED
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
             raise

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from perceptual.checkpoints.tensors import unreadable
 from perceptual.errors import CheckpointError
 
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
@@ -40,7 +41,7 @@ def is_tensorflow(path: Path) -> bool:
             file.seek(max(0, os.path.getsize(path) - len(MAGIC)))
             return file.read() == MAGIC
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}.") from error
+        raise unreadable(path, error) from error
 
 
 def read_tensorflow(path: Path) -> dict[str, Tensor]:
