@@ -300,7 +300,7 @@ def picture_file(folder: Path, pixels: float) -> Path:
 def stylizing(source: Path) -> list[str]:
     """The command that paints a file, into a PNG beside it."""
     out = source.with_suffix(".png")
-    return [sys.executable, "-m", "perceptual.cli", "stylize", str(source), "-o", str(out)]
+    return [sys.executable, "-m", "perceptual", "stylize", str(source), "-o", str(out)]
 
 
 def large() -> None:

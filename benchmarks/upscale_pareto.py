@@ -99,17 +99,18 @@ def main() -> None:
         cells = [f"{weights.get(name, 0):,}", *quality, f"{seconds[name]:.3f}", f"{speed:.1f}", f"{more:.0f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     if arguments.plot:
-        draw(points, next(iter(sets)), arguments.plot)
+        label = "processor seconds" if arguments.processor_seconds else "seconds"
+        draw(points, next(iter(sets)), label, arguments.plot)
 
 
-def draw(points: dict[str, tuple[float, float, float]], title: str, file: Path) -> None:
+def draw(points: dict[str, tuple[float, float, float]], title: str, time_label: str, file: Path) -> None:
     """Draw PSNR and LPIPS against the seconds."""
     figure = Figure((9, 3.8), layout="constrained")
     for column, (axis, label) in enumerate(zip(figure.subplots(1, 2), ("PSNR, dB", "LPIPS"), strict=True), start=1):
         for name, values in points.items():
             axis.scatter(values[0], values[column])
             axis.annotate(name, (values[0], values[column]), xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axis.set(title=title, xlabel="seconds", ylabel=label, xscale="log")
+        axis.set(title=title, xlabel=time_label, ylabel=label, xscale="log")
     figure.savefig(file, dpi=120)
 
 

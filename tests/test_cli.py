@@ -256,7 +256,7 @@ def test_a_signal_to_all_processes_saves_and_resume_goes_on(
     pictures: Path, tmp_path: Path, small_vgg: Path, name: str
 ) -> None:
     out = tmp_path / "mine.safetensors"
-    command = [sys.executable, "-m", "perceptual.cli", "train", "style", "--style", pictures / "1.png"]
+    command = [sys.executable, "-m", "perceptual", "train", "style", "--style", pictures / "1.png"]
     command += ["--data", pictures, "--out", out, "--weights", f"vgg16={small_vgg}", *TRAIN, "--steps", "300"]
     command += ["--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -373,7 +373,7 @@ def test_an_odd_path_is_one_sentence_in_every_command(
 def test_a_folder_is_finished_though_nobody_reads_the_list(
     pictures: Path, tiny_style: Path, tmp_path: Path, gone: str
 ) -> None:
-    words = [sys.executable, "-m", "perceptual.cli", "stylize", pictures, "--style", tiny_style, "-o", tmp_path / "out"]
+    words = [sys.executable, "-m", "perceptual", "stylize", pictures, "--style", tiny_style, "-o", tmp_path / "out"]
     with open("/dev/full", "wb") as full:
         process = subprocess.Popen(words, stdout=full if gone == "disk" else subprocess.PIPE, stderr=subprocess.PIPE)
     if process.stdout is not None:
@@ -392,7 +392,7 @@ def test_a_folder_is_finished_though_nobody_reads_the_list(
 def test_a_full_disk_behind_stdout_is_one_sentence(words: list[str]) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "perceptual.cli", *words], stdout=full, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-m", "perceptual", *words], stdout=full, stderr=subprocess.PIPE, check=False
         )
     assert done.returncode == 1
     assert_one_sentence(done.stderr.decode(), "cannot be printed")

@@ -248,7 +248,7 @@ def picture(data: bytes) -> Image.Image:
 
 
 def pipe(*words: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "perceptual.cli", *map(str, words)]
+    command = [sys.executable, "-m", "perceptual", *map(str, words)]
     return subprocess.run(command, input=stdin, capture_output=True, check=False)
 
 

@@ -218,7 +218,7 @@ def test_a_signal_keeps_what_is_done(capsys: Capture, monkeypatch: pytest.Monkey
 def test_the_installed_command_paints_a_film_and_stops_on_ctrl_c() -> None:
     """In a process of its own: threads, signals and the end of the process as they are."""
     clips.make("long.mp4", count=120, sound="aac", size=(320, 240))
-    words = [sys.executable, "-m", "perceptual.cli", "video", "long.mp4", "--style", "wave", "-o", "b.mp4"]
+    words = [sys.executable, "-m", "perceptual", "video", "long.mp4", "--style", "wave", "-o", "b.mp4"]
     process = subprocess.Popen([*words, "--device", "cpu"], stderr=subprocess.PIPE, text=True)
     began = time.monotonic()
     while not list(Path().glob(".b-*")) and time.monotonic() - began < 60:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -342,12 +341,6 @@ def some(folder: Path, *names: str) -> Path:
     return folder
 
 
-def old_identity(folder: Path) -> str:
-    """What states of earlier versions hold: the number of files, and a hash of their paths as they were written."""
-    paths = "\n".join(str(folder / name) for name in Photographs(folder, SIZE).names)
-    return f"{paths.count(chr(10)) + 1} files, {hashlib.sha256(paths.encode()).hexdigest()}"
-
-
 def test_photographs_are_known_by_their_names_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some(tmp_path / "photos", "b.png", "a/c.png", "a-d.png")
     monkeypatch.chdir(tmp_path)
@@ -357,20 +350,6 @@ def test_photographs_are_known_by_their_names_below_the_folder(tmp_path: Path, m
         (tmp_path / "x").mkdir(exist_ok=True)
         assert Photographs(spelled, SIZE).names == names
         assert Photographs(spelled, SIZE).difference(json.loads(json.dumps(names))) is None
-
-
-def test_states_of_earlier_versions_know_their_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some(tmp_path / "photos", "a.png", "b.png")
-    monkeypatch.chdir(tmp_path)
-    short, long = Path("photos"), tmp_path / "photos"
-    for then in (short, long):
-        for now in (short, long):
-            assert Photographs(now, SIZE).difference(old_identity(then)) is None
-    other = some(tmp_path / "other", "a.png", "b.png")
-    said = Photographs(other, SIZE).difference(old_identity(short))
-    assert said == "the photos are different, or --data was written differently: write it as before"
-    more = some(tmp_path / "more", "a.png", "b.png", "c.png")
-    assert Photographs(more, SIZE).difference(old_identity(short)) == "there were 2 photos and there are 3 now"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import clips
 import pytest
@@ -345,20 +346,22 @@ def test_a_body_longer_than_it_says_ends() -> None:
     assert answer(guard, {"host": "127.0.0.1"}, body=b"x" * 1001)[0] == 499
 
 
-def test_a_token_is_asked_for_and_kept_in_a_cookie() -> None:
-    guard = Guard(inside, host="0.0.0.0", token="t" * 20, limit=1000)
+@pytest.mark.parametrize("token", ["t" * 20, 'quotes";,=inside-the-token'])
+def test_a_token_is_asked_for_and_kept_in_a_cookie(token: str) -> None:
+    guard = Guard(inside, host="0.0.0.0", token=token, limit=1000)
     host = {"host": "192.168.0.7:7860"}
     assert answer(guard, host)[0] == 401
     assert answer(guard, host, query="token=wrong")[0] == 401
     assert answer(guard, {**host, "cookie": f"{COOKIE}=wrong"})[0] == 401
     assert answer(guard, {**host, "cookie": "\x00;;=;"})[0] == 401
-    status, headers, _ = answer(guard, host, query=f"token={'t' * 20}")
+    status, headers, _ = answer(guard, host, query=f"token={quote(token)}")
     assert (status, headers[b"location"]) == (303, b"/")
     cookie = headers[b"set-cookie"].decode()
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
-    assert answer(guard, {**host, "cookie": cookie.split(";")[0]})[0] == 200
-    assert answer(guard, {"host": "evil.example", "cookie": cookie.split(";")[0]})[0] == 403
+    assert "SameSite=strict" in cookie
+    stored = cookie.partition("; ")[0]
+    assert answer(guard, {**host, "cookie": stored})[0] == 200
+    assert answer(guard, {"host": "evil.example", "cookie": stored})[0] == 403
 
 
 def test_websockets_are_guarded_too() -> None:

@@ -25,10 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 from perceptual import checkpoints, cli
-from perceptual.errors import ConfigError, TrainingError
+from perceptual.errors import ConfigError
 from perceptual.networks import BatchNorm
 from perceptual.train.processes import Processes
-from perceptual.train.state import check_same
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 slow = pytest.mark.slow
@@ -340,14 +339,6 @@ def test_processes_with_other_photos_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Processes, "gather", lambda self, mine: [mine, mine, "another hash"])
     with pytest.raises(ConfigError, match="Process 2 has other settings, photos or paintings than process 0"):
         Processes(3).check_equal({"photographs": ["a.png"]})
-
-
-def test_a_state_of_an_earlier_version_held_the_batch_of_one_process(tmp_path: Path) -> None:
-    before = {"train": {"batch": 2}, "computer": {"processes": 2, "precision": "no"}}
-    check_same(tmp_path, before, {"train": {"batch": 4}, "computer": {"precision": "no"}}, None)
-    with pytest.raises(TrainingError, match=r"train\.batch was 4 and is now 2"):
-        check_same(tmp_path, before, {"train": {"batch": 2}, "computer": {"precision": "no"}}, None)
-    assert before["computer"]["processes"] == 2
 
 
 def test_the_batch_norm_of_all_processes_is_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,6 @@ from perceptual.tasks.base import Task
 from perceptual.tasks.style import NOISE, Style, style_weights
 from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer
-from perceptual.train.state import LATER_SETTINGS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -346,31 +345,6 @@ def test_a_weight_that_cannot_be_is_one_sentence(
     assert cli.main(["train", "style", *words, "--dry-run"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", f"perceptual: {sentence}")
-
-
-def test_a_state_from_before_there_was_a_setting_can_be_resumed(
-    photographs: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """States of earlier versions lack settings that came later; they resume where these have their old values."""
-    recipe = replace(RECIPE, temporal_weight=0.0)
-
-    def trainer(chosen: StyleRecipe) -> Trainer:
-        return Trainer(make_task(photographs, chosen), chosen.train, tmp_path / "o.safetensors", device="cpu")
-
-    first = trainer(recipe)
-    first.begin()
-    old = json.loads(json.dumps(first.identity()))
-    for key in LATER_SETTINGS:
-        *groups, name = key.split(".")
-        place = old
-        for group in groups:
-            place = place[group]
-        del place[name]
-    monkeypatch.setattr(first, "identity", lambda: old)
-    first.save()
-    trainer(recipe).begin(resume=True)
-    with pytest.raises(TrainingError, match=r"temporal_weight was None and is now 0\.5"):
-        trainer(replace(recipe, temporal_weight=0.5)).begin(resume=True)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cache folder, for downloads, compiled kernels and measurements; and the name of this computer's processor."""
+"""The cache folder, for downloads, compiled kernels and measurements; and the processor of this computer."""
 
 from __future__ import annotations
 
@@ -36,3 +36,8 @@ def processor() -> str:
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
     return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
+
+
+def usable_processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,6 @@ reader needs to be saved.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import random
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from perceptual import images
+from perceptual.cache import usable_processors
 from perceptual.config import TrainConfig
 from perceptual.errors import DataError, ImageError
 from perceptual.functional import CPU, Array
@@ -102,16 +102,8 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
     def difference(self, was: object) -> str | None:
         """Describe how these photos differ from those of an earlier run; None if they are the same.
 
-        was: `names` of the earlier run, or the text that old versions stored: the number of files and a hash of their
-            full paths.
+        was: `names` of the earlier run.
         """
-        if isinstance(was, str):
-            count, _, digest = was.partition(" files, ")
-            if digest in map(self._digest_under, (self.folder, self.folder.absolute(), _from_here(self.folder))):
-                return None
-            if count == str(len(self)):
-                return "the photos are different, or --data was written differently: write it as before"
-            return f"there were {count} photos and there are {len(self)} now"
         if not isinstance(was, list):
             return "the saved state does not list its photos"
         if was == self.names:
@@ -125,11 +117,6 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         else:
             detail = f"their order differs from {now or before} on"
         return f"there were {len(was)} photos and there are {len(self)} now; {detail}"
-
-    def _digest_under(self, folder: Path) -> str:
-        """The hash that old versions stored to identify the photos, for one way of writing the folder."""
-        paths = "\n".join(str(folder / name) for name in self.names)
-        return hashlib.sha256(paths.encode("utf-8", "replace")).hexdigest()
 
     def __getitem__(self, k: int) -> tuple[Tensor, list[str]]:
         epoch, position = divmod(k, len(self.paths))
@@ -171,13 +158,6 @@ def draft_size(crop: str, size: int) -> int:
     Departure from the paper, which does not halve photos.
     """
     return 4 * size if crop == "native" else round(1.15 * size)
-
-
-def _from_here(folder: Path) -> Path:
-    try:
-        return Path(os.path.relpath(folder))
-    except ValueError:  # on Windows, if the folder is on another drive
-        return folder
 
 
 def _native(picture: Tensor, size: int, rng: random.Random) -> Tensor:
@@ -312,16 +292,11 @@ def _loader(dataset: Photographs, config: TrainConfig, indices: Iterator[int], s
         dataset,
         batch_size=share,
         sampler=indices,
-        num_workers=min(config.workers, _processors()),
+        num_workers=min(config.workers, usable_processors()),
         collate_fn=_collate,
         worker_init_fn=_leave_signals_to_parent,
         pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU does not block
     )
-
-
-def _processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -173,7 +173,7 @@ def use_one_thread() -> None:
 class SideBySide:
     """Work on several items at the same time, with one core of the CPU for each. Their order stays the same.
 
-    So no core waits for another one, as it does when all cores share the work on one item.
+    Then no core waits for another.
 
     work: a function of one item that allows calls from several threads. at_once: the number of items to work on at the
     same time, for an item. If it is 1, the item has all cores.

@@ -19,9 +19,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOCAL = {"127.0.0.1", "localhost", "::1"}
-"""The names of this computer that no other computer can reach."""
-
 
 def listen(host: str, port: int, *, further: int = 0) -> socket.socket:
     """A listening socket. port: 0 for any free one. further: number of further ports to try if this one is used.

@@ -15,9 +15,9 @@ from torch import Tensor
 from perceptual.errors import CheckpointError
 from perceptual.files import write_beside
 
-_READ = frozenset((".pth", ".pt", ".ckpt", ".index", ".t7", ".model", ".bin", ".pkl", ".pickle"))
+READ_ENDINGS = frozenset((".pth", ".pt", ".ckpt", ".index", ".t7", ".model", ".bin", ".pkl", ".pickle"))
 _UNREAD = ".onnx .npz .npy .h5 .hdf5 .keras .pb .tflite .caffemodel .mlmodel .gguf .params .weights"
-FOREIGN = _READ | frozenset(_UNREAD.split())
+FOREIGN = READ_ENDINGS | frozenset(_UNREAD.split())
 """File endings of networks that other programs write."""
 
 
@@ -69,7 +69,7 @@ def metadata(path: str | Path) -> dict[str, str]:
         if part := _PART.fullmatch(Path(path).name):
             raise CheckpointError(f"{path} is one part of a checkpoint of TensorFlow: give "
                                   f"{Path(path).with_name(part[1])}.index.") from error  # fmt: skip
-        if suffix in FOREIGN - _READ:
+        if suffix in FOREIGN - READ_ENDINGS:
             raise CheckpointError(
                 f"{path} is a network in a format that perceptual cannot read ({suffix}): give the .safetensors file "
                 "that it was made from, or another network."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -40,10 +39,10 @@ class _Convert:
 def convert(arguments: Sequence[str]) -> int:
     """perceptual convert: read a network of another program and write it as a style file. Returns the exit code."""
     config = parse(_Convert, arguments, "convert")
-    source = Path(os.path.expanduser(config.input))
+    source = Path(config.input)
     if not source.name:
         raise ConfigError("Name the file of the network to convert, such as candy.pth.")
-    out = Path(os.path.expanduser(config.out or source.with_suffix(".safetensors")))
+    out = Path(config.out or source.with_suffix(".safetensors"))
     if out.suffix.lower() != ".safetensors":
         raise OutputError(f"{out} does not end in .safetensors: give -o such a name.")
     check_no_input(out, [source])

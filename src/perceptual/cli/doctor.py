@@ -94,13 +94,12 @@ _INSTRUCTIONS = {  # shown as: the flags of /proc/cpuinfo that mean it
 
 
 def _processor() -> Iterator[Check]:
-    from perceptual.cache import processor
+    from perceptual.cache import processor, usable_processors
 
     fields = dict(line.partition(":")[::2] for line in processor().splitlines())
     name = next((value.strip() for key, value in fields.items() if key.strip() == "model name"), "")
     yield Check("Processor", "name", name or f"{platform.machine()} {platform.processor()}".strip())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("Processor", "cores", f"{usable} usable of {os.cpu_count()}")
+    yield Check("Processor", "cores", f"{usable_processors()} usable of {os.cpu_count()}")
     flags = set(processor().split())
     has = [name for name, words in _INSTRUCTIONS.items() if flags & set(words)]
     yield Check("Processor", "instructions", ", ".join(has) or "unknown")

@@ -18,6 +18,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from perceptual.errors import ConfigError, shown
 
+LOCAL = frozenset(("127.0.0.1", "localhost", "::1"))
+"""The names of this computer that no other computer can reach."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:

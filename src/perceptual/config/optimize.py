@@ -10,8 +10,8 @@ from perceptual.config.common import Count, CountOrNone, Rate, Seed, TrainedSide
 from perceptual.config.loss import LossConfig
 from perceptual.errors import ConfigError
 
-_RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
-BASELINE_LOSS = dataclasses.replace(_RELATIVE, style_weight=5.0)
+RELATIVE_LOSS = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
+BASELINE_LOSS = dataclasses.replace(RELATIVE_LOSS, style_weight=5.0)
 """The objective of `perceptual optimize style`. Its style weight was chosen by eye; 2, 10 and 40 were tried too."""
 INVERT_TV = 0.01
 """Weight of total variation in `perceptual optimize invert`, relative to that of the picture."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal
 
-from perceptual.config.checks import Range, check, check_token
+from perceptual.config.checks import LOCAL, Range, check, check_token
 from perceptual.config.save import SaveConfig
 from perceptual.config.stylize import PaintSettings, StylizeConfig
 from perceptual.config.upscale import Enlargement, UpscaleConfig, UpscaleOptions
@@ -49,7 +49,7 @@ class ServeConfig:
     @property
     def is_local(self) -> bool:
         """True if only this computer can reach the service."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        return self.host in LOCAL
 
     @property
     def max_bytes(self) -> int:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from perceptual.config.checks import Range, check, check_token
+from perceptual.config.checks import LOCAL, Range, check, check_token
 from perceptual.config.stylize import StylizeConfig
 
 
@@ -46,4 +46,4 @@ class StudioConfig:
     @property
     def is_local(self) -> bool:
         """True if only this computer can reach the page."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        return self.host in LOCAL

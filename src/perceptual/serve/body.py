@@ -90,15 +90,15 @@ async def _form(request: Request, body: bytes) -> tuple[bytes, list[tuple[str, s
     return picture, fields
 
 
-async def drain(receive: Receive, *, idle: float = 2.0, most: float = 30.0) -> None:
+async def drain(receive: Receive) -> None:
     """Read and forget the rest of a body, so that the client reads the refusal and not a broken connection.
 
-    idle: seconds without a byte, and most: seconds in all, after which the connection is closed nevertheless.
+    It stops after 2 seconds without a byte, and after 30 seconds in all.
     """
-    until, more = time.monotonic() + most, True
+    until, more = time.monotonic() + 30, True
     while more and (rest := until - time.monotonic()) > 0:
         try:
-            message = await asyncio.wait_for(receive(), min(idle, rest))
+            message = await asyncio.wait_for(receive(), min(2, rest))
         except TimeoutError:
             return
         more = message.get("more_body", False)

@@ -8,10 +8,11 @@ from collections.abc import Collection
 
 from starlette.responses import Response
 
+from perceptual.config.checks import LOCAL
 from perceptual.serve.body import drain, too_large
 from perceptual.serve.metrics import Metrics
 from perceptual.serve.refusals import Refused
-from perceptual.web import LOCAL, App, Message, Receive, Scope, Send, headers_of, host_name, origin_of, same_token
+from perceptual.web import App, Message, Receive, Scope, Send, headers_of, host_name, origin_of, same_token
 
 OPEN = "/health"
 """Paths that begin with this need no token."""

@@ -6,8 +6,10 @@ import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
+from fastapi.responses import PlainTextResponse, RedirectResponse
+
+from perceptual.config.checks import LOCAL
 from perceptual.web import (
-    LOCAL,
     App,
     Message,
     Receive,
@@ -62,13 +64,13 @@ class Guard:
         if refusal is None and self.token is not None and not self._knows_token(headers):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             if scope["type"] == "http" and self._is_token((query.get("token") or [""])[0]):
-                await self._redirect(scope, send)
+                await self._redirect(scope, receive, send)
                 return
             refusal = (401, "Open the page with the address that the command printed: it contains the token.")
         if refusal is not None:
             if refusal[0] == 413:
                 await _discard(receive)
-            await _refuse(scope, send, *refusal)
+            await _refuse(scope, receive, send, *refusal)
             return
         await self.app(scope, _limited(receive, self.limit), with_headers(send, HEADERS))
 
@@ -110,12 +112,11 @@ class Guard:
     def _is_token(self, text: str) -> bool:
         return self.token is not None and same_token(text, self.token)
 
-    async def _redirect(self, scope: Scope, send: Send) -> None:
+    async def _redirect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Store the token in a cookie and open the page without it in the address."""
-        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-        headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
-        await send({"type": "http.response.start", "status": 303, "headers": headers})
-        await send({"type": "http.response.body", "body": b""})
+        response = RedirectResponse("/", 303)
+        response.set_cookie(COOKIE, self.token or "", httponly=True, samesite="strict")
+        await response(scope, receive, send)
 
 
 async def _discard(receive: Receive) -> None:
@@ -128,14 +129,11 @@ async def _discard(receive: Receive) -> None:
             return
 
 
-async def _refuse(scope: Scope, send: Send, status: int, sentence: str) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, sentence: str) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": sentence[:120]})
         return
-    body = sentence.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await PlainTextResponse(sentence, status)(scope, receive, send)
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

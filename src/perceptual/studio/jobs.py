@@ -132,12 +132,9 @@ class Job:
             status = "stopped"
         except PerceptualError as error:
             self.say(str(error))
-        except MemoryError:
-            self.say("The memory ran out: choose a smaller size.")
         except Exception as error:  # a bug: the user sees the error, and the queue continues with the next job
-            memory = isinstance(error, RuntimeError) and out_of_memory(error)
             bug = f"Unexpected error, please report it: {type(error).__name__}: {error}"
-            self.say("The memory ran out: choose a smaller size." if memory else bug)
+            self.say("The memory ran out: choose a smaller size." if out_of_memory(error) else bug)
         finally:
             self._ended = time.monotonic()
             self.status = status

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from perceptual.config import StudioConfig
 from perceptual.errors import ConfigError
-from perceptual.studio.guard import Guard
 from perceptual.web import App, listen, serving, url_of
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ def application(studio: Studio, *, token: str | None) -> App:
     import gradio as gr
 
     from perceptual.studio import page
+    from perceptual.studio.guard import Guard
 
     config = studio.config
     blocks = page.build(studio)

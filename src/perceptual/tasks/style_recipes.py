@@ -8,6 +8,7 @@ from typing import Annotated
 
 from perceptual.config import LossConfig, NetworkConfig, Range, TrainConfig, Weight, check
 from perceptual.config.common import TrainedSide
+from perceptual.config.optimize import RELATIVE_LOSS
 from perceptual.errors import ConfigError
 from perceptual.losses import objective_of
 
@@ -51,7 +52,6 @@ class StyleRecipe:
 _LEAN = NetworkConfig(
     architecture="c5s1-16 d32 d64 r64*5 B32 B16 c5s1-3", norm="instance", padding="reflect", tanh_scale=150
 )
-_RELATIVE = LossConfig(weighting="relative", style_weight=1.0, tv_weight=0.02)
 _SHORT = TrainConfig(steps=5_000, batch=1, learning_rate=2e-3, decay="cosine")
 _DISTILLED = tuple(f"vgg19-distilled:{layer}" for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"))
 
@@ -68,7 +68,7 @@ _PAPER = StyleRecipe(
 )
 
 _GALLERY_LOSS = replace(
-    _RELATIVE,
+    RELATIVE_LOSS,
     content_layers=("vgg16-torchvision:relu3_3",),
     style_layers=(*_VGG, *(f"{layer}@2" for layer in _VGG)),
     lattice_weight=0.3,
@@ -77,13 +77,13 @@ _GALLERY_LOSS = replace(
 STYLE_RECIPES: dict[str, tuple[str, StyleRecipe]] = {
     "fast": (
         "a small network, trained with the paper's layers, for a computer without a GPU",
-        StyleRecipe(network=_LEAN, loss=_RELATIVE, train=_SHORT),
+        StyleRecipe(network=_LEAN, loss=RELATIVE_LOSS, train=_SHORT),
     ),
     "sketch": (
         "as fast, with a quicker loss network (vgg19-distilled: give its file)",
         StyleRecipe(
             network=_LEAN,
-            loss=replace(_RELATIVE, content_layers=("vgg19-distilled:relu2_2",), style_layers=_DISTILLED),
+            loss=replace(RELATIVE_LOSS, content_layers=("vgg19-distilled:relu2_2",), style_layers=_DISTILLED),
             train=_SHORT,
         ),
     ),

@@ -18,19 +18,6 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, TrainingError
 from perceptual.files import exists, write_beside
 
-LATER_SETTINGS: Mapping[str, Any] = {
-    "style_factors": [],
-    "temporal_weight": 0.0,
-    "loss_shift": 0,
-    "network.noise": 0.0,
-    "loss.lattice_weight": 0.0,
-    "loss.loss": "",
-    "train.warmup": 0,
-    "train.ema": 0.0,
-    "train.keep_photos": False,
-}
-"""Settings that are missing in the state files of earlier versions, with the values that these versions used."""
-
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
@@ -47,7 +34,7 @@ class RunState:
     scaler: Mapping[str, float] | None
     """The state of the gradient scaler; None if the precision is not float16."""
     watch: Mapping[str, float] | None
-    """The result of `Divergence.numbers`; None in state files of earlier versions."""
+    """The result of `Divergence.numbers`; None before the first step."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -112,29 +99,17 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
         TrainingError: they differ; the message names the first difference.
     """
     here = json.loads(json.dumps(now))
-    before = _with_whole_batch(before)
     found = []
     if photographs is not None and (difference := photographs.difference(before.get("photographs"))):
         found.append(difference)
     for key, (was, value) in differences(before, here).items():
-        added_later = was is None and key in LATER_SETTINGS and value == LATER_SETTINGS[key]
-        if not added_later and key != "photographs":
+        if key != "photographs":
             found.append(_describe_difference(key, was, value))
     styles = [list(identity.get("paintings", ())) for identity in (before, here)]
     if styles[0] != styles[1]:
         found.append(f"the styles were {', '.join(styles[0])} and are now {', '.join(styles[1])}, in this order")
     if found:
         raise TrainingError(f"Cannot resume {path}: {found[0]}.")
-
-
-def _with_whole_batch(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without the number of processes. Earlier versions stored it, and the batch of one process."""
-    changed: dict[str, Any] = json.loads(json.dumps(identity))
-    computer, train = changed.get("computer"), changed.get("train")
-    count = computer.pop("processes", 1) if isinstance(computer, dict) else 1
-    if isinstance(count, int) and isinstance(train, dict) and isinstance(train.get("batch"), int):
-        train["batch"] *= count
-    return changed
 
 
 def _describe_difference(key: str, was: object, now: object) -> str:

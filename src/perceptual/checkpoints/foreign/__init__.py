@@ -12,10 +12,10 @@ from torch import Tensor
 from perceptual.checkpoints.card import CARD_KEY, Card
 from perceptual.checkpoints.foreign import fast_neural_style, pytorch_examples, tensorflow_styles
 from perceptual.checkpoints.foreign.tensorflow import is_tensorflow, read_tensorflow
-from perceptual.checkpoints.foreign.tensors import PICKLES, read_state
+from perceptual.checkpoints.foreign.tensors import read_state
 from perceptual.checkpoints.foreign.torch7 import read_t7
 from perceptual.checkpoints.foreign.upscalers import ForeignNetwork, upscaler_of
-from perceptual.checkpoints.tensors import FOREIGN, ending_of, metadata
+from perceptual.checkpoints.tensors import FOREIGN, READ_ENDINGS, ending_of, metadata
 from perceptual.errors import CheckpointError, ConfigError
 from perceptual.files import sha256_of
 from perceptual.networks import TransformationNetwork
@@ -51,7 +51,7 @@ def load_foreign(path: str | Path) -> tuple[TransformationNetwork, Card]:
         CheckpointError: the format is unknown, the file is damaged, or it wants to run code.
     """
     path = Path(path)
-    if ending_of(path) not in PICKLES | {".safetensors", ".t7"}:
+    if ending_of(path) not in READ_ENDINGS | {".safetensors"}:
         raise CheckpointError(
             f"{path} is a checkpoint of another program, in a format that perceptual cannot read: it reads {READ}."
         )

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from perceptual.errors import CheckpointError
 
-PICKLES = frozenset((".pth", ".pt", ".model", ".ckpt", ".index", ".bin", ".pkl", ".pickle"))
 WEIGHTS = 200_000_000
 """Most numbers in one file, so that a file that claims a huge network cannot use up the memory."""
 _GROUPS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "generator", "g_ema")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class ForeignNetwork(TransformationNetwork):
         return 1.25 * float(peak.numbers) / side**2
 
 
+@dataclass(frozen=True)
 class Traits:
     """Properties of a network of another program.
 
@@ -81,13 +83,13 @@ class Traits:
         tags: its size and kind, in words. tileable: False if tiles would differ visibly.
     """
 
-    def __init__(self, name: str, scale: int, **others: Any) -> None:
-        self.name, self.scale = name, scale
-        self.multiple: int = others.get("multiple", 1)
-        self.minimum: int = others.get("minimum", 1)
-        self.reach: int | None = others.get("reach")
-        self.tags: Sequence[str] = others.get("tags", ())
-        self.tileable: bool = others.get("tileable", True)
+    name: str
+    scale: int
+    multiple: int = 1
+    minimum: int = 1
+    reach: int | None = None
+    tags: Sequence[str] = ()
+    tileable: bool = True
 
 
 class _Peak(TorchFunctionMode):
@@ -141,8 +143,9 @@ def upscaler_of(state: Mapping[str, Tensor]) -> ForeignNetwork:
         module, reason = None, str(error)
     if module is None:
         return _by_spandrel(state, reason)
-    traits = {"multiple": module.multiple, "minimum": module.multiple, "reach": module.reach, "tags": module.tags}
-    return ForeignNetwork(module, Traits(module.name, module.scale, **traits))
+    least = module.multiple
+    traits = Traits(module.name, module.scale, multiple=least, minimum=least, reach=module.reach, tags=module.tags)
+    return ForeignNetwork(module, traits)
 
 
 def _by_spandrel(state: Mapping[str, Tensor], reason: str) -> ForeignNetwork:
@@ -162,9 +165,10 @@ def _by_spandrel(state: Mapping[str, Tensor], reason: str) -> ForeignNetwork:
     needs, name = found.size_requirements, found.architecture.name
     if found.scale not in SCALES or needs.square:
         raise CheckpointError(f"It is {name} for scale {found.scale}, which perceptual cannot use.")
-    traits = {"multiple": max(1, needs.multiple_of), "minimum": max(1, needs.minimum), "tags": found.tags}
+    multiple, minimum = max(1, needs.multiple_of), max(1, needs.minimum)
     tileable = found.tiling != spandrel.ModelTiling.INTERNAL  # such a network cuts tiles by itself
-    return ForeignNetwork(_Described(found), Traits(name, found.scale, tileable=tileable, **traits))
+    traits = Traits(name, found.scale, multiple=multiple, minimum=minimum, tags=found.tags, tileable=tileable)
+    return ForeignNetwork(_Described(found), traits)
 
 
 class _Described(nn.Module):

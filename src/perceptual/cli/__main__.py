@@ -1,5 +1,0 @@
-"""python -m perceptual.cli"""
-
-from perceptual.cli import entry
-
-entry()
