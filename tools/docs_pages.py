@@ -114,18 +114,18 @@ def _flat(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from _flat(value) if isinstance(value, dict) else [(key, value)]
 
 
-def floors() -> str:
-    """The rooms by floor, highest first, from tests/test_house.py, with the first sentence of each room's docstring."""
-    tree = ast.parse((ROOT / "tests" / "test_house.py").read_text(encoding="utf-8"))
-    (node,) = (each for each in tree.body if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "FLOORS")
+def levels() -> str:
+    """The parts by level, highest first, from tests/test_structure.py, each with the start of its docstring."""
+    tree = ast.parse((ROOT / "tests" / "test_structure.py").read_text(encoding="utf-8"))
+    (node,) = (each for each in tree.body if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "LEVELS")
     rows = []
-    for floor, rooms in sorted(ast.literal_eval(node.value).items(), reverse=True):
-        for room in sorted(rooms):
-            path = ROOT / "src" / "perceptual" / room
+    for level, parts in sorted(ast.literal_eval(node.value).items(), reverse=True):
+        for part in sorted(parts):
+            path = ROOT / "src" / "perceptual" / part
             source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             about = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-            rows.append((str(floor), f"`{room}`", " ".join(about.split())))
-    return table(("floor", "room", "what it is"), rows)
+            rows.append((str(level), f"`{part}`", " ".join(about.split())))
+    return table(("level", "part", "what it is"), rows)
 
 
 def copied_page(source: str) -> str:
@@ -140,10 +140,10 @@ def pages() -> dict[str, str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by MkDocs for each page: puts the table of floors and the link to the live demo in."""
+    """Called by MkDocs for each page: puts the table of levels and the link to the live demo in."""
     if "<!-- live demo -->" in markdown:
         markdown = markdown.replace("<!-- live demo -->", LIVE if demo_missing() is None else "")
-    return markdown.replace("<!-- floors -->", floors()) if "<!-- floors -->" in markdown else markdown
+    return markdown.replace("<!-- levels -->", levels()) if "<!-- levels -->" in markdown else markdown
 
 
 LIVE = 'This documentation has a copy of the page: <a href="../live/index.html">paint a photo now</a>.'

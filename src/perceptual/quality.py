@@ -13,13 +13,14 @@ from torch.nn import functional as F
 from perceptual.functional import luma
 
 STEP_SEEN = 4.5
-"""From this step on, in levels, a picture counts as compressed: that of a JPEG of quality 80."""
+"""A picture counts as compressed if its quantisation step is this or more, in levels of 0 to 255: that of JPEG quality
+80."""
 NOISE_SEEN = 2.75 / 255
-"""From this standard deviation of the noise on, a picture counts as noisy."""
+"""A picture counts as noisy if the standard deviation of its noise is this or more."""
 ALIASING_SEEN = 0.62
-"""From this aliasing on, a picture counts as reduced without antialiasing."""
+"""A picture counts as reduced without antialiasing if its aliasing is this or more."""
 GRID_SEEN = 1.3
-"""From this strength on, a grid of blocks may be that of a JPEG."""
+"""A grid of blocks may be that of a JPEG if its strength is this or more."""
 _CELL = 8
 _LOW = [1, 2, 8, 9, 16]
 """The five lowest frequencies, as 8 * row + column."""
@@ -97,9 +98,10 @@ def _step(values: Tensor) -> float:
 def _ghost_step(transforms: Tensor) -> float:
     """As `jpeg_step`, for a JPEG with blocks that begin at the first pixel: (64, blocks), of levels less 128.
 
-    The picture is compressed again with the tables of the JPEG standard for quality 20 to 90. A better quality changes
-    it less, but for one dip: its own quality hardly changes it, also where it was clipped (Farid, Exposing Digital
-    Forgeries from JPEG Ghosts, 2009). Other tables than those of the standard are not found.
+    The picture is compressed again with the tables of the JPEG standard for quality 20 to 90. A higher quality
+    changes it less. One exception is the quality of the original JPEG: it hardly changes the picture, also where it was
+    clipped (Farid, Exposing Digital Forgeries from JPEG Ghosts, 2009). Other tables than those of the standard are not
+    found.
     """
     waves = _cosines()
     transforms = transforms[:, transforms[1:].square().sum(0) > _CELL**2]

@@ -237,7 +237,7 @@ def _several(pairs: Sequence[tuple[Path, Path]], at_once: Callable[[int, int], i
             several = at_once(height, width)
         except PerceptualError:
             return 1  # reading or converting it will say why
-        return several if place < len(pairs) // several * several else 1  # no core waits while the last ones are done
+        return several if place < len(pairs) // several * several else 1  # the last ones: all cores for each
 
     return count
 

@@ -102,9 +102,8 @@ class Model(Generic[Options]):
     def push_to_hub(self, repo: str, *, private: bool = False, message: str = "") -> str:
         """Upload the network to the Hugging Face hub, with a model card; returns the address of the commit.
 
-        repo: "user/name"; it is made if it does not exist. private: make a new repository private (one that
-            exists must be so already). message: of the
-        commit. The token is that of HF_TOKEN or of `hf auth login`.
+        repo: "user/name"; it is made if it does not exist. private: make a new repository private. An existing one must
+            be private already. message: the text of the commit. The token is that of HF_TOKEN or of `hf auth login`.
 
         Raises:
             ConfigError: huggingface_hub is not installed.

@@ -24,7 +24,7 @@ C = TypeVar("C", bound=EngineConfig)
 
 
 def placed(config: C) -> C:
-    """The same settings with the files of networks by their whole path: workers have other current folders."""
+    """The same settings with absolute paths of network files, because workers run in other folders."""
     if config.engine == "local":
         return config
     style, network = getattr(config, "style", None), getattr(config, "network", None)

@@ -25,7 +25,7 @@ from perceptual.errors import ConfigError, PerceptualError, shown
 from perceptual.memory import keep_memory
 
 TRIES = 3
-"""A file that was in work when its process ended is tried this often in all, then it has failed."""
+"""How many times a file is tried if its process dies. After that it counts as failed."""
 AHEAD = 2
 """Files in each process: one is fetched or stored while the other one is converted."""
 TICK = 0.5
@@ -225,8 +225,8 @@ class _Pool:
         self.failed_starts, self.working[actor] = 0, []
 
     def _hand_out(self, rest: Iterator[_Job]) -> None:
-        """Give files to actors that have room. A file that was in work when an actor died is alone in its next actor,
-        so that no other file fails with it if it is the reason."""
+        """Give files to actors that have room. A file whose actor died gets an actor of its own. If the file is the
+        cause, no other file fails with it."""
         for actor, jobs in self.working.items():
             while len(jobs) < AHEAD and not any(job.tries for job in jobs):
                 job = self.again.popleft() if self.again and not jobs else next(rest, None)

@@ -15,8 +15,8 @@ from perceptual.errors import ImageError, OutputError
 from perceptual.images import finding
 
 FEW = 1000
-"""Up to this number of outputs each one is looked for; for more of them the folder of outputs is listed once, which is
-one request for each 1,000 files that it holds."""
+"""For up to this many outputs, one request each asks whether it exists. For more, the folder of outputs is listed: one
+request for each 1,000 files in it."""
 
 _VIDEO = ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv"
 VIDEO_SUFFIXES = frozenset(_VIDEO.split())

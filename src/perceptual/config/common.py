@@ -88,8 +88,8 @@ class TrainConfig:
     crop: Literal["random", "squash", "native"] = "random"
     """random: resize the shorter side to between `size` and 1.15 x `size`, then crop. squash: resize to a square (the
     paper, for style transfer). native: crop without resizing (the paper, for super-resolution), then rotate and flip;
-    a JPEG of 8 times `size` or more is first halved as long as 4 times `size` is left, because such large photos are
-    rarely sharp at the pixel level."""
+    a large JPEG is read at 1/2, 1/4 or 1/8 of its size if 4 times `size` is left, because large photos are rarely sharp
+    in every pixel."""
     seed: Seed = 0
     """Seed of the initial weights, the order of the photos, the crops and the flips, 0 to 4,294,967,295."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -1,6 +1,6 @@
 """Fast painting on a CPU: style networks as convolutions on folded grids, in int8 or float32.
 
-Other rooms import from here only:
+Other parts of the program import only these names:
 
 - `supports(network)`: whether fast inference can run a network.
 - `Inference(network, precision)`: runs it. `BAND`: pixels of one band of a large picture.

@@ -29,7 +29,7 @@ UNITS = {255: 4, TOP: 2}
 """Largest level -> the number of channels that one instruction multiplies and adds up."""
 _SIZES = {torch.uint8: 1, torch.int16: 2, torch.float32: 4}
 _BLOCK = 16
-"""Filters of one register."""
+"""Number of filters that fit into one vector register."""
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ SAMPLES = 16
 """Rows, and columns, of a sample; up to 31 if a side is not a multiple of 16."""
 NOISE = {255: 2.4e-4, kernels.TOP: 1.8e-6}
 """Largest level -> largest rounding error, as a share of the variance. A layer with more reads finer levels, or floats.
-The limit for 12 bits is lower because these are for layers that are sensitive."""
+The limit for 12 bits is lower, because sensitive layers use 12 bits."""
 
 
 def sample(grid: Tensor) -> Vector:

@@ -15,7 +15,7 @@ def size_of(path: str | Path, *, max_pixels: int = MAX_PIXELS, quick: bool = Fal
     """Height and width of a picture, upright, in pixels.
 
     The pixels are not decoded, except for a PNG without EXIF data before its pixels, because the data may follow them.
-    quick: take such a PNG for upright.
+    quick: assume that such a PNG is upright.
 
     Raises:
         ImageError: the file is missing, is not an image, or has more than `max_pixels` pixels.

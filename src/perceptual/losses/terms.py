@@ -133,7 +133,7 @@ class TextureLoss(NetworkLoss):
     network: a loss network, such as "vgg16". layers: its layers, such as ("relu1_2", "relu2_2"); default: one at each
         resolution, or all layers of your own network. patch: the images are divided into patches of this side, counted
         in positions of the finest layer, and the patches are compared and averaged. None: the whole image is compared.
-        A program that trains by an objective such as texture=1 takes patches of 16 positions, as EnhanceNet does.
+        `perceptual train upscale --loss texture=1` takes patches of 16 positions, as EnhanceNet does.
         reduction, paths, networks: see `Term`.
     """
 

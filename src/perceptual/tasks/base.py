@@ -76,9 +76,8 @@ class Task:
         photographs: the dataset.
         samples: the first photos of the dataset for previews, (N, 3, size, size) in [0, 1], at most SAMPLES.
         began_from: the source of the first weights; "" if they come from the seed.
-        share: for one of several training processes, the number of photos of each step that other processes compute
-            before those of this one, and the number of photos of the whole step; otherwise (0, 0). The training loop
-            sets it.
+        share: (offset, total). offset: the number in the step of the first photo of this process. total: the number of
+            photos of the whole step. (0, 0) with one process. The training loop sets it.
 
     Raises:
         ConfigError: the settings do not fit the task. WeightsError: the weights of a loss network are missing.

@@ -172,7 +172,8 @@ class Style(Task):
         return terms
 
     def _place(self, pixels: Tensor, index: int) -> Tensor:
-        """The rows and columns of the losses' crop, (2, side): a tensor, as a CUDA graph cannot slice elsewhere."""
+        """The rows and columns of the losses' crop, (2, side). They are a tensor, because the bounds of a
+        slice cannot change in a CUDA graph."""
         shift, side = self.settings.loss_shift, pixels.shape[-1]
         rng = random.Random(f"loss crop {self.settings.train.seed} {index - self.share[0]}")
         starts = torch.tensor([[rng.randint(0, shift)], [rng.randint(0, shift)]])

@@ -30,7 +30,7 @@ class StyleRecipe:
     """Factors of the style weight, 0.01 to 100, one for each --style in the same order; default: 1 for each. Needs
     relative weighting."""
     loss_shift: Annotated[int, Range(0, 256)] = 0
-    """How many pixels smaller than a painting the crop is that the losses see, at a random place, 0 to 256. The zero
+    """The losses see a random crop of the painted photo. Its sides are this many pixels shorter, 0 to 256. The zero
     padding of a loss network makes edges look different to it. With random crops the network cannot learn where these
     edges are, so it does not paint a frame there."""
 

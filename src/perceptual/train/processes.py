@@ -140,7 +140,7 @@ class Processes:
 
     @contextmanager
     def leaving(self, error: BaseException) -> Iterator[None]:
-        """Do the last work of this process between two steps, then tell the others that it ends its run by this error.
+        """Run the block, then tell the other processes that this one stops with `error`. Use it between two steps.
 
         Nothing is told if all know this error.
         """

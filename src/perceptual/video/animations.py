@@ -1,4 +1,4 @@
-"""What FFmpeg does not do for animations: it guesses how long the last frame is shown. GIF files are right."""
+"""Corrects how long the last frame of an animation is shown. FFmpeg guesses it, except for GIF files."""
 
 from __future__ import annotations
 

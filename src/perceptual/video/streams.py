@@ -34,7 +34,7 @@ _STALE = {
 SILENT = (".gif", ".apng", ".webp")  # formats of animations, which never have sound
 _LOCATION = "com.apple.quicktime.location.ISO6709"
 _LOOKAHEAD = 5  # seconds to read past the end of the part, because packets are not exactly in order of time
-_MOST_EARLY = 1000  # largest number of packets that are held because they come before the first frame after a join
+_MOST_EARLY = 1000  # largest number of packets that wait for the first frame after a join
 
 
 class Streams:

@@ -21,8 +21,8 @@ class Panel:
     refresh: a function from a job to the new values of `more`. stop: the text of the stop button.
 
     Attributes: `style_fields`, the lists of styles in this tab (they are updated when the user's styles change);
-    `on_styles`, (function, inputs, outputs) to call when the user's styles change, or None; `looks`, what else the
-    timer of the page updates, as (function, state, [state, other outputs ...]).
+    `on_styles`, (function, inputs, outputs) to call when the user's styles change, or None; `looks`, further
+    things that the timer of the page updates, as (function, state, [state, other outputs ...]).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The rules of the house, proven on the source: floors, doors, budgets, docstrings."""
+"""The rules of the code, checked on the source: levels, libraries, lengths, docstrings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import perceptual
 from perceptual import fast
 
-# A file imports strictly lower floors only. The face, __init__.py, is the roof: it stands on no floor.
-FLOORS = {
+# A file imports only from lower levels. No file imports from the package itself, perceptual/__init__.py.
+LEVELS = {
     1: {"cache", "errors", "events", "functional", "gpu", "lbfgs", "memory"},
     2: {"config", "devices", "files", "motion", "quality", "resampling", "web"},
     3: {"foreign", "images", "networks"},
@@ -25,7 +25,7 @@ FLOORS = {
     9: {"cli"},
     10: {"__main__"},
 }
-DOORS = {  # the only rooms that know a library
+IMPORTERS = {  # the only parts that import a library
     "rich": {"cli"},
     "tyro": {"cli"},
     "gradio": {"studio"},
@@ -59,14 +59,14 @@ FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL, DEFAULTS = 400, 40, 6, 2, 3
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "perceptual"
-FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+LEVEL_OF = {part: level for level, parts in LEVELS.items() for part in parts}
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 INSIDE = {path: tree for path, tree in TREES.items() if path != PACKAGE / "__init__.py"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def room_of(path: Path) -> str:
+def part_of(path: Path) -> str:
     """The file's own name, or that of its folder in the package."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -105,9 +105,9 @@ def public(tree: ast.Module) -> Iterator[tuple[str, Function | ast.ClassDef]]:
                 yield from ((f"{node.name}.{m.name}", m) for m in methods if m.name[0] != "_" or m.name == "__init__")
 
 
-def test_every_room_has_one_floor_and_every_floor_has_its_rooms() -> None:
-    assert len(FLOOR_OF) == sum(map(len, FLOORS.values()))
-    assert set(FLOOR_OF) == {room_of(path) for path in INSIDE}
+def test_every_part_has_one_level() -> None:
+    assert len(LEVEL_OF) == sum(map(len, LEVELS.values()))
+    assert set(LEVEL_OF) == {part_of(path) for path in INSIDE}
 
 
 def test_imports_only_go_down() -> None:
@@ -115,31 +115,33 @@ def test_imports_only_go_down() -> None:
     for path, tree in INSIDE.items():
         for module, line in modules(tree):
             other = module.split(".")[1] if module.startswith("perceptual.") else None
-            if other in FLOOR_OF and other != room_of(path) and FLOOR_OF[other] >= FLOOR_OF[room_of(path)]:
+            if other in LEVEL_OF and other != part_of(path) and LEVEL_OF[other] >= LEVEL_OF[part_of(path)]:
                 wrong.append(f"{path.name}:{line} imports {other}")
     assert wrong == []
 
 
-def test_the_face_is_a_roof_never_a_foundation() -> None:
+def test_no_file_imports_from_the_package_itself() -> None:
     wrong = []
     for path, tree in INSIDE.items():
         for module, line in modules(tree):
-            face = module == "perceptual" or (module.startswith("perceptual.") and module.split(".")[1] not in FLOOR_OF)
-            if face or module.startswith("."):
+            itself = module == "perceptual" or (
+                module.startswith("perceptual.") and module.split(".")[1] not in LEVEL_OF
+            )
+            if itself or module.startswith("."):
                 wrong.append(f"{path.name}:{line} imports {module}")
     assert wrong == []
 
 
 def test_nothing_imports_the_command() -> None:
-    outside = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", "__main__")}
+    outside = {path: tree for path, tree in INSIDE.items() if part_of(path) not in ("cli", "__main__")}
     importers = {p.name for p, tree in outside.items() if any(m.startswith("perceptual.cli") for m, _ in modules(tree))}
     assert importers == set()
 
 
 def test_only_the_command_imports_the_studio_and_the_service() -> None:
-    for room in ("studio", "serve"):
-        others = {path: tree for path, tree in INSIDE.items() if room_of(path) not in ("cli", room)}
-        start = f"perceptual.{room}"
+    for part in ("studio", "serve"):
+        others = {path: tree for path, tree in INSIDE.items() if part_of(path) not in ("cli", part)}
+        start = f"perceptual.{part}"
         assert [p.name for p, tree in others.items() if any(m.startswith(start) for m, _ in modules(tree))] == []
 
 
@@ -171,20 +173,20 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
         assert name not in seen, name
 
 
-def test_a_library_enters_by_its_door() -> None:
+def test_a_library_is_imported_by_its_parts_only() -> None:
     wrong = []
     for path, tree in TREES.items():
         for module, line in modules(tree):
-            rooms = DOORS.get(module.split(".")[0])
-            if rooms is not None and room_of(path) not in rooms:
+            parts = IMPORTERS.get(module.split(".")[0])
+            if parts is not None and part_of(path) not in parts:
                 wrong.append(f"{path.name}:{line} imports {module}")
     assert wrong == []
 
 
-def test_fast_is_reached_by_its_door_only() -> None:
+def test_other_parts_import_from_fast_itself_only() -> None:
     wrong = []
     for path, tree in TREES.items():
-        if room_of(path) != "fast":
+        if part_of(path) != "fast":
             inside = [(module, line) for module, line in modules(tree) if module.startswith("perceptual.fast.")]
             wrong += [f"{path.name}:{line} imports {module}" for module, line in inside]
             wrong += [
@@ -203,7 +205,7 @@ def test_only_the_command_prints() -> None:
         for node in ast.walk(tree):
             prints = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             streams = isinstance(node, ast.Attribute) and ast.unparse(node) in ("sys.stdout", "sys.stderr")
-            if (prints or streams) and room_of(path) != "cli":
+            if (prints or streams) and part_of(path) != "cli":
                 wrong.append(f"{path.name}:{node.lineno}")
     assert wrong == []
 
@@ -262,7 +264,7 @@ def test_every_public_thing_says_what_it_is() -> None:
 def test_a_flag_named_in_a_sentence_is_a_flag_of_the_command() -> None:
     flags = {"help", "help-all", "json", "no", "print-completion", "quiet", "version"}
     flags |= {"force-reinstall"}  # of pip
-    for tree in (tree for path, tree in TREES.items() if room_of(path) in ("config", "cli", "tasks")):
+    for tree in (tree for path, tree in TREES.items() if part_of(path) in ("config", "cli", "tasks")):
         nodes = list(ast.walk(tree))
         named = [k.value for node in nodes if isinstance(node, ast.Call) for k in node.keywords if k.arg == "name"]
         flags |= {value.value for value in named if isinstance(value, ast.Constant)}  # tyro.conf.arg(name="from")
