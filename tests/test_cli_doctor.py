@@ -219,3 +219,11 @@ def test_a_missing_library_of_the_command_itself_is_one_sentence() -> None:
     done = without("tyro")
     assert (done.returncode, done.stdout) == (1, "")
     assert_one_sentence(done.stderr, "tyro")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"), [("cuda", "cuda, float16"), ("mps", "mps, float16"), ("xpu", "xpu, float32")]
+)
+def test_painting_on_a_gpu_is_named_with_its_precision(device: str, said: str) -> None:
+    (found,) = command._painting(torch.device(device))
+    assert found.value == said

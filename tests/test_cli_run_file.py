@@ -146,6 +146,13 @@ def test_a_file_with_comments_stays_if_it_says_the_same(capsys: Capture) -> None
     assert Path("first.toml").read_text() == text
 
 
+def test_a_file_that_is_not_utf8_is_one_sentence(capsys: Capture) -> None:
+    Path("first.toml").write_bytes(b'about = "Caf\xe9"\n')
+    code, _, err = run(capsys, "train", "style", *WORDS, "--config", "first.toml")
+    assert code == 1
+    assert_one_sentence(err, "first.toml would be replaced", "--overwrite")
+
+
 @pytest.mark.parametrize(
     "value", ["a b", 'quo"te \\ back', "Zoë 神 🌊", "\x7f\x01\n\t", 1, 1e-05, 1e16, True, [], ["a", "b"]]
 )

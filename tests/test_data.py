@@ -341,6 +341,12 @@ def some(folder: Path, *names: str) -> Path:
     return folder
 
 
+def test_previews_of_runs_are_no_photographs(tmp_path: Path) -> None:
+    """They may lie in the folder of photos, also those of other runs."""
+    some(tmp_path / "x.previews", "a.png", "b.previews/000001.png", "c/d.previews/000500.png", "e.search.png")
+    assert Photographs(tmp_path / "x.previews", SIZE).names == ["a.png"]
+
+
 def test_photographs_are_known_by_their_names_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some(tmp_path / "photos", "b.png", "a/c.png", "a-d.png")
     monkeypatch.chdir(tmp_path)

@@ -53,6 +53,13 @@ def test_spellings(text: str, expected: TermSpec) -> None:
     assert parse_objective(text) == (expected,)
 
 
+def test_weights_that_are_all_0_are_refused() -> None:
+    nothing = LossConfig(content_weight=0, style_weight=0, tv_weight=0)
+    with pytest.raises(ConfigError, match="All weights of the losses are 0"):
+        objective_of(nothing)
+    assert objective_of(LossConfig(content_weight=0, style_weight=0, tv_weight=1))
+
+
 def test_equal_terms_add_up() -> None:
     assert parse_objective("l1=0.5,tv=1,l1=0.25") == (TermSpec("l1", (), 0.75), TermSpec("tv"))
 

@@ -58,7 +58,7 @@ def test_held_out_photographs_are_squares_and_not_those_of_training(tmp_path: Pa
         (tmp_path / folder).mkdir(parents=True)
         photograph.save(tmp_path / folder / "a.png")
     assert read_held_out(tmp_path / "other", tmp_path / "data", 40).shape == (1, 3, 40, 40)
-    for inside in ("data", "data/inside"):
+    for inside in ("data", "data/inside", "."):
         with pytest.raises(ConfigError, match="give another folder to --held-out"):
             read_held_out(tmp_path / inside, tmp_path / "data", 40)
     with pytest.raises(ConfigError, match="--held-out"):
@@ -148,3 +148,13 @@ def test_a_search_trains_each_value_and_leaves_a_table_and_a_sheet(run: Run) -> 
     Path("wave_tv_weight_0.5.jsonl").unlink()
     assert run(*words, "--resume")[0] == 0  # goes on with what is missing
     assert [Path(name).read_bytes() for name in made] == before
+    for others, told in (
+        (["--style-weight", "9"], "with loss.style_weight 1.0, and not 9.0"),
+        (["--seed", "4"], "with train.seed 0, and not 4"),
+    ):
+        code, _, err = run(*words, *others, "--resume")
+        assert code == 1
+        assert_one_sentence(err, f"wave_tv_weight_0.safetensors was trained {told}")
+    assert run(*words, "--resume", "--tick-every", "1")[0] == 0
+    Image.open("wave.png").rotate(90).save("wave.png")
+    assert_one_sentence(run(*words, "--resume")[2], "was trained with the painting another file")

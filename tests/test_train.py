@@ -31,6 +31,8 @@ from perceptual.tasks.base import Task
 from perceptual.tasks.style import style_name, style_weights
 from perceptual.tasks.style_recipes import StyleRecipe
 from perceptual.train import Trainer, learning_rate, save_preview, side_path
+from perceptual.train.divergence import Divergence
+from perceptual.train.state import check_same
 
 TINY = NetworkConfig(architecture="c3s1-4 d4 r4*2 U4 c3s1-3", norm="instance", padding="reflect")
 CONFIG = TrainConfig(steps=6, batch=2, size=32, workers=0, tick_every=1, preview_every=3, save_every=2, decay="cosine")
@@ -385,7 +387,56 @@ def test_a_run_that_diverges_keeps_its_best_weights_and_says_so(tmp_path: Path, 
         follow()
     for name, value in safetensors.torch.load_file(out).items():
         assert torch.equal(value, seen[10][name])
+    assert checkpoints.read_card(out).steps == 10
     assert not side_path(out, ".state").exists()
+
+
+def test_one_easy_or_difficult_step_is_no_divergence() -> None:
+    """The first step is easy here, and windows of 20 steps are all alike."""
+    watch = Divergence(100)
+    for step, total in enumerate([0.01, *[0.02, 1.0, 0.3, 0.8] * 25], start=1):
+        watch.add(total, step, dict)
+    assert (watch.first, watch.low) == (0.01, 0.02)
+    assert watch.last > 3 * watch.first
+    assert not watch.diverged
+    again = Divergence(100)
+    again.restore(watch.numbers(), {})
+    assert again.numbers() == watch.numbers()
+
+
+def test_a_resumed_optimiser_has_tensors_with_the_strides_of_the_weights(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fused Adam reads the numbers in the order of memory, and the weights are channels_last."""
+
+    def fused(parameters: Any, rate: float, *_: object) -> torch.optim.Adam:
+        return torch.optim.Adam(parameters, lr=rate, fused=True)
+
+    monkeypatch.setattr("perceptual.train.trainer.make_adam", fused)
+    train(tmp_path / "whole.safetensors", photographs)
+    train(tmp_path / "parts.safetensors", photographs, stop_at=3)
+    train(tmp_path / "parts.safetensors", photographs, resume=True)
+    assert_equal_weights(tmp_path / "whole.safetensors", tmp_path / "parts.safetensors")
+
+
+def test_a_full_memory_gives_advice_that_can_be_followed(tmp_path: Path, photographs: Path) -> None:
+    trainer = Trainer(make_task(), CONFIG, tmp_path / "net.safetensors")
+    trainer.begin()
+
+    def full(*_: object) -> dict[str, Tensor]:
+        raise MemoryError
+
+    trainer.task = altered(trainer.task, objective=full)
+    with pytest.raises(TrainingError, match=r"The memory is full: .*--resume, or start again with --overwrite"):
+        next(trainer.run(Photographs(photographs, CONFIG.size)))
+
+
+def test_a_resumed_run_keeps_its_precision_and_says_how(tmp_path: Path) -> None:
+    before, now = ({"computer": {"precision": name}} for name in ("no", "bf16"))
+    check_same(tmp_path, before, before, None)
+    told = "it was trained in float32 and would go on in bfloat16: give --precision float32"
+    with pytest.raises(TrainingError, match=told):
+        check_same(tmp_path, before, now, None)
 
 
 def test_a_picture_of_one_colour_is_skipped_named_and_harmless(tmp_path: Path, photographs: Path) -> None:

@@ -98,5 +98,5 @@ def test_the_gradient_of_what_is_cut_off_is_zero(run: tuple[Style, Seen]) -> Non
 
 def test_a_crop_that_would_be_too_small_is_refused_and_the_largest_shift_named() -> None:
     assert replace(RECIPE, loss_shift=16).loss_shift == 16
-    with pytest.raises(ConfigError, match=r"--loss-shift is 17: give at most --size - 48 = 16\."):
+    with pytest.raises(ConfigError, match=r"--loss-shift 17 needs --size 65 or more: give it, or leave it out\."):
         replace(RECIPE, loss_shift=17)

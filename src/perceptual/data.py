@@ -51,7 +51,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         size: side of the crops in pixels.
         seed: seed of the order, the crops and the flips.
         crop: "random", "squash" or "native", see `TrainConfig.crop`.
-        leave_out: files and folders to ignore, such as the previews of the run.
+        leave_out: files and folders to ignore, such as the paintings. Previews of training runs are always ignored.
         skip_flat: skip crops of a single colour. Instance normalisation divides by their standard deviation of zero in
             every layer, so their gradients overflow.
 
@@ -81,6 +81,7 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         out = {Path(os.path.realpath(path)) for path in leave_out}
         real = [Path(os.path.realpath(file.path)) for file in found]
         kept = [file for file, place in zip(found, real, strict=True) if out.isdisjoint([place, *place.parents])]
+        kept = [file for file in kept if not _is_preview(file.relative)]
         self.paths, self.names = [file.path for file in kept], [file.relative.as_posix() for file in kept]
         if not self.paths:
             raise DataError(f"The data folder {folder} contains only the style images: give a folder of photos.")
@@ -150,6 +151,11 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if rng.random() < 0.5:  # departure from the paper, which does not say that it flips
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
         return _tensor(np.array(image))
+
+
+def _is_preview(path: Path) -> bool:
+    """Whether a file is a picture that a training run or a search wrote."""
+    return path.name.endswith(".search.png") or any(folder.name.endswith(".previews") for folder in path.parents)
 
 
 def draft_size(crop: str, size: int) -> int:

@@ -147,9 +147,10 @@ def _path() -> Iterator[Check]:
 
 def _painting(device: Any) -> Iterator[Check]:
     from perceptual.fast import kernels_in_use, prepare_kernels, reads_bytes
+    from perceptual.gpu import half_precision
 
     if device.type != "cpu":
-        yield Check("Path", "painting", f"{device.type}, float32")
+        yield Check("Path", "painting", f"{device.type}, {'float16' if half_precision(device) else 'float32'}")
         return
     prepare_kernels(compile_here=os.environ.get("PERCEPTUAL_KERNELS") == "compile")
     kernels, precision = kernels_in_use(), "int8" if reads_bytes() else "float32"

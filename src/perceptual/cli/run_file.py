@@ -103,7 +103,7 @@ def check_new(path: Path, source: Path | None, written: str, *, replace: bool) -
 
 
 def _same(path: Path, written: str) -> bool:
-    return tomllib.loads(path.read_text(encoding="utf-8")) == tomllib.loads(written)
+    return tomllib.loads(path.read_text(encoding="utf-8", errors="surrogateescape")) == tomllib.loads(written)
 
 
 def write(path: Path, written: str) -> None:

@@ -64,10 +64,14 @@ def _left(
     """The runs that are not finished. Before the first one starts, the files of all are checked."""
     from perceptual.files import check_new, exists
     from perceptual.train import check_out, side_path
+    from perceptual.train.search import check_trained
 
     check_new(table, [sheet], overwrite=config.overwrite or config.resume)
     done = {path for path, _ in runs if exists(path) and not exists(side_path(path, ".state"))}
     left = [(path, each) for path, each in runs if not (config.resume and path in done)]
+    for path, each in runs:
+        if config.resume and path in done:
+            check_trained(path, config.style, each)
     for path, _ in left:
         check_out(path, resume=config.resume, overwrite=config.overwrite)
     return left

@@ -140,9 +140,13 @@ def _begin(task: type[Task], config: Any, processes: Processes) -> tuple[Trainer
 
     def prepare() -> tuple[Any, Photographs]:
         prepared = task.prepare(config)
-        others = (*task.files(config), side_path(config.out, ".previews"))
         return prepared, Photographs(
-            config.data, train.size, seed=train.seed, crop=train.crop, leave_out=others, skip_flat=task.skip_flat
+            config.data,
+            train.size,
+            seed=train.seed,
+            crop=train.crop,
+            leave_out=task.files(config),
+            skip_flat=task.skip_flat,
         )
 
     def make() -> Task:

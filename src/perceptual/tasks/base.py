@@ -27,8 +27,8 @@ from perceptual.networks import TransformationNetwork
 
 CALIBRATION_BATCHES, CALIBRATION_BATCH = 8, 4
 SAMPLES = 4
-HARMLESS = ("workers", "tick_every", "preview_every", "save_every", "compile")
-"""Training settings that may be different in a resumed run."""
+HARMLESS = ("workers", "tick_every", "preview_every", "save_every", "compile", "precision")
+"""Training settings that may be different in a resumed run. The number format that `precision` chose must stay."""
 
 Paths = Mapping[str, str | Path]
 

@@ -267,6 +267,7 @@ class Style(Task):
     @classmethod
     def complete(cls, config: Any) -> Any:
         """Check the settings and the names of the paintings, and set --out to the first name if it was not given."""
+        cls.new_network(config.settings)
         if config.style:
             check_names(config.style, config.settings)
         if config.settings.train.style_steps and not config.start_from:

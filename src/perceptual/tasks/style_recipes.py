@@ -41,7 +41,8 @@ class StyleRecipe:
         if self.loss.lattice_weight and self.train.size < 48:
             raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
         if self.train.size - self.loss_shift < 48 and self.loss_shift:
-            raise ConfigError(f"--loss-shift is {self.loss_shift}: give at most --size - 48 = {self.train.size - 48}.")
+            least = 48 + self.loss_shift
+            raise ConfigError(f"--loss-shift {self.loss_shift} needs --size {least} or more: give it, or leave it out.")
         temporal = self.temporal_weight or "temporal" in [spec.kind for spec in objective_of(self.loss)]
         if temporal and self.train.size < 48:
             raise ConfigError(f"The temporal loss needs crops of 48 px or more, and --size is {self.train.size}.")

@@ -11,7 +11,7 @@ chooses.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from perceptual import checkpoints, images
+from perceptual.config import differences, to_dict
 from perceptual.data import square
-from perceptual.errors import ConfigError, shown
+from perceptual.errors import ConfigError, TrainingError, shown
+from perceptual.files import sha256_of
 from perceptual.images import finding
 from perceptual.losses import PerceptualLoss
+from perceptual.tasks.base import HARMLESS
+from perceptual.tasks.style import style_name
 from perceptual.tasks.style_recipes import StyleRecipe
 
 WEIGHTS = ("tv_weight", "style_weight", "content_weight", "lattice_weight")
@@ -80,14 +84,41 @@ def read_held_out(folder: Path | None, data: Path | None, size: int) -> Tensor:
     folder: the photos for the comparison. data: the folder of the training photos. size: in pixels.
 
     Raises:
-        ConfigError: there is no folder, or it is inside `data`. ImageError: the folder contains no photos.
+        ConfigError: there is no folder, or one of the folders is inside the other. ImageError: it contains no photos.
     """
     if folder is None:
         raise ConfigError("--search needs photos that are not used for training: add --held-out FOLDER.")
     place, trained = Path(os.path.realpath(folder)), Path(os.path.realpath(data or ""))
     if data is not None and trained in (place, *place.parents):
         raise ConfigError(f"{folder} is inside the training folder {data}: give another folder to --held-out.")
+    if data is not None and place in trained.parents:
+        raise ConfigError(f"The training folder {data} is inside {folder}: give another folder to --held-out.")
     return torch.cat([square(images.read(file.path).pixels, size) for file in finding.find([folder])])
+
+
+def check_trained(path: Path, paintings: Sequence[Path], settings: StyleRecipe) -> None:
+    """Check that a network that an earlier search trained is one of this search.
+
+    path: its checkpoint. paintings: the files of this search. settings: those of its run.
+
+    Raises:
+        TrainingError: it was trained with other settings or paintings. CheckpointError: it is damaged.
+    """
+    card = checkpoints.read_card(path)
+    now = to_dict(settings)
+    for harmless in HARMLESS:
+        now["train"].pop(harmless)
+    before = {key: value for key, value in card.settings.items() if key != "network"}  # that of --from may be different
+    before["train"] = {key: value for key, value in before.get("train", {}).items() if key in now["train"]}
+    found = differences(before, {key: value for key, value in now.items() if key != "network"})
+    hashes = {style_name(painting): sha256_of(painting) for painting in paintings}
+    if card.paintings != hashes:
+        found["the painting"] = "another file", "this one"
+    for key, (was, value) in found.items():
+        raise TrainingError(
+            f"{path} was trained with {key} {was}, and not {value}: choose another --out, or train all networks again "
+            "with --overwrite in place of --resume."
+        )
 
 
 @torch.no_grad()

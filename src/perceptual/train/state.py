@@ -18,6 +18,9 @@ from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, TrainingError
 from perceptual.files import exists, write_beside
 
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""The number formats of PyTorch by their names in accelerate."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
@@ -114,6 +117,9 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
 
 def _describe_difference(key: str, was: object, now: object) -> str:
     """A difference between two runs, in words and without hashes."""
+    if key == "computer.precision":
+        before, after = (PRECISIONS.get(str(value), value) for value in (was, now))
+        return f"it was trained in {before} and would go on in {after}: give --precision {before}"
     group, _, name = key.partition(".")
     thing = {"paintings": "the painting", "loss_networks": "the weight file of"}.get(group)
     if thing is None:

@@ -41,7 +41,7 @@ from perceptual.train.graph import StepGraph
 from perceptual.train.outputs import check_out, side_path, start_tensorboard
 from perceptual.train.processes import join
 from perceptual.train.schedule import learning_rate
-from perceptual.train.state import RunState, check_same, cut_log, damaged, matching, read_state, slots
+from perceptual.train.state import PRECISIONS, RunState, check_same, cut_log, damaged, matching, read_state, slots
 
 
 class Trainer:
@@ -119,7 +119,7 @@ class Trainer:
 
     def describe(self) -> str:
         """Precision, device, "compiled" or "eager", and several processes, such as "float32 on cpu, eager"."""
-        precision = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}[self.accelerator.mixed_precision]
+        precision = PRECISIONS[self.accelerator.mixed_precision]
         several = f", in {self.processes.count} processes" if self.processes.count > 1 else ""
         return f"{precision} on {self.device.type}, {'compiled' if self.compiled else 'eager'}{several}"
 
@@ -216,7 +216,8 @@ class Trainer:
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in matching(path, tensors, "optimizer.", wanted).items():
             index, _, name = key.partition(".")
-            moments.setdefault(int(index), {})[name] = value
+            strided = torch.empty_like(wanted[key]).copy_(value)  # a fused Adam needs the strides of the parameter
+            moments.setdefault(int(index), {})[name] = strided
         average = matching(path, tensors, "average.", self.average.state_dict()) if self.average else {}
         best = matching(path, tensors, "best.", self.result.state_dict()) if state.watch else {}
         try:
@@ -263,7 +264,7 @@ class Trainer:
             with self.processes.leaving(error):
                 self._save_last()
             raise
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if (explained := self._explain(error)) is None:
                 raise
             raise explained from error
@@ -279,7 +280,6 @@ class Trainer:
         return f"Skipped {', '.join(sorted(new))}: cannot be read, or a crop of one colour." if new else None
 
     def _save_last(self) -> None:
-        """Save, unless this step is saved already."""
         if self._saved != self.step:
             self.save()
 
@@ -287,26 +287,27 @@ class Trainer:
         """Save the finished network. If the run diverged, save its best weights and raise a TrainingError."""
         if self.watch.diverged:
             self.result.load_state_dict(self.watch.weights)
+            self.step = self.watch.step
         self.save()
         if self.processes.main:
             self.state_path.unlink(missing_ok=True)  # the run is finished: no --resume
         for tracker in self.accelerator.trackers:
             tracker.finish()
         if self.watch.diverged:
-            raise TrainingError(
-                f"The training diverged: its objective rose from {self.watch.first:.4g} to {self.watch.last:.4g}. "
-                f"{self.out} contains the best weights, those of step {self.watch.step}: lower --learning-rate."
-            )
+            raise TrainingError(self.watch.describe(self.out))
 
-    def _explain(self, error: RuntimeError) -> TrainingError | None:
-        """An error with advice for a known RuntimeError of PyTorch; None for all others."""
-        if self.processes.lost(error):
+    def _explain(self, error: RuntimeError | MemoryError) -> TrainingError | None:
+        """An error with advice for a full memory and known errors of PyTorch; None for all others."""
+        if isinstance(error, RuntimeError) and self.processes.lost(error):
             self._save_last()  # the step was not finished, so the weights are those of the step before
             return TrainingError(
                 f"Another process of this training ended, so it stopped after step {self.step}: continue with --resume."
             )
         if out_of_memory(error):
-            return TrainingError("The memory is full: lower --batch or --size, and continue with --resume.")
+            return TrainingError(
+                "The memory is full: free some and continue with --resume, or start again with --overwrite and a lower "
+                "--batch or --size, or without --keep-photos."
+            )
         if "DataLoader worker" in str(error):
             return TrainingError("A process that reads photos was killed: try --workers 0 together with --resume.")
         return None
