@@ -6,8 +6,8 @@ python benchmarks/upscale_pareto.py SETS [--scale 4] [--networks FILE ...] [--re
 SETS has folders of pictures, such as Set5 and Set14. FILE may be a network of another program.
 --realesrgan adds Real-ESRGAN at x4 (realesrgan.py says what it needs); x4plus is slow. The table has the number
 of weights; for each set PSNR on Y (dB) and LPIPS (AlexNet; smaller is closer); the median seconds for a square 8-bit
-picture of SIDE pixels, measured in turn; megapixels a second of the result; and the peak memory of a process that
-enlarges this picture, less that of one that enlarges it by bicubic interpolation. --processor-seconds counts the time
+picture of SIDE pixels, measured in turn; megapixels a second of the result; and the peak memory of a process for it,
+less that of one that enlarges 16 px by bicubic interpolation. --processor-seconds counts the time
 that the process computes, for a busy computer: run it on one core then, by taskset -c 0.
 """
 
@@ -86,14 +86,14 @@ def main() -> None:
     clock = time.process_time if arguments.processor_seconds else time.perf_counter
     small = {name: picture(side) if name in files else picture(side).float() / 255 for name in methods}
     seconds = in_turn({name: lambda name=name: methods[name](small[name]) for name in methods}, rounds=5, clock=clock)
-    base = peak("bicubic", scale, side)
+    base = peak("bicubic", scale, 16)
     print(f"| network | weights | {' | '.join(sets)} | seconds | megapixels/s | memory, MB |")
     print("| --- " * (5 + len(sets)) + "|")
     points = {}
     for name in methods:
         found = [line for line in lines if line["method"] == name]
         quality = [f"{line['psnr']:.2f} / {line['lpips']:.3f}" for line in found]
-        more = (peak(files[name], scale, side) - base) / 1e6 if name in files else 0
+        more = (peak(files.get(name, name), scale, side) - base) / 1e6
         speed = (side * scale) ** 2 / 1e6 / seconds[name]
         points[name] = seconds[name], found[0]["psnr"], found[0]["lpips"]
         cells = [f"{weights.get(name, 0):,}", *quality, f"{seconds[name]:.3f}", f"{speed:.1f}", f"{more:.0f}"]

@@ -23,7 +23,7 @@ from test_cli import run
 from torch import Tensor
 
 from perceptual import Stylizer, Upscaler, motion
-from perceptual.config import STEADY_ENLARGING
+from perceptual.config import STEADY_ENLARGING, VideoConfig
 from perceptual.video import Reader
 
 command = importlib.import_module("perceptual.cli.video")  # whose name in its folder is that of the function
@@ -111,6 +111,21 @@ def test_enlargements_are_steadied_in_order(capsys: Capture, flags: list[str], a
     assert len(large) == 5
     for frame, written in zip(pictures("a.mp4"), large, strict=False):
         assert torch.equal(steady(frame, upscaler.upscale(frame)), written)
+
+
+@pytest.mark.parametrize(
+    ("settings", "amount"),
+    [
+        ({}, 0.15),
+        ({"upscale": 2}, 0.5),
+        ({"upscale": 4, "loss": "pixel"}, 0.5),
+        ({"upscale": 4, "loss": "feature"}, 0.7),
+        ({"upscale": 4, "loss": "feature", "steady": 0.1}, 0.1),
+        ({"network": Path("own.safetensors")}, 0.5),
+    ],
+)
+def test_the_default_steadiness_depends_on_the_work(settings: dict[str, Any], amount: float) -> None:
+    assert VideoConfig(**settings).steadiness == amount
 
 
 def test_progress_off_a_terminal_is_plain_lines(capsys: Capture, tiny_style: Path) -> None:

@@ -26,6 +26,8 @@ parser.add_argument("--about", help="one line for people, when training gave non
 parser.add_argument("--licence", help="its terms, when training gave none")
 parser.add_argument("--mixed-with", type=Path, help="a network that it began from, to interpolate weights with")
 parser.add_argument("--share", type=float, default=0.7, help="how much of the trained network is in the mixture")
+parser.add_argument("--styles", nargs="+", default=[], metavar="FILE=SHARE",
+                    help="styles that were learnt further from it: move its gamma and beta towards theirs")  # fmt: skip
 arguments = parser.parse_args()
 
 root = Path(__file__).parents[1]
@@ -39,6 +41,14 @@ if arguments.mixed_with:  # network interpolation (Wang et al., ESRGAN, 2018): l
     network.load_state_dict({k: torch.lerp(v, state[k], arguments.share) for k, v in other.state_dict().items()})
     mixture = f"its weights are {arguments.share:g} of the trained ones and the rest of {arguments.mixed_with.name}'s"
     card = replace(card, began_from=f"{card.began_from}; {mixture}")
+for file, _, share in (each.rpartition("=") for each in arguments.styles):
+    learnt, theirs = load(Path(file))
+    further = f"gamma and beta of {', '.join(theirs.styles)} are {share} of those after {theirs.steps} further steps"
+    card = replace(card, began_from=f"{card.began_from}; {further}")
+    for name, values in network.style_parameters().items():
+        for k, style in enumerate(theirs.styles):
+            row = values.data[card.styles.index(style)]
+            row.lerp_(learnt.style_parameters()[name].data[k], float(share))
 titles = {style: TITLES[style] for style in card.styles}
 card = replace(card, data=arguments.data, about=about, licence=licence, titles=titles)
 target = root / "src" / "perceptual" / "models" / card.task / f"{arguments.name}.safetensors"

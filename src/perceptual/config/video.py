@@ -18,8 +18,8 @@ Codec = Literal["h264", "hevc", "vp9", "av1", "prores", "ffv1"]
 
 Steadiness = Annotated[float, Range(0, 0.9)]
 
-STEADY_PAINTING, STEADY_ENLARGING = 0.15, 0.5
-"""The default values of --steady: for painted and for enlarged videos."""
+STEADY_PAINTING, STEADY_ENLARGING, STEADY_FEATURE = 0.15, 0.5, 0.7
+"""The default values of --steady: for painted videos, for enlarged ones, and for those enlarged by `feature`."""
 
 _TIME = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 
@@ -44,7 +44,7 @@ class VideoConfig:
     steady: Steadiness | None = None
     """Share of the previous painted frame, moved along with the motion, that is blended into each frame to reduce
     flicker: from 0 (none) to 0.9. When enlarging, only the fine detail is blended. Default: 0.15 for painting, 0.5 for
-    enlarging."""
+    enlarging, 0.7 with --loss feature."""
     upscale: Enlargement | None = None
     """Enlarge the video by this factor, 0.01 to 64, instead of painting it."""
     loss: str = "video"
@@ -110,10 +110,12 @@ class VideoConfig:
 
     @property
     def steadiness(self) -> float:
-        """The value of `steady`, or its default for painting or enlarging."""
+        """The value of `steady`, or its default."""
         if self.steady is not None:
             return self.steady
-        return STEADY_ENLARGING if self.enlarges else STEADY_PAINTING
+        if not self.enlarges:
+            return STEADY_PAINTING
+        return STEADY_FEATURE if self.loss == "feature" and self.network is None else STEADY_ENLARGING
 
     @property
     def painting(self) -> StylizeConfig:
