@@ -49,7 +49,7 @@ IMPORTERS = {  # the only parts that import a library
     "onnxruntime": {"export"},
     "onnxscript": {"export"},
     "openvino": set(),
-    "skimage": {"apply", "export", "reproduce", "studio"},
+    "skimage": {"apply", "data"},
     "ctypes": {"devices", "fast", "memory"},
     "pickle": set(),
     "spandrel": {"checkpoints"},

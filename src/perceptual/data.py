@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from perceptual import images
 from perceptual.cache import usable_processors
 from perceptual.config import TrainConfig
-from perceptual.errors import DataError, ImageError
+from perceptual.errors import ConfigError, DataError, ImageError
 from perceptual.functional import CPU, Array
 from perceptual.images import finding
 
@@ -151,6 +151,21 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         if rng.random() < 0.5:  # departure from the paper, which does not say that it flips
             image = image.transpose(_FLIP_LEFT_RIGHT)  # type: ignore[arg-type]
         return _tensor(np.array(image))
+
+
+def sample_photos(names: Sequence[str], missing: str) -> list[Tensor]:
+    """Sample photos that are installed with scikit-image, each (1, 3, H, W) in [0, 1].
+
+    names: of functions in `skimage.data`, such as "astronaut". missing: the message if scikit-image is not installed.
+
+    Raises:
+        ConfigError: scikit-image is not installed.
+    """
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ConfigError(missing) from error
+    return [images.from_any(getattr(data, name)()) for name in names]
 
 
 def _is_preview(path: Path) -> bool:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from perceptual import images
-from perceptual.errors import ConfigError
+from perceptual.data import sample_photos
 from perceptual.export.graph import Graph, quietly
 from perceptual.export.parity import compare, feed
 from perceptual.images.finding import find
@@ -125,14 +125,8 @@ def calibration_pictures(paths: Sequence[str]) -> list[Tensor]:
     if paths:
         found = [images.unit(images.read(each.path).pixels) for each in find(paths)]
     else:
-        try:
-            from skimage import data
-        except ImportError as error:
-            raise ConfigError(
-                "int8 needs photos to find the ranges of values: name some with --calibrate, or install scikit-image."
-            ) from error
-        names = ("astronaut", "chelsea", "coffee")
-        found = [images.unit(images.from_any(getattr(data, name)())) for name in names]
+        missing = "int8 needs photos to find the ranges of values: name some with --calibrate, or install scikit-image."
+        found = [images.unit(each) for each in sample_photos(("astronaut", "chelsea", "coffee"), missing)]
     return [images.resize(each, longer_side=CALIBRATION_SIDE) for each in found]
 
 

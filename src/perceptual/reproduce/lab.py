@@ -21,7 +21,7 @@ from perceptual import checkpoints, images
 from perceptual.apply import Stylizer
 from perceptual.checkpoints import shipped
 from perceptual.config import LossConfig, OptimizeConfig, ReproduceConfig, check, from_dict, to_dict
-from perceptual.data import square
+from perceptual.data import sample_photos, square
 from perceptual.errors import CheckpointError, ConfigError, WeightsError
 from perceptual.events import Step
 from perceptual.images import finding
@@ -84,11 +84,8 @@ def samples() -> list[tuple[str, Tensor]]:
     Raises:
         ConfigError: scikit-image is not installed.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ConfigError("The sample photos need scikit-image: pip install 'perceptual[reproduce]'.") from error
-    return [(name, images.from_any(getattr(data, name)())) for name in SAMPLES]
+    missing = "The sample photos need scikit-image: pip install 'perceptual[reproduce]'."
+    return list(zip(SAMPLES, sample_photos(SAMPLES, missing), strict=True))
 
 
 @dataclass

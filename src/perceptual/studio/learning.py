@@ -160,9 +160,9 @@ def _write_samples(folder: Path) -> None:
     Raises:
         ConfigError: scikit-image is not installed.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ConfigError("Learning needs photos: give some, or pip install scikit-image for its samples.") from error
-    for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        images.write(folder / f"{name}.png", images.from_any(getattr(data, name)()))
+    from perceptual.data import sample_photos
+
+    names = ("astronaut", "chelsea", "coffee", "rocket")
+    missing = "Learning needs photos: give some, or pip install scikit-image for its samples."
+    for name, pixels in zip(names, sample_photos(names, missing), strict=True):
+        images.write(folder / f"{name}.png", pixels)
