@@ -1,6 +1,8 @@
 """What painting in 8 bits costs: PSNR of int8 against float32 over folders of photographs, and the least of all.
 
-python benchmarks/precision.py FOLDER ... [--size N]     FOLDER holds photographs; --size scales their longer side to N
+python benchmarks/precision.py FOLDER ... [--size N] [--styles NAME ...]
+
+FOLDER holds photographs. --size scales their longer side to N. --styles measures these styles only.
 
 Both sides are the shipped networks as `perceptual stylize` runs them, with --precision int8 and float32. PSNR is over
 the RGB levels of the two paintings. A processor without int8 instructions has nothing to measure. The last column is
@@ -52,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--size", type=int)
+    parser.add_argument("--styles", nargs="+", default=[])
     options = parser.parse_args()
     count_finer()
     pictures = {}
@@ -67,7 +70,7 @@ def main() -> None:
     all_of_them = []
     for network, file in shipped.networks("style").items():
         stylizer = Stylizer.load(file, device="cpu")
-        for style in stylizer.styles:
+        for style in [each for each in stylizer.styles if each in options.styles or not options.styles]:
             before = len(finer)
             found = [(*measure(stylizer, style, pixels), name) for name, pixels in pictures.items()]
             all_of_them += [(decibels, network, style, name) for decibels, _, name in found]

@@ -107,10 +107,12 @@ def draw(points: dict[str, tuple[float, float, float]], title: str, time_label: 
     """Draw PSNR and LPIPS against the seconds."""
     figure = Figure((9, 3.8), layout="constrained")
     for column, (axis, label) in enumerate(zip(figure.subplots(1, 2), ("PSNR, dB", "LPIPS"), strict=True), start=1):
-        for name, values in points.items():
+        for place, (name, values) in enumerate(sorted(points.items(), key=lambda item: item[1][column])):
             axis.scatter(values[0], values[column])
-            axis.annotate(name, (values[0], values[column]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+            offset = 5, -4 + 9 * (place % 2)  # neighbours may be equally good: their names would cover each other
+            axis.annotate(name, (values[0], values[column]), xytext=offset, textcoords="offset points", fontsize=8)
         axis.set(title=title, xlabel=time_label, ylabel=label, xscale="log")
+        axis.set_xlim(right=8 * max(values[0] for values in points.values()))  # room for the last name
     figure.savefig(file, dpi=120)
 
 

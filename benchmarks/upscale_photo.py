@@ -44,7 +44,7 @@ def ways(scale: int) -> dict[str, Callable[[Tensor], Tensor]]:
         "JPEG 30": lambda x: images.through_jpeg(reduce(x), 30),
         "noise 4": lambda x: noisy(reduce(x), 4),
         "noise 12": lambda x: noisy(reduce(x), 12),
-        "at random": lambda x: degrade_like_photos(x, scale, seed=1, index=int(x.sum())),
+        "at random": lambda x: degrade_like_photos(x, scale, seed=1, index=int((x * 255).round().long().sum())),
     }
 
 

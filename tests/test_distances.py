@@ -468,7 +468,7 @@ def test_films_of_any_size_have_a_temporal_error(size: tuple[int, int]) -> None:
         ([], [], "No pixel is visible in two frames: give at least two frames"),
         (STILL[:1], STILL[:1], "No pixel is visible in two frames: give at least two frames"),
         ([grey(0), grey(255)], [grey(0), grey(255)], "No pixel is visible in two frames"),
-        (STILL[:2], [grey(0), grey(0)[..., :70]], r"differ in size or number \(80 x 64 and 70 x 64 px\)"),
+        (STILL[:2], [grey(0), grey(0)[..., :70]], r"differ in size or number \(1 of 80 x 64 px and 1 of 70 x 64 px\)"),
         ([STILL[0], "b.png"], [grey(0), grey(0)], "A str is not an image"),
         (
             STILL[:2],

@@ -291,7 +291,12 @@ def test_arguments_are_not_changed(measure: Callable[..., float]) -> None:
         (ConfigError, r"border is '2'; give a whole number", (flat(0), flat(0)), {"border": "2"}),
         (ConfigError, r"border is None; give a whole number", (flat(0), flat(0)), {"border": None}),
         (ImageError, r"px leaves no pixels of 16 x 16 px", (flat(0), flat(0)), {"border": 10**30}),
-        (ImageError, r"differ in size or number \(16 x 16 and 8 x 8 px\): compare", (flat(0), flat(0, side=8)), {}),
+        (
+            ImageError,
+            r"differ in size or number \(1 of 16 x 16 px and 1 of 8 x 8 px\): compare",
+            (flat(0), flat(0, side=8)),
+            {},
+        ),
         (ImageError, "differ in size or number", (flat(0), flat(0).repeat(2, 1, 1, 1)), {}),
         (
             ImageError,

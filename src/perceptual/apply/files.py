@@ -186,6 +186,8 @@ class Work(NamedTuple):
     at_once: Callable[[int, int], int] | None = None
     """How many images of a height and width are worked on at the same time, in threads with one core each, such as
     `Model.at_once`. Default: one, with all cores."""
+    on_white: bool = False
+    """Put transparent images on a white background first."""
 
 
 def convert_files(
@@ -248,6 +250,7 @@ def _convert_file(source: Path, target: Path, work: Work, write: Callable[[Path,
     try:
         picture = images.read(source, levels=True, own_colours=True)
         images.check_size(target, *work.size(picture.height, picture.width))
+        picture = images.on_white(picture) if work.on_white else picture
         kept = picture.alpha if picture.alpha is None or work.alpha is None else work.alpha(picture.alpha)
         made = replace(picture, pixels=work.convert(picture.pixels), alpha=kept)
         write(target, made)

@@ -101,7 +101,7 @@ def on_sheets(load: Callable[[], Stylizer], files: Files, options: PaintOptions,
         return Work(
             convert,
             lambda height, width: images.sheet_size(len(styles) + 1, COLUMNS, *cell(height, width)),
-            lambda alpha: None,
+            on_white=True,
         )
 
     return run_files(files, begin, mark="_all")

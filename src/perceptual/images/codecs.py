@@ -23,7 +23,7 @@ from perceptual.errors import ImageError, OutputError
 from perceptual.functional import Array
 from perceptual.images.damage import DAMAGE, HEADER_DAMAGE, decoding
 from perceptual.images.deep import as_stored, deep_colour, deep_grey, encode_png16, encode_tiff
-from perceptual.images.profiles import convert, is_srgb, to_srgb, transform_of
+from perceptual.images.profiles import convert, grey_curve, is_srgb, to_srgb, transform_of
 from perceptual.images.xmp import ITXT, xmp_of
 
 
@@ -154,7 +154,8 @@ def layers(image: Image.Image, file: BinaryIO | None = None, *, own_colours: boo
     icc: bytes | None = image.info.get("icc_profile")
     in_srgb = True
     if image.mode[0] in "FI":
-        array, icc = deep_grey(image, bits, inverted=tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0), None
+        inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+        array, icc = deep_grey(image, bits, grey_curve(icc), inverted=inverted), None
     elif bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:  # Pillow and OpenCV both read it wrongly
         raise ImageError("is a 16-bit TIFF with separate planes: save it with interleaved channels.")
     else:

@@ -140,8 +140,16 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
         _check_memory(image)
         array = layers(image)[0]
         if array.shape[2] == 4 or array.dtype != np.uint8:
-            array = to_array(_planes(array[None])[0], None, top=255)
+            array = to_array(*_planes(array[None]), on_white=True)
         return Image.fromarray(np.ascontiguousarray(array))
+
+
+def on_white(picture: Picture) -> Picture:
+    """The picture on a white background, without alpha."""
+    if picture.alpha is None:
+        return picture
+    light = unit(picture.pixels).float() * picture.alpha + 1 - picture.alpha
+    return replace(picture, pixels=like(light, picture.pixels), alpha=None)
 
 
 def write(path: str | Path, picture: object, *, quality: int = 95) -> None:

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from PIL import Image, ImageCms
 
+from perceptual.functional import Array
 from perceptual.images.damage import DAMAGE
 
 
@@ -46,6 +47,18 @@ def transform_of(icc: bytes | None, mode: str, *, back: bool = False) -> ImageCm
             source, target = (srgb, profile) if back else (profile, srgb)
             return ImageCms.buildTransform(source, target, mode, "RGB")
     return None
+
+
+def grey_curve(icc: bytes | None) -> Array | None:
+    """The red, green and blue levels in sRGB of 256 grey values in the profile, (256, 3) in [0, 1].
+
+    None without a profile for grey.
+    """
+    transform = transform_of(icc, "L")
+    if transform is None:
+        return None
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    return cast(Array, np.asarray(convert(transform, ramp))[0].astype(np.float32) / 255)
 
 
 def convert(transform: ImageCms.ImageCmsTransform, image: Image.Image) -> Image.Image:

@@ -219,5 +219,5 @@ def _levels(output: object, target: object, *, border: int, color: Color) -> tup
 
 def _check_sizes(one: Tensor, other: Tensor) -> None:
     if one.shape != other.shape:
-        sizes = " and ".join(f"{image.shape[-1]} x {image.shape[-2]}" for image in (one, other))
-        raise ImageError(f"The images differ in size or number ({sizes} px): compare images of one size.")
+        sizes = " and ".join(f"{len(each)} of {each.shape[-1]} x {each.shape[-2]} px" for each in (one, other))
+        raise ImageError(f"The images differ in size or number ({sizes}): compare images of one size.")

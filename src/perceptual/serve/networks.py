@@ -154,7 +154,10 @@ class Networks:
     def _add_own(self, pair: str) -> None:
         name, equals, path = pair.partition("=")
         if not equals or not re.fullmatch(r"[\w.-]{1,64}", name):
-            raise ConfigError(f"--networks takes NAME=FILE, such as mine=mine.safetensors, not {pair!r}.")
+            raise ConfigError(
+                f"--networks takes NAME=FILE, such as mine=mine.safetensors, and not {pair!r}: a name has letters, "
+                "digits, dots, dashes and underscores only."
+            )
         if name in self._styles or name in self._upscalers:
             raise ConfigError(f"The name {name} in --networks is taken already: choose another one.")
         file = Path(os.path.realpath(os.path.expanduser(path)))

@@ -1,4 +1,4 @@
-"""Corrects how long the last frame of an animation is shown. FFmpeg guesses it, except for GIF files."""
+"""The ends of animations: how long the last frame is shown, which FFmpeg guesses, and whether a GIF is complete."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ def hold_last(path: Path, seconds: Fraction) -> None:
             _hold_webp(file, seconds)
         elif head[:8] == _PNG:
             _hold_png(file, seconds)
+
+
+def is_whole_gif(path: Path) -> bool:
+    """Whether a GIF has its trailer, the last byte of a complete file. Zeros may follow it."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        return file.read().rstrip(b"\0").endswith(b";")
 
 
 def _hold_webp(file: BinaryIO, seconds: Fraction) -> None:

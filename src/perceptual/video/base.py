@@ -44,6 +44,7 @@ class Video:
         time_base: seconds per unit of time.
         rate: frames per second if constant, else None.
         interlaced: True once an interlaced frame was read.
+        transparent: True once a frame with transparent parts was read.
         keep_interlaced: set it to True before iterating to keep interlaced frames; by default FFmpeg's bwdif filter
             deinterlaces them.
         damage: number of places in the file that could not be read.
@@ -58,7 +59,7 @@ class Video:
 
     def __init__(self, path: Path) -> None:
         self.path, self.damage, self.reached = path, 0, Fraction(0)
-        self.interlaced = self.keep_interlaced = False
+        self.interlaced = self.transparent = self.keep_interlaced = False
         self.metadata: dict[str, str] = {}
 
     def __enter__(self) -> Self:

@@ -85,7 +85,8 @@ class Conversion:
         self.at_once: Callable[[int, int], int] | None = None
         self.frames, self.seconds, self.stopped, self.damage = 0, Fraction(0), False, 0
         self.size: tuple[int, int] | None = None
-        self._messages, self._reported_interlaced = list[str](), False
+        self._messages = list[str]()
+        self._reported_interlaced = self._reported_transparent = False
         check_conversion(self.source, self.target, self.config)
 
     def run(self) -> Generator[Step, None, None]:
@@ -147,14 +148,15 @@ class Conversion:
         notices, info = [], video.info
         if info.hdr:
             notices.append(f"The video is in HDR ({info.hdr}): it is converted to SDR (BT.709).")
-        if info.transparent:
-            notices.append("The video has transparent parts: the transparency is left out.")
         if isinstance(video, ImageSequence) and video.assumed:
             notices.append(f"The frame rate is assumed to be {RATE} frames per second: --fps sets another one.")
         return notices
 
     def _take_messages(self, video: Video, writer: Writer | FrameWriter) -> str | None:
         """The messages for the user since the last call, one per line; None if there are none."""
+        if (video.info.transparent or video.transparent) and not self._reported_transparent:
+            self._reported_transparent = True
+            self._messages.append("The video has transparent parts: the transparency is left out.")
         if video.interlaced and not self._reported_interlaced:
             self._reported_interlaced = True
             if not self.config.keep_interlaced:
@@ -177,10 +179,10 @@ class Conversion:
             return replace(frame, pixels=self.settle(frame.pixels, converted) if self.settle else converted)
 
         def write(frame: Frame) -> Iterator[int]:
-            self.size = (frame.pixels.shape[-1], frame.pixels.shape[-2])
             for first in range(0, frame.times, _COPIES):
                 pts, times = frame.pts + first * frame.duration, min(_COPIES, frame.times - first)
                 writer.write(replace(frame, pts=pts, times=times))
+                self.size = writer.size
                 yield writer.frames
 
         def change(frame: Frame) -> Frame:

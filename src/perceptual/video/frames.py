@@ -33,6 +33,7 @@ class FrameWriter:
         self._config = config
         if video.info.sounds and config.sound:
             self._messages.append("The sound is left out, because image files have none.")
+        self.size: tuple[int, int] | None = None
         self._times: list[int] = []  # of the latest frames
         self._uneven = False
 
@@ -57,6 +58,7 @@ class FrameWriter:
         size = square(*size, aspect, self._config.size) if aspect else size
         if size != (width, height):
             pixels = tensor_of(FromRGB(Colours(RGB), "rgb24", size)(pixels).to_ndarray())
+        self.size = size
         self._note(frame.pts)
         for _ in range(frame.times):
             images.write(numbered(self._path, self.frames + 1), unit(pixels))

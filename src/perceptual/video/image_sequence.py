@@ -60,7 +60,7 @@ class ImageSequence(Video):
             self.rate, self._tick = rate, Fraction(1, 1000)
             self.time_base = 1 / rate if rate else self._tick
         first, _ = next(self._pictures())
-        self._transparent = first.alpha is not None and bool((first.alpha < 1).any())
+        self._transparent = _is_transparent(first)
         self._size = first.width, first.height
         self._check_sizes()
         width, height = scaled_to(first.width, first.height, size)
@@ -122,7 +122,9 @@ class ImageSequence(Video):
             if self._end is not None:
                 duration = max(1, min(duration, round(self._end / self._tick) - begin))
             self.reached = (begin + duration) * self._tick
-            yield VideoFrame.from_ndarray(images.to_array(picture.pixels), "rgb24"), begin - shift, duration
+            array = images.to_array(picture.pixels, picture.alpha, on_white=True)
+            self.transparent = self.transparent or _is_transparent(picture)
+            yield VideoFrame.from_ndarray(array, "rgb24"), begin - shift, duration
         if shift is None:
             raise VideoError(f"{self.path} has no frame in this part: give another --start or --end.")
 
@@ -167,7 +169,10 @@ def numbered(path: Path, number: int) -> Path:
 
 
 def is_image_sequence(path: Path) -> bool:
-    """True if `ImageSequence` reads a path, False if `Reader` does. FFmpeg does not decode animated WebP."""
+    """True if `ImageSequence` reads a path, False if `Reader` does.
+
+    FFmpeg does not decode animated WebP. Of an animated AVIF with transparency it would take the alpha channel.
+    """
     if os.path.isdir(path) or is_pattern(path):
         return True
     if not os.path.isfile(path):
@@ -175,7 +180,13 @@ def is_image_sequence(path: Path) -> bool:
     head = b""
     with suppress(OSError), open(path, "rb") as file:
         head = file.read(21)
+    if head[4:12] == b"ftypavis":
+        return True
     return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+
+
+def _is_transparent(picture: Picture) -> bool:
+    return picture.alpha is not None and bool((picture.alpha < 1).any())
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

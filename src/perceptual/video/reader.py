@@ -16,12 +16,14 @@ from av import FFmpegError, VideoFrame
 from av.video.stream import VideoStream
 
 from perceptual.errors import VideoError
+from perceptual.video.animations import is_whole_gif
 from perceptual.video.base import Video
 from perceptual.video.colours import Colours, ToRGB, display_matrix
 from perceptual.video.source import (
     Clock,
     Info,
     is_broadcast,
+    is_transparent,
     make_info,
     open_input,
     origin,
@@ -105,7 +107,11 @@ class Reader(Video):
         file.
         """
         seconds = self.info.seconds
-        if seconds is None or self._end is not None:
+        if self._end is not None:
+            return False
+        if self._container.format.name == "gif":
+            return not is_whole_gif(self.path)
+        if seconds is None:
             return False
         reached = self.reached if stream_seconds(self._stream) else max(self.reached, sound_seconds)
         return reached + max(Fraction(1), seconds / 50) < seconds
@@ -175,6 +181,7 @@ class Reader(Video):
                     self._broken = False
                 self._decoded = True
                 self.interlaced = self.interlaced or frame.interlaced_frame
+                self.transparent = self.transparent or is_transparent(frame)
                 yield frame
 
     def _demux(self) -> Iterator[av.Packet[VideoStream] | None]:

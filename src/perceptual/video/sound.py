@@ -24,7 +24,8 @@ _ENCODERS = {  # container -> encoder of FFmpeg, bits per second and channel, la
     "avi": ("libmp3lame", 96_000, 2),
     "matroska": ("flac", 0, 8),
 }
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""The usual layout of the speakers by the number of channels."""
 _GAP = 0.02  # seconds; longer gaps are filled with silence, shorter ones are rounding errors of times
 
 
@@ -49,7 +50,7 @@ class Sound:
         self._source, self._graph, self._kind, self.damage = source, Graph(), "", 0
         self._first = {"first_pts": "0"} if output.format.name == "avi" else {}  # AVI stores no times
         stream: Any = output.add_stream(name, rate=rate)
-        stream.layout = self._layout = _LAYOUTS.get(channels, "stereo")
+        stream.layout = self._layout = LAYOUTS.get(channels, "stereo")
         if bits:
             stream.bit_rate = bits * channels
         stream.time_base = stream.codec_context.time_base = Fraction(1, rate)

@@ -51,7 +51,7 @@ class Info:
     colours: colour tags of the frames after conversion.
     hdr: "HLG" or "PQ" if the input has high dynamic range, else None.
     fields: "tff" or "bff" (top or bottom field first) if the first frame is interlaced, else None.
-    transparent: True if the first frame has transparent parts.
+    transparent: True if the first frame has transparent parts, or if the file is tagged as VP9 with alpha.
     sounds: number of audio streams.
     """
 
@@ -255,7 +255,7 @@ def make_info(
         colours=Colours.of(first).converted,
         hdr=Colours.of(first).hdr,
         fields=_fields(stream, first),
-        transparent=_transparent(stream, first),
+        transparent=stream.metadata.get("alpha_mode") == "1" or is_transparent(first),
         sounds=len(container.streams.audio),
     )
     return info, (width, height)
@@ -270,13 +270,11 @@ def scaled_to(width: int, height: int, size: int | None) -> tuple[int, int]:
     return wide, high
 
 
-def _transparent(stream: VideoStream, first: VideoFrame) -> bool:
-    """True if the first frame has a transparent pixel, or if the file is tagged as VP9 with alpha."""
-    if stream.metadata.get("alpha_mode") == "1":
-        return True
-    if not any(component.is_alpha for component in first.format.components) and first.format.name != "pal8":
+def is_transparent(frame: VideoFrame) -> bool:
+    """True if the frame has a transparent pixel."""
+    if not any(component.is_alpha for component in frame.format.components) and frame.format.name != "pal8":
         return False
-    return bool(first.to_ndarray(format="rgba")[..., 3].min() < 255)
+    return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def _fields(stream: VideoStream, first: VideoFrame) -> str | None:

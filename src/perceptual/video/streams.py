@@ -19,7 +19,7 @@ from av.stream import Stream
 
 from perceptual.errors import ConfigError
 from perceptual.video.reader import Reader
-from perceptual.video.sound import Sound, can_convert
+from perceptual.video.sound import LAYOUTS, Sound, can_convert
 from perceptual.video.source import Clock, is_cover, open_input, packets_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Streams:
 
     def __init__(self, reader: Reader, output: OutputContainer, suffix: str, *, sound: bool = True) -> None:
         self.damage, self.reached = 0, Fraction(0)
+        self._skips = suffix in (".mp4", ".m4v", ".mov")  # by an edit list it can hide sound before the start
         self._from_zero = suffix == ".avi"  # AVI has no times below 0: FFmpeg would shift the video instead
         self._output, self._shift = output, reader.shift
         self._start, self._end, self._sought = reader.first, reader.last, reader.seek_time
@@ -126,8 +127,9 @@ class Streams:
                 continue  # MP4 stores its chapters in a data stream; they are copied separately
             if kind == "audio" and not sound:
                 continue
-            cover = kind == "video" and is_cover(stream) and suffix in (".mp4", ".m4v", ".mov")
-            if (kind in ("audio", "subtitle", "attachment") or cover) and _supports(self._output.format.name, stream):
+            cover = kind == "video" and is_cover(stream) and suffix in (".mp4", ".m4v")
+            fonts = kind == "attachment" and suffix != ".webm"  # FFmpeg's WebM drops them without an error
+            if (kind in ("audio", "subtitle") or fonts or cover) and _supports(self._output.format.name, stream):
                 kept.append(stream)
             elif kind == "audio" and can_convert(self._output.format.name, stream):
                 kept.append(stream)
@@ -142,6 +144,8 @@ class Streams:
                 left[
                     f"{'a cover' if is_cover(stream) else _WORDS.get(kind, kind)} ({_codec(stream) or 'unknown'})"
                 ] += 1
+        if chapters and suffix == ".avi":
+            left["chapters"] += 1
         if others:
             self.messages.append(f"Only one video track is converted; left out: {_listed(others)}.")
         if left:
@@ -192,6 +196,8 @@ class Streams:
         early: list[Packet[Any]] = []
         for packet in packets_of(self._container, streams, self._count_damage):
             packet.dts = packet.pts if packet.dts is None else packet.dts
+            if packet.dts is None and is_cover(packet.stream):
+                packet.pts = packet.dts = 0
             if packet.dts is None:
                 continue
             if packet.stream.index == self._video.index:
@@ -225,6 +231,8 @@ class Streams:
         if is_cover(packet.stream):
             return True
         time = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
+        if packet.is_discard and time - self._shift < -GAP and not self._skips:
+            return False
         return (self._start is None or time >= self._start) and (self._end is None or time < self._end)
 
     def _write(self, packet: Packet[Any]) -> None:
@@ -245,6 +253,8 @@ class Streams:
             self._mux(self._sounds[source].convert(packet))
             return
         packet.stream = target
+        if packet.duration and self._end is not None:  # a subtitle must not outlast the part
+            packet.duration = min(packet.duration, max(1, int((self._end - self._shift) / packet.time_base) - dts))
         if self._written is not None:
             self._written[source] = _increase_time(packet, target.time_base, self._written.get(source))
         self._mux([packet])
@@ -291,6 +301,8 @@ class NoStreams:
 
 def _add(output: OutputContainer, stream: Stream) -> Stream:
     added = output.add_stream_from_template(stream, opaque=True)
+    if isinstance(stream, AudioStream) and stream.layout.name.endswith(" channels"):  # MP4 refuses an unknown layout
+        cast(AudioStream, added).codec_context.layout = LAYOUTS.get(stream.layout.nb_channels, stream.layout.name)
     _describe(added, stream)
     return added
 

@@ -142,7 +142,8 @@ class Writer:
         reader: the input, a `Reader` or another `Video`.
         config: codec, quality, speed, and whether to keep sound and interlaced frames.
 
-    Attributes: `frames`, the number of frames written; `reached`, seconds of output.
+    Attributes: `frames`, the number of frames written; `reached`, seconds of output; `size`, width and height of the
+    written frames in pixels, None before the first.
 
     Raises:
         ConfigError: as `check_target`, or the format does not support the sound of the input.
@@ -150,7 +151,8 @@ class Writer:
     """
 
     def __init__(self, path: str | Path, reader: Video, config: VideoConfig) -> None:
-        self.frames, self.reached = 0, Fraction(0)
+        self.frames, self.reached, self._began = 0, Fraction(0), Fraction(0)
+        self.size: tuple[int, int] | None = None
         self._finished = False
         self._messages: list[str] = []
         self._path, self._video, self._suffix = Path(path), reader, Path(path).suffix.lower()
@@ -219,6 +221,8 @@ class Writer:
         with self._writing():
             if self._convert is None:
                 self._convert = self._open_encoder(frame.pixels.shape[-2], frame.pixels.shape[-1])
+                self.size = self._stream.codec_context.width, self._stream.codec_context.height
+                self._began = frame.pts * self._video.time_base
             encoded = self._convert(frame.pixels)
             encoded.time_base = self._video.time_base
             for index in range(frame.times):
@@ -238,7 +242,7 @@ class Writer:
             self._streams.close(None if whole else self.reached)
             self._output.close()
         if self._suffix in SILENT:
-            hold_last(self._path, self.reached)
+            hold_last(self._path, self.reached - self._began)
         self._finished = True
 
     def _collides(self, pts: int) -> bool:
