@@ -85,6 +85,8 @@ def test_a_sheet_lies_beside_its_photo_and_has_no_transparency(capsys: Capture, 
     assert run(capsys, "stylize", "glass.png", "--style", "all", "--device", "cpu")[1] == "glass_all.png\n"
     with Image.open("glass_all.png") as sheet:
         assert sheet.mode == "RGB"
+        on_white = Image.alpha_composite(Image.new("RGBA", (48, 32), "white"), image).convert("RGB")
+        assert np.abs(np.asarray(sheet, int)[:32, :48] - np.asarray(on_white, int)).max() <= 1
 
 
 def test_one_style_out_of_all_is_a_contradiction(capsys: Capture) -> None:

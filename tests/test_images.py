@@ -441,6 +441,11 @@ def test_grey_profile_is_converted_and_forgotten(folder: Path) -> None:
     light = (128 / 255) ** 1.8
     assert np.abs(levels(picture.pixels) - 255 * (1.055 * light ** (1 / 2.4) - 0.055)).max() <= 1.5
     assert picture.icc_profile is None
+    deep = np.array([[0, 128 * 257], [40_000, 65_535]], np.uint16)
+    picture = read(saved(folder / "b.png", deep, icc_profile=profile(b"GRAY")))
+    light = (deep / 65_535) ** 1.8
+    expected = 255 * np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(255 * picture.pixels[0, 0].numpy() - expected).max() <= 1.5
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "RGBA"])

@@ -171,3 +171,103 @@ def test_a_run_that_is_killed_leaves_one_file_that_the_next_clears_away() -> Non
     files._cleaned.clear()  # as in a new process
     convert("a.mp4", "b.mp4")
     assert list(Path().glob(".b-*")) == []
+
+
+def test_sound_of_two_channels_without_a_layout_goes_into_mp4() -> None:
+    """AVI does not say which channel is left; MP4 wants to know."""
+    with av.open("a.avi", "w") as output:
+        stream: Any = output.add_stream("mjpeg", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        tone: Any = output.add_stream("pcm_s16le", rate=48_000)
+        tone.layout = "stereo"
+        for index in range(6):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(clips.numbered(index, (64, 48)), "rgb24")))
+            frame = av.AudioFrame.from_ndarray(np.full((1, 4000), 9000, np.int16), "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, 2000 * index, Fraction(1, 48_000)
+            output.mux(tone.encode(frame))
+        output.mux(stream.encode(None))
+        output.mux(tone.encode(None))
+    with av.open("a.avi") as film:
+        assert film.streams.audio[0].layout.name == "2 channels"
+    convert("a.avi", "b.mp4")
+    with av.open("b.mp4") as film:
+        assert film.streams.audio[0].layout.name == "stereo"
+    samples = [b"".join(data for _, data in clips.packets(name)) for name in ("a.avi", "b.mp4")]
+    assert samples[0] == samples[1]
+
+
+@pytest.mark.parametrize("target", ["b.apng", "b.webp", "b.gif"])
+def test_the_last_frame_of_an_animation_is_not_longer_for_a_film_that_starts_late(target: str) -> None:
+    clips.make("a.mp4", count=6, first=12_288 // 2, sound="aac")
+    convert("a.mp4", target)
+    durations = []
+    with Image.open(target) as image:
+        for index in range(6):
+            image.seek(index)
+            image.load()
+            durations.append(image.info["duration"])
+    assert durations == pytest.approx([1000 / 24] * 6, abs=10 if target == "b.gif" else 2)  # GIF counts in 10 ms
+
+
+def test_the_size_is_that_of_the_written_frames() -> None:
+    clips.make("a.mp4", count=2)
+    for target in ("b.mp4", "%d.png"):
+        done, _ = convert("a.mp4", target, double, upscale=2, size=100)
+        assert done.size == (100, 76)
+
+
+def test_a_subtitle_does_not_outlast_the_part() -> None:
+    long = "1\n00:00:00,300 --> 00:00:09,000\nWords\n"
+    clips.make("a.mkv", count=24, subtitles=long)
+    convert("a.mkv", "b.mkv", start="0.25", end="0.75")
+    with av.open("b.mkv") as film:
+        (packet,) = (each for each in film.demux(film.streams.subtitles[0]) if each.size)
+        assert float((packet.pts + packet.duration) * packet.time_base) == pytest.approx(0.5, abs=0.002)
+
+
+def test_a_gif_without_its_end_is_called_incomplete() -> None:
+    pictures = [Image.fromarray(clips.numbered(index, (64, 48))) for index in range(8)]
+    pictures[0].save("a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    done, said = convert("a.gif", "b.gif")
+    assert (done.damage, said) == (0, "")
+    whole = Path("a.gif").read_bytes()
+    Path("a.gif").write_bytes(whole[: len(whole) * 6 // 10])
+    done, said = convert("a.gif", "b.gif")
+    assert done.damage
+    assert "a.gif is incomplete" in said
+
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def discs(*, opaque_first: bool = False) -> list[Image.Image]:
+    """Six pictures of a red square on a transparent ground, which has other colours where nothing is seen."""
+    found = []
+    for index in range(6):
+        array = np.zeros((48, 64, 4), np.uint8)
+        array[..., 2] = 200
+        array[16:32, 8 * index : 8 * index + 16] = (*RED, 255)
+        array[..., 3] = 255 if opaque_first and not index else array[..., 3]
+        found.append(Image.fromarray(array))
+    return found
+
+
+@pytest.mark.parametrize("opaque_first", [False, True])
+@pytest.mark.parametrize("name", ["a.webp", "a.avif", "frames", "a.gif", "a.png"])
+def test_transparent_frames_are_on_a_plain_ground_and_a_message_says_so(name: str, opaque_first: bool) -> None:
+    first, *rest = discs(opaque_first=opaque_first)
+    if name == "frames":
+        Path(name).mkdir()
+        for index, picture in enumerate([first, *rest]):
+            picture.save(f"frames/{index}.png")
+    else:
+        options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {"quality": 95} if "avif" in name else {}
+        first.save(name, save_all=True, append_images=rest, duration=100, disposal=2, **options)
+    _, said = convert(name, "b.mkv", codec="ffv1", **({"fps": 10} if name == "frames" else {}))
+    assert said == "The video has transparent parts: the transparency is left out."
+    pictures = [array.astype(int) for _, array in clips.frames("b.mkv")]
+    assert len(pictures) == 6
+    for index, picture in enumerate(pictures):
+        assert np.abs(picture[20:28, 8 * index + 4 : 8 * index + 12] - RED).max() < 25
+        if name in ("a.webp", "a.avif", "frames") and not (opaque_first and not index):
+            assert np.abs(picture[2:8, 2:62] - WHITE).max() < 8

@@ -106,6 +106,11 @@ def test_language_title_chapters_subtitles_fonts_and_dispositions_are_kept() -> 
         assert film.streams[1].disposition == av.stream.Disposition.comment
         assert film.streams.attachments[0].data == b"font" * 20
 
+    _, said = convert("a.mkv", "b.webm")
+    assert "Left out, because .webm does not support it: " in said
+    assert "an attachment (a.ttf)" in said
+    _, said = convert("a.mkv", "b.avi")
+    assert "chapters" in said
     _, said = convert("a.mkv", "b.mp4", start="0.25", end="0.75")
     assert said == "Left out, because .mp4 does not support it: subtitles (subrip), an attachment (a.ttf)."
     after = clips.facts("b.mp4")
@@ -139,15 +144,17 @@ def test_a_cover_is_no_film_and_is_kept_in_mp4() -> None:
         output.mux(added[-1].encode(frame) + added[-1].encode(None))
 
     clips.make("a.mp4", sound="aac", prepare=prepare, finish=end)
-    _, said = convert("a.mp4", "b.mp4", start="0.25")
-    assert said == ""
-    with av.open("b.mp4") as film:
-        covers = [stream for stream in film.streams.video if stream.disposition & av.stream.Disposition.attached_pic]
-        assert len(film.streams.video) == 2
-        assert len(covers) == 1
-    assert clips.packets("b.mp4", "video", 1)[0][1] == clips.packets("a.mp4", "video", 1)[0][1]
-    _, said = convert("a.mp4", "b.mkv")
-    assert said == "Left out, because .mkv does not support it: a cover (mjpeg)."
+    for settings in ({"start": "0.25"}, {}):
+        _, said = convert("a.mp4", "b.mp4", **settings)
+        assert said == ""
+        with av.open("b.mp4") as film:
+            covers = [each for each in film.streams.video if each.disposition & av.stream.Disposition.attached_pic]
+            assert len(film.streams.video) == 2
+            assert len(covers) == 1
+        assert clips.packets("b.mp4", "video", 1)[0][1] == clips.packets("a.mp4", "video", 1)[0][1]
+    for suffix in (".mkv", ".mov"):
+        _, said = convert("a.mp4", f"b{suffix}")
+        assert said == f"Left out, because {suffix} does not support it: a cover (mjpeg)."
     clips.make("c.mkv", count=1)
     with av.open("cover.mp4", "w") as output:
         cover: Any = output.add_stream("mjpeg", rate=1)

@@ -154,8 +154,7 @@ def layers(image: Image.Image, file: BinaryIO | None = None, *, own_colours: boo
     icc: bytes | None = image.info.get("icc_profile")
     in_srgb = True
     if image.mode[0] in "FI":
-        inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-        array, icc = deep_grey(image, bits, grey_curve(icc), inverted=inverted), None
+        array, icc = deep_grey(image, bits, grey_curve(icc)), None
     elif bits > 8 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2:  # Pillow and OpenCV both read it wrongly
         raise ImageError("is a 16-bit TIFF with separate planes: save it with interleaved channels.")
     else:

@@ -23,18 +23,18 @@ from perceptual.functional import Array
 from perceptual.images.xmp import ITXT
 
 
-def deep_grey(image: Image.Image, bits: int, curve: Array | None, *, inverted: bool) -> Array:
+def deep_grey(image: Image.Image, bits: int, curve: Array | None) -> Array:
     """Grey of more than 8 bits as float32 (H, W, 3), or (H, W, 4) if one value is transparent.
 
     curve: red, green and blue in sRGB of 256 grey values, (256, 3) in [0, 1]; None: they are equal to the grey values.
-    inverted: 0 is white.
     """
     values = np.asarray(image)
     top = {"F": 1, "I": 65535}.get(image.mode, 2**bits - 1)
     if not (values.min() >= 0 and values.max() <= top):
         raise ImageError(f"has values from {values.min():g} to {values.max():g}: scale them to 0..{top}.")
     grey = values.astype(np.float32) / np.float32(top)
-    grey = 1 - grey if inverted else grey
+    if getattr(image, "tag_v2", {}).get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # 0 is white
+        grey = 1 - grey
     steps = np.linspace(0, 1, 256)
     planes = [grey] * 3 if curve is None else [np.interp(grey, steps, each).astype(np.float32) for each in curve.T]
     if "transparency" in image.info:

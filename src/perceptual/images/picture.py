@@ -140,7 +140,7 @@ def open_rgb(path: str | Path, *, draft_size: int | None = None, max_pixels: int
         _check_memory(image)
         array = layers(image)[0]
         if array.shape[2] == 4 or array.dtype != np.uint8:
-            array = to_array(*_planes(array[None]), on_white=True)
+            array = to_array(_planes(array[None])[0], None, top=255)
         return Image.fromarray(np.ascontiguousarray(array))
 
 

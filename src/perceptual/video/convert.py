@@ -202,6 +202,8 @@ class Conversion:
                 yield Step(done, total, message=self._take_messages(reader, writer))
 
     def _problem(self, reader: Video, short: bool) -> str | None:
+        if short and not (reader.info.seconds and reader.reached < reader.info.seconds):
+            return f"{self.source} is incomplete: its end is missing. The output contains the part before it."
         if short and reader.info.seconds:
             return (
                 f"{self.source} is incomplete: it ends after {float(reader.reached):.1f} of "
