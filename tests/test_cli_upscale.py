@@ -14,7 +14,7 @@ from test_cli import run
 from torch import nn
 
 from perceptual import checkpoints, images
-from perceptual.apply import tiles
+from perceptual.apply import Upscaler, tiles
 from perceptual.checkpoints import shipped
 from perceptual.config import NetworkConfig
 from perceptual.networks import TransformationNetwork, enlarge
@@ -74,6 +74,25 @@ def test_the_width_is_that_of_the_output(capsys: Capture, words: list[str], size
     assert code == 0, err
     with Image.open("p.png") as large:
         assert large.size == size
+
+
+def test_a_width_takes_the_shipped_network_for_the_scale_of_each_picture(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = save_network("x8", "c3s1-4 s8-3")
+    ship(monkeypatch, {"x4_pixel": Path("x4.safetensors"), "x8_pixel": large})
+    Image.new("RGB", (120, 30), "red").save("photos/wide.png")
+    words = ["photos/0.png", "photos/wide.png", "--width", "400px", "-o", "out", "--device", "cpu"]
+    code, _, err = run(capsys, "upscale", *words)
+    assert code == 0, err
+    with Image.open("out/0.png") as first, Image.open("out/wide.png") as other:
+        assert (first.size, other.size) == ((400, 320), (400, 100))
+    pixels = images.read("photos/0.png").pixels
+    expected = Upscaler.load(large).upscale(pixels, scale=400 / 60)
+    assert (images.read("out/0.png").pixels - expected.clamp(0, 1)).abs().max() < 1.1 / 255
+    code, _, err = run(capsys, "upscale", "photos/0.png", "--width", "700px", "-o", "p.png")
+    assert code == 1
+    assert "scale is 11.6667; the shipped networks with the loss pixel enlarge up to 8 times" in err
 
 
 def test_without_a_name_the_output_says_its_width(capsys: Capture) -> None:

@@ -50,7 +50,7 @@ losses = st.builds(
     LossConfig,
     content_layers=layers,
     style_layers=layers,
-    content_weight=weight,
+    content_weight=st.floats(1e-6, 1e12),  # all weights 0 are refused
     style_weight=weight,
     tv_weight=weight,
 )

@@ -302,7 +302,7 @@ def test_lpips_of_vgg_reads_its_own_file(lpips_folder: Path, vgg_file: Path, mon
     monkeypatch.setitem(LPIPS_LAYERS, "vgg16-torchvision", ("vgg", ("relu1_2", "relu2_2")))  # as deep as the file goes
     ones = {"lin0.model.1.weight": torch.ones(1, 64, 1, 1), "lin1.model.1.weight": torch.zeros(1, 128, 1, 1)}
     torch.save(ones, lpips_folder / "vgg.pth")
-    distance = PerceptualDistance.lpips(paths={"vgg16-torchvision": vgg_file})
+    distance = PerceptualDistance.lpips("vgg", paths={"vgg16-torchvision": vgg_file})
     plain = PerceptualDistance("vgg16-torchvision", ("relu1_2",), paths={"vgg16-torchvision": vgg_file})
     one, other = random(1, 3, 16, 20), random(1, 3, 16, 20, seed=1)
     assert float(distance(one, other)) == pytest.approx(float(plain(one, other)), rel=1e-5)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from perceptual import LPIPS, PerceptualDistance, PerceptualLoss, PixelLoss, images
@@ -312,6 +313,16 @@ def test_without_a_network_an_objective_means_that_of_alexnet() -> None:
 def test_the_names_of_the_package_and_of_the_loss_networks_mean_the_same() -> None:
     assert [lpips_network(kind) for kind in WIDTHS] == list(LPIPS_LAYERS) == list(TRUNKS.values())
     assert [lpips_network(name) for name in LPIPS_LAYERS] == list(LPIPS_LAYERS)
+
+
+@pytest.mark.shared
+def test_an_evaluation_measures_lpips_of_the_network_that_is_named(pretrained: Path, photograph: Image.Image) -> None:
+    pair = images.from_any(photograph), images.from_any(photograph.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    found = super_resolution.distances_at_hand(["lpips", "lpips@vgg"])
+    assert list(found) == ["lpips@alex", "lpips@vgg"]
+    for name, kind in (("lpips@alex", "alex"), ("lpips@vgg", "vgg")):
+        assert float(found[name](*pair)) == float(LPIPS(kind)(*pair))
+    assert float(PerceptualDistance.lpips()(*pair)) == float(found["lpips@alex"](*pair))
 
 
 @pytest.mark.shared

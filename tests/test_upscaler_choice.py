@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from perceptual import checkpoints, devices, images
@@ -115,6 +115,20 @@ def test_the_step_of_black_text_on_white(quality: int | None, step: float, size:
     image = images.from_any(page)
     image = image if quality is None else images.through_jpeg(image, quality)
     assert jpeg_step(image) == pytest.approx(step, abs=1)
+
+
+@pytest.mark.parametrize("size", [11, 13])
+@pytest.mark.parametrize("reduced", [1, 4])
+def test_letters_are_not_noise(size: int, reduced: int) -> None:
+    """Text on a white page, drawn at its size or drawn larger and reduced. Its cells hold edges everywhere."""
+    page = Image.new("RGB", (360 * reduced, 240 * reduced), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size * reduced)
+    for line in range(11):
+        at = 10 * reduced, (8 + 20 * line) * reduced
+        draw.text(at, "The quick brown fox jumps over the lazy dog 0123", (0, 0, 80), font)
+    pixels = images.from_any(page.resize((360, 240), Image.Resampling.BICUBIC))
+    assert 255 * noise_level(pixels) < 1
+    assert damage(pixels) == ""
 
 
 @pytest.mark.parametrize("sigma", [4.0, 8.0, 16.0])

@@ -150,8 +150,8 @@ class Upscaler(Model[UpscaleOptions]):
         own = self.network.scale
         if (scale := options.scale or own) > own:
             raise ConfigError(
-                f"scale is {scale:.4g}; this network enlarges up to {own} times: choose one for a larger scale, such "
-                "as x8_pixel, or enlarge twice."
+                f"scale is {scale:.4g}; this network enlarges up to {own} times: "
+                f"{'choose one for a larger scale, such as x8_pixel, or ' if scale <= 8 else ''}enlarge twice."
             )
         finished = scale == own and not options.match_histogram
         picture = picture if finished else images.unit(picture)

@@ -97,7 +97,11 @@ def find_network(name: str | Path, *, task: str) -> Path:
         return download(place.repo, revision=place.revision, file=place.file)
     path = Path(os.path.expanduser(name))
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise CheckpointError(f"{path} is a picture, not a trained network: train one with `perceptual train {task}`.")
+        how = f"train one with `perceptual train {task}`"
+        if task == "style":
+            how = (f"learn it with `perceptual train style --style {path} --data PHOTOS --from gallery`, or paint one "
+                   f"photo without training by `perceptual optimize style PHOTO {path}`")  # fmt: skip
+        raise CheckpointError(f"{path} is a picture, not a trained network: {how}.")
     if os.path.isfile(path):
         return path
     if other := written_as(str(name), named):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -22,7 +22,7 @@ from perceptual.config import SaveConfig
 from perceptual.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
-    from perceptual.apply import Outcome, Work
+    from perceptual.apply import Model, Outcome, Work
     from perceptual.cluster import Convert
     from perceptual.images import Picture
 
@@ -39,6 +39,10 @@ class Files(SaveConfig):
     out: Annotated[str | None, tyro.conf.arg(aliases=("-o",), metavar="PATH")] = None
     """The file to write, for one input file, or - for stdout; else a folder. Default for files: beside each input,
     under a name that is not taken, such as photo_wave.jpg; for stdin: stdout."""
+
+    def model_for(self, height: int, width: int) -> Model[Any] | None:
+        """The model for a picture of that size in pixels, or None if it is the same for all pictures."""
+        return None
 
 
 def run_files(files: Files, begin: Callable[[], Work], *, mark: str) -> int:

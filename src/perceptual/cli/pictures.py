@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -106,6 +107,16 @@ class _Upscale(_Width, UpscaleConfig):
         if self.width is None:
             return self.options
         return dataclasses.replace(self.options, scale=pixels_of(self.width, self.dpi) / width)
+
+    def model_for(self, height: int, width: int) -> Model[Any] | None:
+        """With --width, the shipped network for the scale that this means for the picture."""
+        from perceptual.apply import Upscaler
+
+        if self.width is None or self.network:
+            return None
+        scale = pixels_of(self.width, self.dpi) / width
+        own = int(Upscaler.name_at(scale, self.loss).removeprefix("x").partition("_")[0])
+        return _shipped(dataclasses.replace(self, width=None, scale=own))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,6 +233,11 @@ def open_upscaler(config: UpscaleConfig) -> Upscaler:
     return Upscaler.at_scale(config.scale or 4, config.loss, denoise=config.denoise, device=config.device)
 
 
+@lru_cache(maxsize=4)
+def _shipped(config: UpscaleConfig) -> Upscaler:
+    return open_upscaler(config)
+
+
 def try_out(model: Model[Any], options: Any) -> None:
     """Apply a model to one black pixel: options that it cannot do are refused once, and not for each picture."""
     import torch
@@ -250,20 +266,23 @@ def apply_to_files(
     def begin() -> Work:
         from perceptual.apply import Work
 
-        model, hints = load(), Hints()
-        try_out(model, options)
+        first, hints = load(), Hints()
+        try_out(first, options)
+
+        def model_of(height: int, width: int) -> Model[Any]:
+            return files.model_for(height, width) or first
 
         def convert(pixels: Tensor) -> Tensor:
             height, width = pixels.shape[-2:]
-            own = options_for(height, width)
+            own, model = options_for(height, width), model_of(height, width)
             hints.before(model, height, width, own)
             return _with_progress(model, pixels, own, title)
 
         return Work(
             convert,
-            lambda height, width: model.size(height, width, options_for(height, width)),
-            lambda alpha: model.apply_alpha(alpha, options_for(*alpha.shape[-2:])),
-            lambda height, width: model.at_once(height, width, options_for(height, width)),
+            lambda height, width: model_of(height, width).size(height, width, options_for(height, width)),
+            lambda alpha: model_of(*alpha.shape[-2:]).apply_alpha(alpha, options_for(*alpha.shape[-2:])),
+            lambda height, width: model_of(height, width).at_once(height, width, options_for(height, width)),
         )
 
     return run_files(files, begin, mark=mark)

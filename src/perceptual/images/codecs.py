@@ -122,6 +122,8 @@ def identify(file: BinaryIO, max_pixels: int) -> ImageFile.ImageFile:
         if prefix[:4] == b"\x1aE\xdf\xa3" or (prefix[4:8] == b"ftyp" and prefix[8:11] not in _PICTURE_BRANDS):
             raise ImageError("is a video: use `perceptual video`.")
         if prefix[4:8] == b"ftyp" and prefix[8:11] != b"avi":
+            if "HEIF" in Image.OPEN:
+                raise ImageError("is a HEIC image that is damaged or of an unknown kind: save it as PNG or JPEG.")
             raise ImageError("is a HEIC image: pip install 'perceptual[heif]', or save it as PNG or JPEG.")
         raise ImageError("is not an image of a known format, or is badly damaged: save it as PNG or JPEG.")
     width, height = image.size

@@ -106,7 +106,7 @@ class PerceptualDistance(nn.Module):
     @classmethod
     def lpips(
         cls,
-        network: str = "vgg16-torchvision",
+        network: str = "alex",
         *,
         paths: Mapping[str, str | Path] | None = None,
         reduction: Reduction = "mean",

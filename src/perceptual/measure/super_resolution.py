@@ -173,7 +173,8 @@ def distances_at_hand(
 ) -> dict[str, PerceptualDistance]:
     """The perceptual distances with these names. By default those of all loss networks with weights here.
 
-    names: loss networks, or "lpips". paths: weight files by network name, for networks that are not in the cache.
+    names: loss networks, or "lpips" (of AlexNet), "lpips@vgg", "lpips@squeeze". paths: weight files by network name,
+        for networks that are not in the cache.
 
     Raises:
         ConfigError: there is no such loss network. WeightsError: the weights of a named network are missing.
@@ -183,7 +184,12 @@ def distances_at_hand(
     chosen = names or [name for name in known if weights.locate(name, paths.get(name)) is not None]
     found = {}
     for name in chosen:
-        distance = PerceptualDistance.lpips(paths=paths) if name == "lpips" else PerceptualDistance(name, paths=paths)
+        kind, _, network = name.partition("@")
+        if kind == "lpips":
+            name = f"lpips@{network or 'alex'}"
+            distance = PerceptualDistance.lpips(network or "alex", paths=paths)
+        else:
+            distance = PerceptualDistance(name, paths=paths)
         found[name] = distance.to(choose_device(device))
     return found
 
