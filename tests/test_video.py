@@ -235,3 +235,19 @@ def test_a_part_that_the_film_does_not_have_is_a_sentence() -> None:
     with pytest.raises(VideoError, match=r"another --start"):
         convert("a.mp4", "b.mp4", start="5")
     assert not Path("b.mp4").exists()
+
+
+def test_a_function_may_return_floats() -> None:
+    clips.make("a.mp4", count=4)
+    convert("a.mp4", "b.mkv", invert, codec="ffv1")
+    convert("a.mp4", "c.mkv", lambda pixels: invert(pixels).float() / 255, codec="ffv1")
+    for (_, one), (_, other) in zip(clips.frames("b.mkv"), clips.frames("c.mkv"), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_second_loop_over_a_reader_is_refused() -> None:
+    clips.make("a.mp4", count=4)
+    with Reader("a.mp4") as reader:
+        assert len(list(reader)) == 4
+        with pytest.raises(VideoError, match=r"a\.mp4 was read already: open it again"):
+            list(reader)

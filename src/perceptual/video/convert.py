@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from perceptual import images
 from perceptual.config import VideoConfig
 from perceptual.devices import SideBySide, out_of_memory
 from perceptual.errors import OutputError, VideoError
@@ -52,8 +53,8 @@ class Conversion:
     Args:
         source: a video file, a folder of images, or a pattern such as frame_%04d.png.
         target: the file to write, or a pattern such as frame_%04d.png.
-        convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8. Called for each frame in order. h and w may
-            differ from H and W, but must be the same for all frames.
+        convert: frame (1, 3, H, W), uint8 -> new frame (1, 3, h, w), uint8 or in [0, 1]. Called for each frame in
+            order. h and w may differ from H and W, but must be the same for all frames.
         settle: (frame, converted frame) -> frame to write. Called for each frame in order, while `convert` works on
             the next frame.
         config: which part of the video to convert, and how to encode it. The options for painting and enlarging are
@@ -172,7 +173,7 @@ class Conversion:
 
     def _steps(self, reader: Video, writer: Writer | FrameWriter) -> Generator[Step, None, None]:
         def convert(frame: Frame) -> tuple[Frame, Tensor]:
-            return frame, self.convert(frame.pixels)
+            return frame, images.like(self.convert(frame.pixels), frame.pixels)
 
         def settle(both: tuple[Frame, Tensor]) -> Frame:  # the original pixels are not needed after this stage
             frame, converted = both

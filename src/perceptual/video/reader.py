@@ -84,7 +84,7 @@ class Reader(Video):
             self._container.close()
             raise
         self.metadata = dict(self._container.metadata)
-        self._first = first, pts
+        self._first: tuple[VideoFrame, int] | None = (first, pts)
         self.index = self._stream.index
         self.shift = pts * self._tick if start else self._origin
         self.first = self.shift if start else None
@@ -203,8 +203,9 @@ class Reader(Video):
     def _timed(self) -> Iterator[tuple[VideoFrame, int, int]]:
         """(frame, time, duration) of the frames in the part, in units of `_tick`; times count from `shift`."""
         shift = round(self.shift / self._tick)
-        frame, pts = self._first
-        del self._first
+        if self._first is None:
+            raise VideoError(f"{self.path} was read already: open it again to read it again.")
+        (frame, pts), self._first = self._first, None
         duration = None
         for later, after in self._decoded_frames:
             if self._end is not None and self._at(after) >= self._end:
