@@ -34,15 +34,15 @@ from perceptual.config.checks import written
 from perceptual.errors import ConfigError, shown
 from perceptual.tasks.upscale import TrainUpscaleCommand, UpscaleRecipe
 
-ROOMS = [
-    importlib.import_module(f"{room.__name__}.{found.name}")
-    for room in (perceptual.config, perceptual.cli, perceptual.tasks)
-    for found in pkgutil.iter_modules(room.__path__)
+MODULES = [
+    importlib.import_module(f"{package.__name__}.{found.name}")
+    for package in (perceptual.config, perceptual.cli, perceptual.tasks)
+    for found in pkgutil.iter_modules(package.__path__)
     if found.name not in ("__main__", "checks")
 ]
 CONFIGS = [
     value
-    for module in ROOMS
+    for module in MODULES
     for value in vars(module).values()
     if inspect.isclass(value) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
 ]

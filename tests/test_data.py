@@ -327,7 +327,7 @@ def test_the_runs_own_pictures_can_be_left_out(ramp: Path, tmp_path: Path) -> No
         save_ramp(inside / name, 40, 40)
     kept = Photographs(inside, 32, leave_out=[inside / "style.png", inside / "mine.previews"])
     assert [path.name for path in kept.paths] == ["a.png"]
-    with pytest.raises(DataError, match="only the style images"):
+    with pytest.raises(DataError, match="only style images"):
         Photographs(inside, 32, leave_out=[inside])
 
 

@@ -17,10 +17,12 @@ from perceptual.losses import (
     StyleLoss,
     TermSpec,
     build_terms,
+    check_weights,
     layers_of,
     objective_of,
     parse_objective,
 )
+from perceptual.tasks.style_recipes import StyleRecipe
 
 SEVERAL = ("vgg19:relu1_1", "vgg19:relu2_1@2", "vgg16:relu3_3")
 EXAMPLE = "content@vgg16:relu2_2=1,style@vgg16:relu1_2+relu2_2=2,tv=0.02"
@@ -56,8 +58,10 @@ def test_spellings(text: str, expected: TermSpec) -> None:
 def test_weights_that_are_all_0_are_refused() -> None:
     nothing = LossConfig(content_weight=0, style_weight=0, tv_weight=0)
     with pytest.raises(ConfigError, match="All weights of the losses are 0"):
-        objective_of(nothing)
-    assert objective_of(LossConfig(content_weight=0, style_weight=0, tv_weight=1))
+        check_weights(objective_of(nothing))
+    with pytest.raises(ConfigError, match="All weights of the losses are 0"):
+        StyleRecipe(loss=nothing)
+    assert StyleRecipe(loss=nothing, temporal_weight=1).temporal_weight == 1
 
 
 def test_equal_terms_add_up() -> None:

@@ -155,6 +155,8 @@ def test_a_search_trains_each_value_and_leaves_a_table_and_a_sheet(run: Run) -> 
         code, _, err = run(*words, *others, "--resume")
         assert code == 1
         assert_one_sentence(err, f"wave_tv_weight_0.safetensors was trained {told}")
+    _, _, err = run(*words, "--resume", "--architecture", "c3s1-5 c3s1-3")
+    assert_one_sentence(err, "was trained with network.architecture c3s1-4 c3s1-3, and not c3s1-5 c3s1-3")
     assert run(*words, "--resume", "--tick-every", "1")[0] == 0
     Image.open("wave.png").rotate(90).save("wave.png")
-    assert_one_sentence(run(*words, "--resume")[2], "was trained with the painting another file")
+    assert_one_sentence(run(*words, "--resume")[2], "was trained on other paintings")

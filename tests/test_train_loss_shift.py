@@ -96,7 +96,9 @@ def test_the_gradient_of_what_is_cut_off_is_zero(run: tuple[Style, Seen]) -> Non
     assert not painted.grad[..., ~inside].any()
 
 
-def test_a_crop_that_would_be_too_small_is_refused_and_the_largest_shift_named() -> None:
+def test_a_crop_that_would_be_too_small_is_refused_and_the_least_size_named() -> None:
     assert replace(RECIPE, loss_shift=16).loss_shift == 16
-    with pytest.raises(ConfigError, match=r"--loss-shift 17 needs --size 65 or more: give it, or leave it out\."):
+    with pytest.raises(
+        ConfigError, match=r"--loss-shift 17 needs --size 65 or more: give that size, or a smaller shift\."
+    ):
         replace(RECIPE, loss_shift=17)

@@ -128,7 +128,7 @@ def test_letters_are_not_noise(size: int, reduced: int) -> None:
         draw.text(at, "The quick brown fox jumps over the lazy dog 0123", (0, 0, 80), font)
     pixels = images.from_any(page.resize((360, 240), Image.Resampling.BICUBIC))
     assert 255 * noise_level(pixels) < 1
-    assert damage(pixels) == ""
+    assert damage(pixels) != "noisy"
 
 
 @pytest.mark.parametrize("sigma", [4.0, 8.0, 16.0])

@@ -249,5 +249,5 @@ def test_pictures_say_that_they_take_the_first_of_several(
     pages = [Image.fromarray(clips.numbered(index, (64, 48))) for index in range(2)]
     pages[0].save("c.tif", save_all=True, append_images=pages[1:])
     _, _, err = run(capsys, *words, "c.tif", "-o", "pages", "--device", "cpu")
-    told = "c.tif holds 2 pictures: only the first is used: save the others as files of their own."
+    told = "c.tif holds 2 pictures: only the first is used. Save the others as files of their own."
     assert told in err.splitlines()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -228,9 +230,11 @@ def test_a_subtitle_does_not_outlast_the_part() -> None:
 def test_a_gif_without_its_end_is_called_incomplete() -> None:
     pictures = [Image.fromarray(clips.numbered(index, (64, 48))) for index in range(8)]
     pictures[0].save("a.gif", save_all=True, append_images=pictures[1:], duration=100)
-    done, said = convert("a.gif", "b.gif")
-    assert (done.damage, said) == (0, "")
     whole = Path("a.gif").read_bytes()
+    for more in (b"", b"\r\n", bytes(5000)):
+        Path("a.gif").write_bytes(whole + more)
+        done, said = convert("a.gif", "b.gif")
+        assert (done.damage, said) == (0, "")
     Path("a.gif").write_bytes(whole[: len(whole) * 6 // 10])
     done, said = convert("a.gif", "b.gif")
     assert done.damage
@@ -269,5 +273,26 @@ def test_transparent_frames_are_on_a_plain_ground_and_a_message_says_so(name: st
     assert len(pictures) == 6
     for index, picture in enumerate(pictures):
         assert np.abs(picture[20:28, 8 * index + 4 : 8 * index + 12] - RED).max() < 25
+        # FFmpeg gives the frames of a GIF and of an APNG with the colours that nobody sees
         if name in ("a.webp", "a.avif", "frames") and not (opaque_first and not index):
             assert np.abs(picture[2:8, 2:62] - WHITE).max() < 8
+
+
+@pytest.mark.parametrize("target", ["b.mkv", "b.avi"])
+def test_sound_that_an_edit_list_hides_stays_hidden(target: str) -> None:
+    """MP4 can hide the half second before the first picture; Matroska and AVI cannot."""
+    clips.make("whole.mp4", count=48, sound="aac")
+    data = bytearray(Path("whole.mp4").read_bytes())
+    seconds = {"vide": 12_288, "soun": 48_000}
+    places = [found.start() for found in re.finditer(b"elst", data)]
+    kinds = [bytes(data[at + 12 : at + 16]).decode() for at in (found.start() for found in re.finditer(b"hdlr", data))]
+    kinds = [kind for kind in kinds if kind in seconds]
+    assert len(places) == len(kinds) == 2
+    for at, kind in zip(places, kinds, strict=True):
+        length, begin, rate = struct.unpack(">IiI", data[at + 12 : at + 24])
+        data[at + 12 : at + 24] = struct.pack(">IiI", length // 4 * 3, begin + seconds[kind] // 2, rate)
+    Path("a.mp4").write_bytes(data)
+    convert("a.mp4", target)
+    first, last = (clips.packets(target)[index][0] for index in (0, -1))
+    assert -0.05 < first < 0.05
+    assert last == pytest.approx(1.5, abs=0.08)

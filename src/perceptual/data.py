@@ -84,7 +84,9 @@ class Photographs(Dataset[tuple[Tensor, list[str]]]):
         kept = [file for file in kept if not _is_preview(file.relative)]
         self.paths, self.names = [file.path for file in kept], [file.relative.as_posix() for file in kept]
         if not self.paths:
-            raise DataError(f"The data folder {folder} contains only the style images: give a folder of photos.")
+            raise DataError(
+                f"The data folder {folder} contains only style images and previews of runs: give a folder of photos."
+            )
         self.folder, self.size, self.seed, self.crop = Path(folder), size, seed, crop
         self.skip_flat = skip_flat
         self._order: tuple[int, list[int]] | None = None

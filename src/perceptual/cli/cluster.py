@@ -95,7 +95,7 @@ def _follow(work: Results, report: _Report, stopping: list[int]) -> None:
 def only_first(source: object, count: int) -> str:
     """The sentence about a file of several pictures."""
     animated = str(source).lower().endswith((".gif", ".png", ".apng", ".webp", ".avif"))
-    more = "; `perceptual video` does all" if animated else ": save the others as files of their own"
+    more = "; `perceptual video` does all" if animated else ". Save the others as files of their own"
     return f"{source} holds {count} pictures: only the first is used{more}."
 
 

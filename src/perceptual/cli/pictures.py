@@ -116,7 +116,7 @@ class _Upscale(_Width, UpscaleConfig):
             return None
         scale = pixels_of(self.width, self.dpi) / width
         own = int(Upscaler.name_at(scale, self.loss).removeprefix("x").partition("_")[0])
-        return _shipped(dataclasses.replace(self, width=None, scale=own))
+        return _shipped(dataclasses.replace(self, inputs=(), out=None, width=None, scale=own))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ class EvaluateConfig:
     """Trained networks of your own or of other programs (.pth, .safetensors) to measure in addition to the shipped
     ones, each at its own scale."""
     distances: tuple[str, ...] = ()
-    """Perceptual distances to measure: names of loss networks, or lpips@alex, lpips@vgg, lpips@squeeze; default: those
-    of all loss networks that have their weights on this computer."""
+    """Perceptual distances to measure: names of loss networks, or lpips (AlexNet), lpips@vgg, lpips@squeeze; default:
+    those of all loss networks that have their weights on this computer."""
     weights: tuple[str, ...] = ()
     """Weight files of loss networks, as NAME=FILE. Others come from the cache."""
     device: str = "auto"

@@ -1,7 +1,15 @@
 """Perceptual losses as small modules that compose: terms, the objective that adds them up, and the loss networks."""
 
 from perceptual.losses.base import PIXELS, Materials, ModuleLoss, Term, full_name
-from perceptual.losses.language import TERMS, TermSpec, build_terms, layers_of, objective_of, parse_objective
+from perceptual.losses.language import (
+    TERMS,
+    TermSpec,
+    build_terms,
+    check_weights,
+    layers_of,
+    objective_of,
+    parse_objective,
+)
 from perceptual.losses.lpips import LPIPS
 from perceptual.losses.networks import LossNetwork, LossNetworks
 from perceptual.losses.objective import (
@@ -49,6 +57,7 @@ __all__ = [
     "TextureLoss",
     "TotalVariation",
     "build_terms",
+    "check_weights",
     "full_name",
     "layers_of",
     "objective_of",

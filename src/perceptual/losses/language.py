@@ -141,7 +141,7 @@ def objective_of(config: LossConfig) -> tuple[TermSpec, ...]:
     """The terms of an objective of style transfer (paper, eq. 5): `config.loss`, or what the other settings stand for.
 
     Raises:
-        ConfigError: as `parse_objective`, or all weights are 0.
+        ConfigError: as `parse_objective`.
     """
     if config.loss:
         return parse_objective(config.loss)
@@ -151,10 +151,17 @@ def objective_of(config: LossConfig) -> tuple[TermSpec, ...]:
         TermSpec("tv", (), config.tv_weight) if config.tv_weight else None,
         TermSpec("lattice", (), config.lattice_weight) if config.lattice_weight else None,
     ]
-    found = tuple(spec for spec in specs if spec is not None)
-    if not any(spec.weight for spec in found):
+    return tuple(spec for spec in specs if spec is not None)
+
+
+def check_weights(specs: Sequence[TermSpec]) -> None:
+    """Check that a term of an objective has a weight.
+
+    Raises:
+        ConfigError: all weights are 0.
+    """
+    if not any(spec.weight for spec in specs):
         raise ConfigError("All weights of the losses are 0: give one of them, such as --style-weight 5.")
-    return found
 
 
 def check_still(specs: Sequence[TermSpec]) -> None:

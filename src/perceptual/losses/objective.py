@@ -43,7 +43,7 @@ from perceptual.losses.base import (
     reduce,
 )
 from perceptual.losses.inputs import OUTPUTS, PICTURES, ValueCheck, check_image, check_number, check_style, check_target
-from perceptual.losses.language import TermSpec, build_terms, layers_of, objective_of, parse_objective
+from perceptual.losses.language import TermSpec, build_terms, check_weights, layers_of, objective_of, parse_objective
 from perceptual.losses.networks import Features, LossNetwork, LossNetworks
 from perceptual.losses.terms import StyleLoss
 
@@ -278,10 +278,12 @@ def style_transfer_loss(
         more: terms in addition to those of `config`. own_networks: your own loss networks by name.
 
     Raises:
-        ConfigError: there is no style, or a style lacks the Gram matrix of a layer. WeightsError: the weights of a loss
-            network are missing. TypeError, ImageError: a style image is not a tensor (1, 3, h, w) of floats in [0, 1].
+        ConfigError: there is no style, a style lacks the Gram matrix of a layer, or all weights are 0.
+        WeightsError: the weights of a loss network are missing.
+        TypeError, ImageError: a style image is not a tensor (1, 3, h, w) of floats in [0, 1].
     """
     specs = (*objective_of(config), *more)
+    check_weights(specs)
     compared = layers_of(specs, "style")
     if compared and not styles:
         raise ConfigError("Style transfer needs a style: give at least one style image.")

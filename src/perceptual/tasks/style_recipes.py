@@ -10,7 +10,7 @@ from perceptual.config import LossConfig, NetworkConfig, Range, TrainConfig, Wei
 from perceptual.config.common import TrainedSide
 from perceptual.config.optimize import RELATIVE_LOSS
 from perceptual.errors import ConfigError
-from perceptual.losses import objective_of
+from perceptual.losses import check_weights, objective_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,13 @@ class StyleRecipe:
             raise ConfigError(f"--lattice-weight needs crops of 48 px or more, and --size is {self.train.size}.")
         if self.train.size - self.loss_shift < 48 and self.loss_shift:
             least = 48 + self.loss_shift
-            raise ConfigError(f"--loss-shift {self.loss_shift} needs --size {least} or more: give it, or leave it out.")
-        temporal = self.temporal_weight or "temporal" in [spec.kind for spec in objective_of(self.loss)]
+            raise ConfigError(
+                f"--loss-shift {self.loss_shift} needs --size {least} or more: give that size, or a smaller shift."
+            )
+        specs = objective_of(self.loss)
+        if not self.temporal_weight:
+            check_weights(specs)
+        temporal = self.temporal_weight or "temporal" in [spec.kind for spec in specs]
         if temporal and self.train.size < 48:
             raise ConfigError(f"The temporal loss needs crops of 48 px or more, and --size is {self.train.size}.")
 

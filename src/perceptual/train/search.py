@@ -108,13 +108,15 @@ def check_trained(path: Path, paintings: Sequence[Path], settings: StyleRecipe) 
     now = to_dict(settings)
     for harmless in HARMLESS:
         now["train"].pop(harmless)
-    before = {key: value for key, value in card.settings.items() if key != "network"}  # that of --from may be different
+    now["network"]["styles"] = len(paintings)
+    before = dict(card.settings)
     before["train"] = {key: value for key, value in before.get("train", {}).items() if key in now["train"]}
-    found = differences(before, {key: value for key, value in now.items() if key != "network"})
-    hashes = {style_name(painting): sha256_of(painting) for painting in paintings}
-    if card.paintings != hashes:
-        found["the painting"] = "another file", "this one"
-    for key, (was, value) in found.items():
+    if card.began_from:
+        before["network"] = now["network"]  # --from decides it
+    hashes = [(style_name(painting), sha256_of(painting)) for painting in paintings]
+    if list(card.paintings.items()) != hashes:
+        raise TrainingError(f"{path} was trained on other paintings: choose another --out, or give --overwrite.")
+    for key, (was, value) in differences(before, now).items():
         raise TrainingError(
             f"{path} was trained with {key} {was}, and not {value}: choose another --out, or train all networks again "
             "with --overwrite in place of --resume."

@@ -26,10 +26,23 @@ def hold_last(path: Path, seconds: Fraction) -> None:
 
 
 def is_whole_gif(path: Path) -> bool:
-    """Whether a GIF has its trailer, the last byte of a complete file. Zeros may follow it."""
+    """Whether a GIF has all its blocks up to its trailer (GIF89a, Appendix A). Anything may follow that."""
     with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        return file.read().rstrip(b"\0").endswith(b";")
+        _skip_table(file, file.read(13)[10:11])
+        while (kind := file.read(1)) in (b"!", b","):  # an extension, an image
+            if kind == b",":
+                _skip_table(file, file.read(9)[8:9])
+            file.seek(1, os.SEEK_CUR)
+            while size := int.from_bytes(file.read(1)):
+                file.seek(size, os.SEEK_CUR)
+        return kind == b";"
+
+
+def _skip_table(file: BinaryIO, flags: bytes) -> None:
+    """Skip a table of colours, if the flags say that there is one."""
+    bits = int.from_bytes(flags)
+    if bits & 128:
+        file.seek(3 * 2 ** (bits % 8 + 1), os.SEEK_CUR)
 
 
 def _hold_webp(file: BinaryIO, seconds: Fraction) -> None:

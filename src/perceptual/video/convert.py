@@ -205,7 +205,7 @@ class Conversion:
     def _problem(self, reader: Video, short: bool) -> str | None:
         if short and not (reader.info.seconds and reader.reached < reader.info.seconds):
             return f"{self.source} is incomplete: its end is missing. The output contains the part before it."
-        if short and reader.info.seconds:
+        if short and reader.info.seconds is not None:
             return (
                 f"{self.source} is incomplete: it ends after {float(reader.reached):.1f} of "
                 f"{float(reader.info.seconds):.1f} s. The output contains this part."

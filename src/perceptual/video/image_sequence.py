@@ -24,10 +24,11 @@ _NUMBER = re.compile(r"%(0\d+)?d")
 
 
 class ImageSequence(Video):
-    """A folder of frames in the order of their numbers, a pattern such as frame_%04d.png, or an animated WebP.
+    """A folder of frames in the order of their numbers, a pattern such as frame_%04d.png, or an animation: WebP, or
+    AVIF with transparency.
 
     Args:
-        path: the folder, the pattern or the WebP file.
+        path: the folder, the pattern or the file.
         start, end: part to read, in seconds.
         size: longer side of the frames in pixels; the other side follows in proportion, and both are made even.
         rate: frames per second; 25 for a folder or a pattern if not given; for an animation as in `Reader`.
@@ -171,7 +172,7 @@ def numbered(path: Path, number: int) -> Path:
 def is_image_sequence(path: Path) -> bool:
     """True if `ImageSequence` reads a path, False if `Reader` does.
 
-    FFmpeg does not decode animated WebP. Of an animated AVIF with transparency it would take the alpha channel.
+    FFmpeg does not decode animated WebP. Of an animated AVIF with transparency it would take the alpha track.
     """
     if os.path.isdir(path) or is_pattern(path):
         return True
@@ -179,10 +180,10 @@ def is_image_sequence(path: Path) -> bool:
         return False
     head = b""
     with suppress(OSError), open(path, "rb") as file:
-        head = file.read(21)
+        head = file.read(65_536)
     if head[4:12] == b"ftypavis":
-        return True
-    return len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
+        return b"auxv" in head  # the kind of an alpha track
+    return len(head) > 20 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 2)
 
 
 def _is_transparent(picture: Picture) -> bool:

@@ -144,7 +144,7 @@ class Streams:
                 left[
                     f"{'a cover' if is_cover(stream) else _WORDS.get(kind, kind)} ({_codec(stream) or 'unknown'})"
                 ] += 1
-        if chapters and suffix == ".avi":
+        if chapters and suffix in (".avi", *SILENT):
             left["chapters"] += 1
         if others:
             self.messages.append(f"Only one video track is converted; left out: {_listed(others)}.")
