@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,21 @@ from perceptual.images import Picture, from_any, open_rgb, read, size_of, write
 # --- damage and writing
 
 
+def test_a_heic_picture_names_the_package_or_the_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = stored(folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # type: ignore[arg-type]
+    monkeypatch.setattr(Image, "OPEN", {name: way for name, way in Image.OPEN.items() if name != "HEIF"})
+    with pytest.raises(ImageError, match=r"a\.heic is a HEIC image: pip install 'perceptual\[heif\]', or save it as"):
+        read(file)
+
+    def refuse(*_: object) -> None:
+        raise SyntaxError("cannot be identified")
+
+    monkeypatch.setitem(Image.OPEN, "HEIF", (refuse, lambda prefix: True))
+    with pytest.raises(ImageError, match=r"a\.heic is a HEIC image that is damaged or of an unknown kind"):
+        read(file)
+
+
 def test_missing_folder_empty_and_text(folder: Path) -> None:
     cases = {
         folder / "no.png": "no.png does not exist: check the name",
@@ -35,9 +51,6 @@ def test_missing_folder_empty_and_text(folder: Path) -> None:
             folder / "text.jpg", b"hello, this is a letter to you\n" * 9
         ): "text.jpg is not an image of a known format",
         stored(folder / "short.png", b"\x89PN"): "short.png is not an image of a known format, or is badly damaged",
-        stored(
-            folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300)
-        ): r"a.heic is a HEIC image: pip install 'perceptual\[heif\]', or save it as",
         stored(folder / "a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"): "not an image",
         folder / ("x" * 300 + ".png"): "cannot be read",
         folder / "empty.png" / "a.png": "cannot be read",

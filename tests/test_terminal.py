@@ -126,7 +126,8 @@ def test_ctrl_c_while_a_module_loads_is_one_line_even_if_the_module_catches_it(t
     greedy = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: pass\n"
     (tmp_path / "greedy.py").write_text(greedy)
     program = (
-        "import os, signal\nfrom perceptual.cli import results, terminal\nterminal.stop_in_imports()\n"
+        "import os, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)  # nohup would ignore it\n"
+        "from perceptual.cli import results, terminal\nterminal.stop_in_imports()\n"
         f"results.begin(wanted={document})\n"
         "try: os.kill(os.getpid(), signal.SIGINT)\nexcept KeyboardInterrupt: print('caught', flush=True)\n"
         "import greedy\n"
