@@ -29,6 +29,7 @@ from perceptual.images import Picture, from_any, open_rgb, read, size_of, write
 
 def test_a_heic_picture_names_the_package_or_the_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = stored(folder / "a.heic", b"\0\0\0\x18ftypheic" + bytes(300))
+    Image.init()  # or it would fill the copy of OPEN
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # type: ignore[arg-type]
     monkeypatch.setattr(Image, "OPEN", {name: way for name, way in Image.OPEN.items() if name != "HEIF"})
     with pytest.raises(ImageError, match=r"a\.heic is a HEIC image: pip install 'perceptual\[heif\]', or save it as"):
