@@ -237,7 +237,7 @@ def test_the_command_is_shown_for_both_tabs() -> None:
     command, python = snippets.video(Path("a.mp4"), VideoConfig(upscale=2, loss="feature"), Path("b.mp4"))
     assert command == "perceptual video a.mp4 --upscale 2 --loss feature -o b.mp4"
     assert "Upscaler.at_scale(2, 'feature')" in python
-    assert "settle=SteadyDetail(0.5)" in python
+    assert "settle=SteadyDetail(0.7)" in python
     compile(python, "snippet", "exec")
     command, python = snippets.video(Path("a.mp4"), VideoConfig(upscale=2, network=Path("4x.pth")), Path("b.mp4"))
     assert command == "perceptual video a.mp4 --upscale 2 --network 4x.pth -o b.mp4"
