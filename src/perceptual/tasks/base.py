@@ -33,6 +33,13 @@ HARMLESS = ("workers", "tick_every", "preview_every", "save_every", "compile", "
 Paths = Mapping[str, str | Path]
 
 
+def decisive(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what a run learns, as values that JSON supports: all but those of HARMLESS."""
+    found = to_dict(settings)
+    found["train"] = {key: value for key, value in found["train"].items() if key not in HARMLESS}
+    return found
+
+
 class Settings(Protocol):
     """The fields that the settings of every task have."""
 
@@ -298,12 +305,14 @@ class Task:
     @property
     def identity(self) -> dict[str, Any]:
         """Settings and hashes that must be the same in a resumed run, as values that JSON supports."""
-        settings = to_dict(self.settings)
-        for harmless in HARMLESS:
-            settings["train"].pop(harmless)
         hashes = self.loss.networks.hashes() if self.loss.networks else {}
         began = {"began_from": self.began_from} if self.began_from else {}
-        return {**settings, "loss_networks": hashes, "photographs": list(self.photographs.names), **began}
+        return {
+            **decisive(self.settings),
+            "loss_networks": hashes,
+            "photographs": list(self.photographs.names),
+            **began,
+        }
 
     @torch.no_grad()
     def shown(self, inputs: Tensor, *conditions: Tensor) -> Tensor:

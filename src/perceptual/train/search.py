@@ -21,13 +21,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from perceptual import checkpoints, images
-from perceptual.config import differences, to_dict
+from perceptual.config import differences
 from perceptual.data import square
 from perceptual.errors import ConfigError, TrainingError, shown
 from perceptual.files import sha256_of
 from perceptual.images import finding
 from perceptual.losses import PerceptualLoss
-from perceptual.tasks.base import HARMLESS
+from perceptual.tasks.base import decisive
 from perceptual.tasks.style import style_name
 from perceptual.tasks.style_recipes import StyleRecipe
 
@@ -105,9 +105,7 @@ def check_trained(path: Path, paintings: Sequence[Path], settings: StyleRecipe) 
         TrainingError: it was trained with other settings or paintings. CheckpointError: it is damaged.
     """
     card = checkpoints.read_card(path)
-    now = to_dict(settings)
-    for harmless in HARMLESS:
-        now["train"].pop(harmless)
+    now = decisive(settings)
     now["network"]["styles"] = len(paintings)
     before = dict(card.settings)
     before["train"] = {key: value for key, value in before.get("train", {}).items() if key in now["train"]}

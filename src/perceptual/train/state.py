@@ -17,7 +17,6 @@ from perceptual.config import Range, check, differences
 from perceptual.data import Photographs
 from perceptual.errors import CheckpointError, ConfigError, TrainingError
 from perceptual.files import exists, write_beside
-from perceptual.tasks.base import HARMLESS
 
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """The number formats of PyTorch by their names in accelerate."""
@@ -107,7 +106,7 @@ def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], ph
     if photographs is not None and (difference := photographs.difference(before.get("photographs"))):
         found.append(difference)
     for key, (was, value) in differences(before, here).items():
-        if key != "photographs" and key.removeprefix("train.") not in HARMLESS:
+        if key != "photographs":
             found.append(_describe_difference(key, was, value))
     styles = [list(identity.get("paintings", ())) for identity in (before, here)]
     if styles[0] != styles[1]:

@@ -44,7 +44,7 @@ class Video:
         time_base: seconds per unit of time.
         rate: frames per second if constant, else None.
         interlaced: True once an interlaced frame was read.
-        transparent: True once a frame with transparent parts was read.
+        transparent: True once a frame with transparent parts was read, or if `info` says so.
         keep_interlaced: set it to True before iterating to keep interlaced frames; by default FFmpeg's bwdif filter
             deinterlaces them.
         damage: number of places in the file that could not be read.

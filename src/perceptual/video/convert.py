@@ -155,7 +155,7 @@ class Conversion:
 
     def _take_messages(self, video: Video, writer: Writer | FrameWriter) -> str | None:
         """The messages for the user since the last call, one per line; None if there are none."""
-        if (video.info.transparent or video.transparent) and not self._reported_transparent:
+        if video.transparent and not self._reported_transparent:
             self._reported_transparent = True
             self._messages.append("The video has transparent parts: the transparency is left out.")
         if video.interlaced and not self._reported_interlaced:

@@ -61,7 +61,7 @@ class ImageSequence(Video):
             self.rate, self._tick = rate, Fraction(1, 1000)
             self.time_base = 1 / rate if rate else self._tick
         first, _ = next(self._pictures())
-        self._transparent = _is_transparent(first)
+        self.transparent = _is_transparent(first)
         self._size = first.width, first.height
         self._check_sizes()
         width, height = scaled_to(first.width, first.height, size)
@@ -77,7 +77,7 @@ class ImageSequence(Video):
             rate = Fraction(10)
         return Info(
             *(width, height, frames, seconds, rate, bool(self._files), False, None, "pictures", Colours()),
-            transparent=self._transparent,
+            transparent=self.transparent,
         )
 
     def _part(self) -> list[Path]:

@@ -95,6 +95,7 @@ class Reader(Video):
         self.rate = rate or (self.info.rate or Fraction(25) if constant else None)
         self.time_base = 1 / self.rate if self.rate else self._tick
         self.info = self._expect(self.info)
+        self.transparent = self.transparent or self.info.transparent
 
     def close(self) -> None:
         """Close the file."""
