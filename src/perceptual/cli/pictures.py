@@ -112,9 +112,9 @@ class _Upscale(_Width, UpscaleConfig):
         """With --width, the shipped network for the scale that this means for the picture."""
         from perceptual.apply import Upscaler
 
-        scale = self.options_for(height, width).scale
-        if self.width is None or self.network or scale is None:
+        if self.width is None or self.network:
             return None
+        scale = pixels_of(self.width, self.dpi) / width
         own = int(Upscaler.name_at(scale, self.loss).removeprefix("x").partition("_")[0])
         return _shipped(dataclasses.replace(self, inputs=(), out=None, width=None, scale=own))
 
